@@ -1,0 +1,6 @@
+"""Data sets and batches, in NumPy: nothing here knows of devices."""
+
+from genjax.data.batches import EvalBatches, TrainBatches, iterate
+from genjax.data.sources import DataSet, MissingDataError, load
+
+__all__ = ["DataSet", "EvalBatches", "MissingDataError", "TrainBatches", "iterate", "load"]

@@ -1,0 +1,137 @@
+"""Batches as pure functions of the step, so that a resumed run needs no iterator state."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from genjax.data.sources import ArraySource, Source
+
+Batch = dict[str, np.ndarray]
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """The order of an epoch: a permutation that depends on nothing but the arguments."""
+    sequence = np.random.SeedSequence((seed, epoch))
+    return np.random.Generator(np.random.Philox(sequence)).permutation(num_examples)
+
+
+class TrainBatches:
+    """Shuffled batches without end; item ``step`` is the batch of that step.
+
+    Epochs follow each other without a gap: a batch may hold the end of one and the start of the
+    next, and every example is seen equally often. With several processes, each gets its own
+    consecutive rows of the same global batches and never reads the others' examples.
+
+    Args:
+        source: Examples.
+        batch_size: Size of the global batch.
+        seed: Seed of the order.
+        process_index: This process, of ``process_count``.
+        process_count: Number of processes, which must divide ``batch_size``.
+
+    Raises:
+        ValueError: If ``process_count`` does not divide ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        *,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(
+                f"the batch size must be a positive multiple of the {process_count} processes, "
+                f"got {batch_size}"
+            )
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.local_size = batch_size // process_count
+        self.first_row = process_index * self.local_size
+
+    def indices(self, step: int) -> np.ndarray:
+        """Positions in the source of this process's rows of the batch of ``step``."""
+        num_examples = len(self.source)
+        start = step * self.batch_size + self.first_row
+        positions = np.arange(start, start + self.local_size)
+        epochs, places = np.divmod(positions, num_examples)
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            indices[here] = epoch_order(self.seed, int(epoch), num_examples)[places[here]]
+        return indices
+
+    def __len__(self) -> int:
+        return 2**31 - 1
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.source.rows(self.indices(int(step)))
+
+
+class EvalBatches:
+    """One pass in order, every example once; the last batch is filled up and masked.
+
+    Each batch has, besides the examples, ``index`` (position in the split, int32) and ``mask``
+    (False on the filling).
+
+    Args:
+        source: Examples.
+        batch_size: Size of the global batch.
+        process_index: This process, of ``process_count``.
+        process_count: Number of processes, which must divide ``batch_size``.
+
+    Raises:
+        ValueError: If ``process_count`` does not divide ``batch_size``.
+    """
+
+    def __init__(
+        self, source: Source, batch_size: int, *, process_index: int = 0, process_count: int = 1
+    ):
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(
+                f"the batch size must be a positive multiple of the {process_count} processes, "
+                f"got {batch_size}"
+            )
+        self.source = source
+        self.batch_size = batch_size
+        self.local_size = batch_size // process_count
+        self.first_row = process_index * self.local_size
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def __getitem__(self, step: int) -> Batch:
+        start = int(step) * self.batch_size + self.first_row
+        positions = np.arange(start, start + self.local_size)
+        mask = positions < len(self.source)
+        rows = self.source.rows(np.where(mask, positions, 0))
+        return {**rows, "index": positions.astype(np.int32), "mask": mask}
+
+
+def iterate(
+    batches: TrainBatches | EvalBatches, start: int, stop: int, *, num_workers: int = 0
+) -> Iterator[Batch]:
+    """Yields ``batches[start]``, ..., ``batches[stop - 1]``, read ahead by Grain.
+
+    Args:
+        batches: The batches.
+        start: First item.
+        stop: Item to stop before.
+        num_workers: Worker processes that decode sets not held in memory; 0 for threads only.
+    """
+    in_memory = isinstance(batches.source, ArraySource)
+    dataset: Any = grain.MapDataset.source(batches)[start:stop]
+    # In memory a batch is one indexing operation: a single thread stays ahead of any step.
+    threads = grain.ReadOptions(num_threads=1 if in_memory else 8, prefetch_buffer_size=8)
+    iterator = dataset.to_iter_dataset(threads)
+    if num_workers and not in_memory:
+        iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    return iter(iterator)

@@ -1,0 +1,208 @@
+"""Data sets by name: embedded ones, two-dimensional densities, and any TFDS image set."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+
+class Source(Protocol):
+    """Random access to examples: ``x`` and, where there are classes, ``label``."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """One split of a data set and what a model must know of it.
+
+    Attributes:
+        name: Name it was loaded by.
+        source: Its examples.
+        event_shape: Shape of one ``x``.
+        num_levels: Number of grey levels if ``x`` holds whole numbers, else None.
+        num_classes: Number of classes if there are labels, else None.
+    """
+
+    name: str
+    source: Source
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    num_classes: int | None
+
+
+class MissingDataError(ValueError):
+    """No data set of this name is at hand; the message says how to get it."""
+
+
+class ArraySource:
+    """Examples held in memory."""
+
+    def __init__(self, **arrays: np.ndarray):
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        return {name: array[indices] for name, array in self.arrays.items()}
+
+
+class TfdsSource:
+    """Examples decoded from prepared array_record files each time they are asked for."""
+
+    def __init__(self, source: Any, has_label: bool):
+        self.source = source
+        self.has_label = has_label
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        examples = self.source.__getitems__([int(i) for i in indices])
+        rows = {"x": np.stack([example["image"] for example in examples])}
+        if self.has_label:
+            rows["label"] = np.array([example["label"] for example in examples], np.int32)
+        return rows
+
+
+def load(
+    name: str, split: str, *, data_dir: str | None = None, memory_limit_mib: int = 2048
+) -> DataSet:
+    """Loads one split of a data set.
+
+    Args:
+        name: ``digits``, one of the densities (:data:`DENSITIES`), or a TFDS name such as
+            ``mnist`` or ``cifar10``.
+        split: ``train`` or ``test``; TFDS sets take any TFDS split, such as ``train[:90%]``.
+        data_dir: Where TFDS sets are prepared; None for ``$TFDS_DATA_DIR`` or
+            ``~/tensorflow_datasets``.
+        memory_limit_mib: Sets of at most this many MiB are decoded once and kept in memory. The
+            batches are the same either way.
+
+    Returns:
+        The split.
+
+    Raises:
+        MissingDataError: If it is not there, with the command that prepares it.
+        ValueError: If the name or the split is not known.
+    """
+    if name in DENSITIES or name == "digits":
+        if split not in ("train", "test"):
+            raise ValueError(f"{name} has the splits train and test, got {split!r}")
+        return _digits(split) if name == "digits" else _density(name, split)
+    return _tfds(name, split, data_dir, memory_limit_mib)
+
+
+@functools.lru_cache(maxsize=4)
+def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
+    # Imported here: the other sets need none of it.
+    import tensorflow_datasets as tfds
+    from absl import logging
+
+    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    directory = os.path.expanduser(place)
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of each folder it finds empty
+    try:
+        source = tfds.data_source(name, split=split, data_dir=directory, download=False)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = ", ".join(["digits", *sorted(DENSITIES)])
+        raise ValueError(
+            f"unknown data set {name!r}: expected {known}, or the name of a TFDS image set"
+        ) from None
+    except (NotImplementedError, KeyError, FileNotFoundError) as error:
+        raise MissingDataError(
+            f"no data set {name!r} is prepared in {directory}; prepare it with: "
+            f"python scripts/prepare_data.py --name={name} --data_dir={place}"
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+    source = cast(Any, source)
+    features = source.dataset_info.features
+    if "image" not in features or None in features["image"].shape:
+        raise ValueError(f"{name} is not a set of images of one size: its features are {features}")
+    label = features["label"] if "label" in features else None
+    num_classes = getattr(label, "num_classes", None)
+    stream = TfdsSource(source, has_label=num_classes is not None)
+    shape = tuple(features["image"].shape)
+    kept: Source = stream
+    if len(stream) * int(np.prod(shape)) <= memory_limit_mib * 2**20:
+        chunks = [
+            stream.rows(np.arange(start, min(start + 4096, len(stream))))
+            for start in range(0, len(stream), 4096)
+        ]
+        kept = ArraySource(**{k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]})
+    return DataSet(name, kept, shape, 256, num_classes)
+
+
+def _digits(split: str) -> DataSet:
+    """1,797 handwritten digits, 8x8 pixels, 17 grey levels; 1,437 to train and 360 to test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = _generator(0).permutation(len(digits.images))
+    kept = order[360:] if split == "train" else order[:360]
+    source = ArraySource(
+        x=digits.images[kept].astype(np.uint8)[..., None],
+        label=digits.target[kept].astype(np.int32),
+    )
+    return DataSet("digits", source, (8, 8, 1), 17, 10)
+
+
+def _generator(*seed: int) -> np.random.Generator:
+    # Philox: counter-based, the same stream on every platform.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+
+
+def _swirl(rng: np.random.Generator, n: int) -> np.ndarray:
+    """A spiral of one and a half turns with Gaussian noise."""
+    turn = 1.5 * np.pi * (1.0 + 2.0 * rng.random(n))
+    points = np.stack([turn * np.cos(turn), turn * np.sin(turn)], axis=1) / 10.0
+    return points + 0.05 * rng.standard_normal((n, 2))
+
+
+def _eight_gaussians(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Eight Gaussians of standard deviation 0.1 on a circle of radius 1."""
+    angle = rng.integers(8, size=n) * np.pi / 4.0
+    centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return centres + 0.1 * rng.standard_normal((n, 2))
+
+
+def _checkerboard(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Uniform on the eight black squares of a 4x4 board on [-1, 1]^2."""
+    row, half = rng.integers(4, size=n), rng.integers(2, size=n)
+    corner = np.stack([2 * half + row % 2, row], axis=1)
+    return (corner + rng.random((n, 2))) / 2.0 - 1.0
+
+
+def _two_moons(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Two interleaved half circles with Gaussian noise."""
+    angle, upper = np.pi * rng.random(n), rng.integers(2, size=n) == 1
+    x = np.where(upper, np.cos(angle), 1.0 - np.cos(angle)) - 0.5
+    y = np.where(upper, np.sin(angle), 0.5 - np.sin(angle)) - 0.25
+    return np.stack([x, y], axis=1) + 0.05 * rng.standard_normal((n, 2))
+
+
+DENSITIES: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "checkerboard": _checkerboard,
+    "eight_gaussians": _eight_gaussians,
+    "swirl": _swirl,
+    "two_moons": _two_moons,
+}
+
+
+def _density(name: str, split: str) -> DataSet:
+    """100,000 fixed draws to train on, 10,000 others to test."""
+    seed, count = (1, 100_000) if split == "train" else (2, 10_000)
+    points = DENSITIES[name](_generator(seed), count).astype(np.float32)
+    return DataSet(name, ArraySource(x=points), (2,), None, None)

@@ -1,0 +1,61 @@
+r"""The variance-preserving forward process, parametrised by :math:`\gamma = -\log \mathrm{SNR}`."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Signal scale :math:`\alpha = \sqrt{\mathrm{sigmoid}(-\gamma)}`.
+
+    Example:
+        >>> alpha(jnp.array(0.0))
+        Array(0.70710677, dtype=float32)
+
+    References:
+        Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 4.
+    """
+    # Through log_sigmoid: its gradient stays finite where the sigmoid underflows.
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(-gamma))
+
+
+def sigma(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Noise scale :math:`\sigma = \sqrt{\mathrm{sigmoid}(\gamma)}`, so that alpha² + sigma² = 1.
+
+    Example:
+        >>> sigma(jnp.array(0.0))
+        Array(0.70710677, dtype=float32)
+
+    References:
+        Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 4.
+    """
+    return jnp.exp(0.5 * jax.nn.log_sigmoid(gamma))
+
+
+def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
+    """Appends the axes that let a scalar or ``[B]`` array broadcast against ``[B, *event]``."""
+    return values.reshape(values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
+
+
+def diffuse(
+    x: Float[Array, "B *event"], noise: Float[Array, "B *event"], gamma_t: Float[Array, "*batch"]
+) -> Float[Array, "B *event"]:
+    r"""Draws :math:`z_t = \alpha_t x + \sigma_t \epsilon` from given noise.
+
+    Args:
+        x: Data, ``[B, *event]``.
+        noise: Standard normal draw of the same shape.
+        gamma_t: Negative log signal-to-noise ratio; a scalar or one a row.
+
+    Returns:
+        The latent ``z_t``, ``[B, *event]``.
+
+    Example:
+        >>> diffuse(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.array([0.0]))
+        Array([[1.4142135]], dtype=float32)
+
+    References:
+        Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 1.
+    """
+    gamma_t = per_row(gamma_t, x)
+    return alpha(gamma_t) * x + sigma(gamma_t) * noise

@@ -1,0 +1,58 @@
+"""What every family of models offers to the training loop."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from flax import struct
+from jaxtyping import Array, PRNGKeyArray
+
+PyTree: TypeAlias = Any
+Batch: TypeAlias = Mapping[str, Array]
+"""``x`` ``[B, *event]`` (integer grey levels or real numbers), ``label`` ``[B]`` where the data has
+class labels, ``index`` ``[B]`` (position in the data set) in evaluation."""
+Metrics: TypeAlias = Mapping[str, Array]
+
+
+@struct.dataclass
+class TrainState:
+    """All a run needs to resume.
+
+    Attributes:
+        step: Number of training steps taken, int32 ``[]``.
+        params: Parameters, keyed by network.
+        opt_state: Optimiser states, keyed by player: ``model``, or ``generator`` and ``critic``.
+        model_state: What networks carry besides parameters (batch statistics...), keyed by network.
+        ema: Moving averages of parameters, keyed by network; read by ``eval_step`` and ``sample``.
+    """
+
+    step: Array
+    params: Mapping[str, PyTree]
+    opt_state: Mapping[str, PyTree]
+    model_state: Mapping[str, PyTree]
+    ema: Mapping[str, PyTree]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """Pure functions over global arrays: jittable, not jitted; no config, no I/O, no ``pmean``.
+
+    Attributes:
+        init: Makes the state before the first step from one batch, of which it reads only shapes.
+        train_step: One step; scalars as metrics. The loop stops on a non-finite one.
+        eval_step: Metrics of each example, every leaf ``[B]``; the same key for a whole pass.
+            Draws are keyed by ``batch["index"]``, so that they do not depend on the batch size.
+        sample: Draws ``samples``, one a row of the batch, from which it takes labels or source
+            images if the model is conditional. Other entries are pictures of how the samples came
+            about, such as ``trajectory`` ``[F, B', *event]``.
+        eval_protocol: What must be said beside a number of ``eval_step``: which bound it is, how
+            many draws it took.
+        curves: Named curves ``(x, y)`` of the state that are worth a picture.
+    """
+
+    init: Callable[[PRNGKeyArray, Batch], TrainState]
+    train_step: Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
+    eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics]
+    sample: Callable[[TrainState, PRNGKeyArray, Batch], Mapping[str, Array]]
+    eval_protocol: Mapping[str, str | int | float]
+    curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None

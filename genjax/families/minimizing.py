@@ -1,0 +1,86 @@
+"""The training step of every family that minimises one loss with one optimiser."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.families.base import Batch, Metrics, PyTree, TrainState
+
+Params: TypeAlias = Mapping[str, PyTree]
+LossAndGrad: TypeAlias = Callable[
+    [Params, Batch, PRNGKeyArray], tuple[tuple[Array, Metrics], Params]
+]
+
+
+def minimizing(
+    *,
+    init_params: Callable[[PRNGKeyArray, Batch], Params],
+    loss_and_grad: LossAndGrad,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    accumulate_steps: int = 1,
+) -> tuple[
+    Callable[[PRNGKeyArray, Batch], TrainState],
+    Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]],
+]:
+    """Builds ``init`` and ``train_step`` of a :class:`~genjax.families.base.Family`.
+
+    Args:
+        init_params: Makes the parameters, keyed by network.
+        loss_and_grad: ``(params, batch, key) -> ((loss, metrics), grads)``, as
+            ``jax.value_and_grad(loss_fn, has_aux=True)`` gives; a family whose parameters follow
+            different objectives brings its own.
+        optimizer: Optimiser of all parameters together.
+        ema_decay: Decay of the moving average of the parameters, per optimiser step. The average
+            starts at the initial parameters, without bias correction.
+        accumulate_steps: Steps whose gradients are averaged before the optimiser acts. The
+            parameters and their average stand still in between.
+
+    Returns:
+        ``init`` and ``train_step``. The metrics are those of ``loss_and_grad`` with ``loss`` and
+        ``grad_norm``, the global norm of this batch's gradient.
+
+    Raises:
+        ValueError: If ``ema_decay`` is not in [0, 1) or ``accumulate_steps`` not positive.
+    """
+    if not 0.0 <= ema_decay < 1.0:
+        raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}")
+    if accumulate_steps < 1:
+        raise ValueError(f"accumulate_steps must be at least 1, got {accumulate_steps}")
+    if accumulate_steps > 1:
+        optimizer = optax.MultiSteps(
+            optimizer, every_k_schedule=accumulate_steps
+        ).gradient_transformation()
+
+    def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
+        params = init_params(key, batch)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state={"model": optimizer.init(params)},
+            model_state={},
+            # A copy: the state is donated, and two of its leaves may not share a buffer.
+            ema=jax.tree.map(jnp.copy, params),
+        )
+
+    def train_step(
+        state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        (loss, metrics), grads = loss_and_grad(state.params, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state["model"], state.params)
+        params = optax.apply_updates(state.params, updates)
+        step = state.step + 1
+        step_size = jnp.where(step % accumulate_steps == 0, 1.0 - ema_decay, 0.0)
+        state = state.replace(
+            step=step,
+            params=params,
+            opt_state={"model": opt_state},
+            ema=optax.incremental_update(params, state.ema, step_size),
+        )
+        return state, {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+
+    return init, train_step

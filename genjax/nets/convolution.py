@@ -1,0 +1,403 @@
+r"""Convolution layers with Flax's parameters and results whose gradients are fast on CPU too.
+
+XLA's CPU backend runs a plain convolution and its two gradients well, with two exceptions: the
+weight gradient of a *transposed* convolution (30 to 60 times slower than the equal one of a plain
+convolution) and any weight gradient inside a loop (10 to 60 times slower). So a transposed
+convolution here *is* the input gradient of a plain one, whose weight gradient is the plain one's,
+and weight gradients can be formulated as matrix products for use in a ``lax.scan``.
+``scripts/bench_conv.py`` prints the timings.
+
+A convolution is bilinear, and so are its two gradients; the derivatives of the three are the three
+again:
+
+.. code-block:: text
+
+    y  = conv(x, w)          x, w -> y
+    dx = input_grad(dy, w)   the adjoint in x; a transposed convolution
+    dw = weight_grad(x, dy)  the adjoint in w
+
+Three primitives with bilinear differentiation rules therefore cover forward mode, reverse mode and
+gradients of gradients (a gradient penalty, say). On GPU and TPU they lower to XLA's own operations.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.extend.core as jex_core
+import jax.numpy as jnp
+from jax import lax
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Geometry:
+    """All that defines a convolution besides its operands; channels last, kernels ``[*k, I, O]``."""
+
+    input_shape: tuple[int, ...]
+    kernel_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    kernel_dilation: tuple[int, ...]
+    groups: int
+    precision: Any
+    in_loop: bool
+
+    @property
+    def spatial(self) -> int:
+        return len(self.strides)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        sizes = [
+            (n + low + high - ((k - 1) * dilation + 1)) // stride + 1
+            for n, (low, high), k, dilation, stride in zip(
+                self.input_shape[1:-1],
+                self.padding,
+                self.kernel_shape,
+                self.kernel_dilation,
+                self.strides,
+                strict=False,  # kernel_shape goes on with its channels
+            )
+        ]
+        return (self.input_shape[0], *sizes, self.kernel_shape[-1])
+
+
+def _conv(x: Array, w: Array, *, geometry: _Geometry) -> Array:
+    dims = "".join("DHW"[3 - geometry.spatial :])
+    return lax.conv_general_dilated(
+        x,
+        w,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.kernel_dilation,
+        dimension_numbers=(f"N{dims}C", f"{dims}IO", f"N{dims}C"),
+        feature_group_count=geometry.groups,
+        precision=geometry.precision,
+    )
+
+
+def _input_grad(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    x = jax.ShapeDtypeStruct(geometry.input_shape, g.dtype)
+    return jax.linear_transpose(lambda x: _conv(x, w, geometry=geometry), x)(g)[0]
+
+
+def _weight_grad(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    w = jax.ShapeDtypeStruct(geometry.kernel_shape, x.dtype)
+    return jax.linear_transpose(lambda w: _conv(x, w, geometry=geometry), w)(g)[0]
+
+
+def _weight_grad_by_taps(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    """One matrix product for each tap of the kernel, which does not slow down inside a loop."""
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)])
+    x = lax.optimization_barrier(x)  # or the activation in front is computed again for each tap
+    out_sizes, out_channels = g.shape[1:-1], g.shape[-1]
+    rows = g.reshape(-1, geometry.groups, out_channels // geometry.groups)
+    *taps, in_channels, _ = geometry.kernel_shape
+    products = []
+    for tap in _positions(taps):
+        start = [t * d for t, d in zip(tap, geometry.kernel_dilation, strict=True)]
+        stop = [
+            s + (n - 1) * stride + 1
+            for s, n, stride in zip(start, out_sizes, geometry.strides, strict=True)
+        ]
+        window = lax.slice(
+            x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *geometry.strides, 1)
+        ).reshape(-1, geometry.groups, in_channels)
+        products.append(jnp.einsum("ngi,ngo->igo", window, rows, precision=geometry.precision))
+    return jnp.stack(products).reshape(geometry.kernel_shape)
+
+
+def _positions(sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    if not sizes:
+        return [()]
+    return [(i, *rest) for i in range(sizes[0]) for rest in _positions(sizes[1:])]
+
+
+def _primitive(name: str, function: Any) -> jex_core.Primitive:
+    primitive = jex_core.Primitive(name)
+    primitive.def_impl(jax.jit(function, static_argnames="geometry"))
+
+    def abstract_eval(*operands: Any, geometry: _Geometry) -> Any:
+        structs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands]
+        out = jax.eval_shape(functools.partial(function, geometry=geometry), *structs)
+        return operands[0].update(shape=out.shape, dtype=out.dtype)
+
+    primitive.def_abstract_eval(abstract_eval)
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+
+    def batch(operands: Any, axes: Any, *, geometry: _Geometry) -> Any:
+        call = functools.partial(function, geometry=geometry)
+        return jax.vmap(call, in_axes=axes)(*operands), 0
+
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+_conv_p = _primitive("genjax_conv", _conv)
+_input_grad_p = _primitive("genjax_conv_input_grad", _input_grad)
+_weight_grad_p = _primitive("genjax_conv_weight_grad", _weight_grad)
+
+
+def _lower_weight_grad_on_cpu(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    function = _weight_grad_by_taps if geometry.in_loop else _weight_grad
+    return function(x, g, geometry=geometry)
+
+
+mlir.register_lowering(
+    _weight_grad_p, mlir.lower_fun(_lower_weight_grad_on_cpu, multiple_results=False), "cpu"
+)
+
+# Each rule takes the cotangent of the output and the other operand.
+ad.defbilinear(
+    _conv_p,
+    lambda ct, x, w, **kw: _input_grad_p.bind(ct, w, **kw),
+    lambda ct, x, w, **kw: _weight_grad_p.bind(x, ct, **kw),
+)
+ad.defbilinear(
+    _input_grad_p,
+    lambda ct, g, w, **kw: _conv_p.bind(ct, w, **kw),
+    lambda ct, g, w, **kw: _weight_grad_p.bind(ct, g, **kw),
+)
+ad.defbilinear(
+    _weight_grad_p,
+    lambda ct, x, g, **kw: _input_grad_p.bind(g, ct, **kw),
+    lambda ct, x, g, **kw: _conv_p.bind(x, ct, **kw),
+)
+
+
+def conv(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    kernel_dilation: Sequence[int] | None = None,
+    groups: int = 1,
+    precision: Any = None,
+    in_loop: bool = False,
+) -> Array:
+    """Convolution, channels last, with the result of :func:`jax.lax.conv_general_dilated`.
+
+    Args:
+        x: Input, ``[B, *spatial, I]``.
+        kernel: Kernel, ``[*taps, I / groups, O]``, of the dtype of ``x``.
+        strides: Stride of each spatial axis.
+        padding: ``"SAME"``, ``"VALID"`` or (low, high) of each spatial axis, which may be negative.
+        kernel_dilation: Spacing of the taps along each spatial axis.
+        groups: Number of groups of channels that do not mix.
+        precision: As in :func:`jax.lax.conv_general_dilated`.
+        in_loop: Formulate the weight gradient so that it stays fast inside ``lax.scan`` on CPU.
+
+    Returns:
+        Output, ``[B, *spatial_out, O]``.
+
+    Raises:
+        ValueError: If the ranks, dtypes or channel counts do not match.
+    """
+    spatial = x.ndim - 2
+    if kernel.ndim != x.ndim or not 1 <= spatial <= 3:
+        raise ValueError(
+            f"expected x [B, *spatial, I] and a kernel [*taps, I, O] with 1 to 3 spatial axes, "
+            f"got shapes {x.shape} and {kernel.shape}"
+        )
+    if x.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
+        raise ValueError(
+            f"expected {kernel.shape[-2]} x {groups} groups input channels and a multiple of "
+            f"{groups} output channels, got x {x.shape} and kernel {kernel.shape}"
+        )
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
+    dilation = tuple(kernel_dilation or (1,) * spatial)
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)]
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:-1], extent, tuple(strides), padding)
+    geometry = _Geometry(
+        input_shape=tuple(x.shape),
+        kernel_shape=tuple(kernel.shape),
+        strides=tuple(strides),
+        padding=tuple((int(low), int(high)) for low, high in padding),
+        kernel_dilation=dilation,
+        groups=groups,
+        precision=precision,
+        in_loop=in_loop,
+    )
+    return _conv_p.bind(x, kernel, geometry=geometry)
+
+
+def conv_transpose(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    kernel_dilation: Sequence[int] | None = None,
+    transpose_kernel: bool = False,
+    precision: Any = None,
+    in_loop: bool = False,
+) -> Array:
+    """Transposed convolution, channels last, with the result of :func:`jax.lax.conv_transpose`.
+
+    Args:
+        x: Input, ``[B, *spatial, I]``.
+        kernel: Kernel, ``[*taps, I, O]`` (``[*taps, O, I]`` if ``transpose_kernel``).
+        strides: Factor by which each spatial axis grows.
+        padding: ``"SAME"``, ``"VALID"`` or (low, high) of each spatial axis, applied to the
+            stretched input as in :func:`jax.lax.conv_transpose`.
+        kernel_dilation: Spacing of the taps along each spatial axis.
+        transpose_kernel: Whether the kernel is that of the convolution whose gradient this is.
+        precision: As in :func:`jax.lax.conv_transpose`.
+        in_loop: Formulate the weight gradient so that it stays fast inside ``lax.scan`` on CPU.
+
+    Returns:
+        Output, ``[B, *spatial_out, O]``.
+
+    Raises:
+        ValueError: If the ranks, dtypes or channel counts do not match.
+    """
+    spatial = x.ndim - 2
+    if kernel.ndim != x.ndim or not 1 <= spatial <= 3:
+        raise ValueError(
+            f"expected x [B, *spatial, I] and a kernel [*taps, I, O] with 1 to 3 spatial axes, "
+            f"got shapes {x.shape} and {kernel.shape}"
+        )
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
+    # The plain convolution maps the output back to the input: its kernel is mirrored, [*taps, O, I].
+    if not transpose_kernel:
+        kernel = jnp.flip(kernel, tuple(range(spatial))).swapaxes(-1, -2)
+    if x.shape[-1] != kernel.shape[-1]:
+        raise ValueError(f"expected {kernel.shape[-1]} input channels, got x {x.shape}")
+    dilation = tuple(kernel_dilation or (1,) * spatial)
+    pads, sizes = [], []
+    for axis in range(spatial):
+        extent = (kernel.shape[axis] - 1) * dilation[axis] + 1
+        stride = strides[axis]
+        if padding == "VALID":
+            low, total = extent - 1, extent + stride - 2 + max(extent - stride, 0)
+        elif padding == "SAME":
+            total = extent + stride - 2
+            low = extent - 1 if stride > extent - 1 else -(-total // 2)
+        elif isinstance(padding, str):
+            raise ValueError(f"expected padding SAME, VALID or pairs, got {padding!r}")
+        else:
+            low, total = padding[axis][0], sum(padding[axis])
+        sizes.append((x.shape[axis + 1] - 1) * stride + 1 + total - extent + 1)
+        pads.append((extent - 1 - low, extent - 1 - (total - low)))
+    geometry = _Geometry(
+        input_shape=(x.shape[0], *sizes, kernel.shape[-2]),
+        kernel_shape=tuple(kernel.shape),
+        strides=tuple(strides),
+        padding=tuple(pads),
+        kernel_dilation=dilation,
+        groups=1,
+        precision=precision,
+        in_loop=in_loop,
+    )
+    return _input_grad_p.bind(x, kernel, geometry=geometry)
+
+
+class Conv(nn.Conv):
+    """:class:`flax.linen.Conv` (same fields, parameters and results) with :func:`conv` inside.
+
+    Attributes:
+        in_loop: Set where the layer runs inside ``lax.scan`` (scanned blocks).
+    """
+
+    in_loop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.conv_general_dilated is None:
+            self.conv_general_dilated = functools.partial(_flax_conv, in_loop=self.in_loop)
+        super().__post_init__()
+
+
+def _flax_conv(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: Any,
+    feature_group_count: int,
+    precision: Any,
+    in_loop: bool,
+) -> Array:
+    if any(d != 1 for d in lhs_dilation):
+        raise ValueError("input_dilation is not supported: use ConvTranspose")
+    return conv(
+        x,
+        kernel,
+        strides,
+        padding,
+        kernel_dilation=rhs_dilation,
+        groups=feature_group_count,
+        precision=precision,
+        in_loop=in_loop,
+    )
+
+
+class ConvTranspose(nn.Module):
+    """:class:`flax.linen.ConvTranspose` (same parameters and results) on :func:`conv_transpose`.
+
+    Attributes:
+        features: Output channels.
+        kernel_size: Taps along each spatial axis.
+        strides: Factor by which each spatial axis grows.
+        padding: ``"SAME"``, ``"VALID"`` or (low, high) of each spatial axis.
+        kernel_dilation: Spacing of the taps along each spatial axis.
+        use_bias: Whether to add a bias.
+        transpose_kernel: Whether the kernel is kept as ``[*taps, O, I]``.
+        dtype: Of the computation; inferred from input and parameters if None.
+        param_dtype: Of the parameters.
+        precision: As in :func:`jax.lax.conv_transpose`.
+        kernel_init: Initialiser of the kernel.
+        bias_init: Initialiser of the bias.
+        in_loop: Set where the layer runs inside ``lax.scan``.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    strides: Sequence[int] | None = None
+    padding: str | Sequence[tuple[int, int]] = "SAME"
+    kernel_dilation: Sequence[int] | None = None
+    use_bias: bool = True
+    transpose_kernel: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: Any = None
+    kernel_init: Any = nn.initializers.lecun_normal()
+    bias_init: Any = nn.initializers.zeros_init()
+    in_loop: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[B, *spatial, I]`` to ``[B, *spatial_out, features]``."""
+        channels = (x.shape[-1], self.features)
+        if self.transpose_kernel:
+            channels = channels[::-1]
+        kernel = self.param(
+            "kernel", self.kernel_init, (*self.kernel_size, *channels), self.param_dtype
+        )
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = conv_transpose(
+            x,
+            kernel,
+            self.strides or (1,) * len(self.kernel_size),
+            self.padding,
+            kernel_dilation=self.kernel_dilation,
+            transpose_kernel=self.transpose_kernel,
+            precision=self.precision,
+            in_loop=self.in_loop,
+        )
+        return y if bias is None else y + bias

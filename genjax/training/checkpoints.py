@@ -1,0 +1,141 @@
+"""Checkpoints with Orbax: asynchronous, atomic, and restored past damage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as managers
+
+from genjax.families.base import TrainState
+
+
+class CheckpointError(RuntimeError):
+    """There is no checkpoint that can be read."""
+
+
+class Checkpoints:
+    """The checkpoints of a run in ``workdir/checkpoints``.
+
+    Kept are the last few and the one with the lowest ``best_metric``. A save returns once the state
+    is copied; the files are written meanwhile and appear under their step only when complete, so a
+    process may die at any moment.
+
+    Args:
+        workdir: Directory of the run.
+        keep: Number of latest checkpoints to keep.
+        best_metric: Metric whose lowest value marks the best checkpoint.
+        read_only: Never write or delete.
+    """
+
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        *,
+        keep: int = 3,
+        best_metric: str = "eval/bits_per_dim",
+        read_only: bool = False,
+    ):
+        self._directory = epath.Path(workdir) / "checkpoints"
+        self._best_metric = best_metric
+        best = managers.BestN(
+            # Orbax keeps what sorts highest; without the metric it never is the best.
+            get_metric_fn=lambda metrics: -metrics[best_metric],
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        host_state: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts saving.
+
+        Args:
+            step: Step of the state; nothing happens if it is saved already.
+            state: State on devices.
+            host_state: What the loop itself needs to resume exactly; JSON.
+            metrics: Metrics of this very state, if it was evaluated.
+        """
+        if step in self._manager.all_steps():
+            return
+        best = None
+        if metrics and self._best_metric in metrics:
+            best = {self._best_metric: float(metrics[self._best_metric])}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(dict(host_state))
+            ),
+            metrics=best,
+        )
+
+    def restore(self, template: TrainState) -> tuple[int, TrainState, dict[str, Any]] | None:
+        """Restores the newest checkpoint that can be read.
+
+        A damaged one is skipped with a warning and moved aside, to ``damaged_<step>``.
+
+        Args:
+            template: Shapes, dtypes and shardings to restore to (``jax.ShapeDtypeStruct`` leaves).
+
+        Returns:
+            Step, state and host state, or None if there has never been a checkpoint.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(template), host=ocp.args.JsonRestore()
+                    ),
+                )
+                state, host_state = restored["state"], restored["host"]
+                if int(state.step) != step:
+                    raise ValueError(f"it holds the state of step {int(state.step)}")
+            except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
+                self._set_aside(step, error)
+                continue
+            return step, state, host_state
+        if steps:
+            raise CheckpointError(
+                f"none of the checkpoints in {self._directory} can be read "
+                f"(steps {sorted(steps)}); the warnings above say why"
+            )
+        return None
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        logging.warning(
+            "checkpoint %d in %s cannot be read and is skipped: %s", step, self._directory, reason
+        )
+        if self._manager._options.read_only or jax.process_index():
+            return
+        source, target = self._directory / str(step), self._directory.parent / f"damaged_{step}"
+        if target.exists():
+            target.rmtree()
+        source.rename(target)
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Waits until the last save is complete; raises what went wrong in it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and closes."""
+        self._manager.close()

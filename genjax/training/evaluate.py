@@ -1,0 +1,107 @@
+"""One exact pass over a split, and samples in batches, on the mesh."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax.families.base import Family, TrainState
+from genjax.training import mesh as meshes
+
+Wrap = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+class Evaluator:
+    """Evaluates and samples; compiles each once.
+
+    Args:
+        family: The family.
+        mesh: Mesh the state lives on.
+        progress: ``(items, total, label) -> items``, to show progress.
+    """
+
+    def __init__(
+        self, family: Family, mesh: Mesh, *, progress: Wrap = lambda items, total, label: items
+    ):
+        self._family = family
+        self._mesh = mesh
+        self._progress = progress
+        self._eval_step = jax.jit(family.eval_step, out_shardings=meshes.by_row(mesh))
+        self._sample = jax.jit(family.sample, out_shardings=meshes.replicated(mesh))
+
+    def evaluate(
+        self,
+        state: TrainState,
+        batches: Iterator[Mapping[str, np.ndarray]],
+        num_batches: int,
+        key: jax.Array,
+    ) -> dict[str, float | int | str]:
+        """Means over a split, with their standard errors.
+
+        Args:
+            state: State whose averaged parameters are evaluated.
+            batches: This process's rows of each batch, with ``index`` and ``mask``.
+            num_batches: Number of batches.
+            key: Key of the pass; the result is a function of state, split and key.
+
+        Returns:
+            For each metric its mean over examples and ``_stderr``, the standard error of that mean
+            over the draw of examples and noise; ``num_examples``; and the family's protocol.
+        """
+        key = jax.device_put(key, meshes.replicated(self._mesh))
+        rows: list[Mapping[str, np.ndarray]] = []
+        for local in self._progress(batches, num_batches, "evaluating"):
+            batch = meshes.global_batch(self._mesh, local)
+            mask = batch.pop("mask")
+            metrics, kept = meshes.to_host((self._eval_step(state, batch, key), mask))
+            rows.append({name: np.asarray(v, np.float64)[kept] for name, v in metrics.items()})
+        result: dict[str, float | int | str] = {}
+        for name in sorted(rows[0]):
+            values = np.concatenate([row[name] for row in rows])
+            result[name] = math.fsum(values) / values.size
+            result[f"{name}_stderr"] = float(values.std(ddof=1) / math.sqrt(values.size))
+            result["num_examples"] = values.size
+        return {**result, **self._family.eval_protocol}
+
+    def sample(
+        self,
+        state: TrainState,
+        requests: Mapping[str, np.ndarray],
+        key: jax.Array,
+        *,
+        batch_size: int,
+    ) -> dict[str, np.ndarray]:
+        """Draws one sample for each row of ``requests``.
+
+        Args:
+            state: State whose averaged parameters are used.
+            requests: Batch of any size; models read labels or source images from it.
+            key: Key of the draw.
+            batch_size: Rows drawn at a time.
+
+        Returns:
+            ``samples``, one for each row, and whatever else the family shows, from the first batch.
+        """
+        count = len(next(iter(requests.values())))
+        starts = range(0, count, batch_size)
+        samples, extras = [], {}
+        for start in self._progress(starts, len(starts), "sampling"):
+            rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+            sharding = meshes.by_row(self._mesh)
+            if batch_size % self._mesh.size:
+                sharding = meshes.replicated(self._mesh)
+            # Every process knows all requests and hands over its own part of them.
+            batch = {
+                name: jax.make_array_from_callback(
+                    (batch_size, *array.shape[1:]), sharding, lambda i, a=array[rows]: a[i]
+                )
+                for name, array in requests.items()
+            }
+            drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
+            samples.append(drawn["samples"])
+            if not start:
+                extras = {name: value for name, value in drawn.items() if name != "samples"}
+        return {"samples": np.concatenate(samples)[:count], **extras}

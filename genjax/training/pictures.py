@@ -1,0 +1,87 @@
+"""Pictures of samples: grids of images, scatter plots of points, curves."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+
+
+def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = None) -> np.ndarray:
+    """Tiles images into one, with a grey line of one pixel between them.
+
+    Args:
+        images: ``[N, H, W, C]`` of whole grey levels, ``C`` 1 or 3.
+        num_levels: Number of grey levels; the highest becomes white.
+        columns: Images in a row; as square as possible by default.
+
+    Returns:
+        ``[H', W', 3]`` uint8. Images smaller than 32 pixels are enlarged by a whole factor.
+
+    Raises:
+        ValueError: If the images have neither 1 nor 3 channels.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"expected images [N, H, W, 1 or 3], got shape {images.shape}")
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    pixels = np.round(images.astype(np.float64) * (255.0 / (num_levels - 1))).astype(np.uint8)
+    factor = max(1, math.ceil(32 / min(height, width)))
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    height, width = height * factor, width * factor
+    grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 128, np.uint8)
+    for index, image in enumerate(pixels):
+        top = (index // columns) * (height + 1) + 1
+        left = (index % columns) * (width + 1) + 1
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def write_png(path: epath.Path, pixels: np.ndarray) -> None:
+    """Writes ``[H, W, 3]`` uint8 as PNG."""
+    from PIL import Image
+
+    with path.open("wb") as file:
+        Image.fromarray(pixels).save(file, format="png")
+
+
+def _figure(width: float, height: float):  # noqa: ANN202
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _pixels(figure) -> np.ndarray:  # noqa: ANN001
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def scatter(frames: np.ndarray) -> np.ndarray:
+    """Draws sets of points side by side.
+
+    Args:
+        frames: ``[F, N, 2]``.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    figure = _figure(4.0 * len(frames), 4.0)
+    for index, points in enumerate(frames):
+        axes = figure.add_subplot(1, len(frames), index + 1, aspect="equal")
+        axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
+    return _pixels(figure)
+
+
+def plot_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Draws named curves side by side, ``[H, W, 3]`` uint8."""
+    figure = _figure(5.0 * len(curves), 4.0)
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        axes = figure.add_subplot(1, len(curves), index + 1, title=name)
+        axes.plot(x, y)
+        axes.grid(alpha=0.3)
+    return _pixels(figure)

@@ -1,0 +1,464 @@
+"""Trains, evaluates or samples an experiment.
+
+    python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits
+    python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits --mode=eval
+
+Any key of the config can be set on the command line: ``--config.train.num_steps=500``. Running the
+same command again resumes the run, or says that it is done.
+
+Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM with the
+state saved, to be resumed by the same command.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from absl import app, flags, logging
+from etils import epath
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; gs:// works too.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample"], "What to do.")
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    "allow_config_change", False, "Resume although the config differs from the run's."
+)
+
+# Keys that may differ from the run's config: none changes what a step computes.
+_FREE_KEYS = {
+    "data.data_dir",
+    "data.memory_limit_mib",
+    "data.num_workers",
+    "train.num_steps",
+}
+
+
+class InputError(ValueError):
+    """The command cannot be run as given; the message is one line."""
+
+
+def main(_: list[str]) -> None:
+    """Runs the command; bad input ends in one line and exit code 2."""
+    logging.set_verbosity(logging.WARNING)
+    from genjax import builders, data
+    from genjax.training.checkpoints import CheckpointError
+    from genjax.training.loop import NonFiniteError, Preempted
+
+    try:
+        _run()
+    except (InputError, builders.ConfigError, data.MissingDataError, CheckpointError) as error:
+        sys.exit(_fail(str(error), 2))
+    except NonFiniteError as error:
+        sys.exit(_fail(str(error), 1))
+    except Preempted as error:
+        print(f"{error}; the same command resumes it", file=sys.stderr)
+        sys.exit(143)
+
+
+def _fail(message: str, code: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _run() -> None:
+    from rich.console import Console
+
+    config = _CONFIG.value
+    if config is None:
+        raise InputError("--config is missing: give an experiment file, such as "
+                         "--config=experiments/vdm/digits.py")  # fmt: skip
+    if not _WORKDIR.value:
+        raise InputError("--workdir is missing: give the directory of the run")
+    from genjax import builders
+
+    experiment = builders.build(config)
+    workdir = epath.Path(_WORKDIR.value)
+    console = Console(highlight=False, soft_wrap=True)
+    resolved = json.loads(json.dumps(builders.as_dict(config)))
+    _check_config(workdir, resolved)
+    if _MODE.value == "train":
+        _make_writable(workdir)
+    run = Run(experiment, workdir, console)
+    if _MODE.value == "train":
+        run.train(resolved)
+    elif _MODE.value == "eval":
+        run.evaluate()
+    else:
+        run.sample()
+
+
+def _make_writable(workdir: epath.Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe.{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"the workdir {workdir} cannot be written: {error}") from error
+
+
+def _check_config(workdir: epath.Path, resolved: Mapping[str, Any]) -> None:
+    """Refuses a config that is not the run's, where there is work to protect."""
+    from genjax import builders
+
+    path = workdir / "config.json"
+    if not path.exists() or not (workdir / "checkpoints").exists() or _ALLOW_CONFIG_CHANGE.value:
+        return
+    changed = set(builders.changed_keys(json.loads(path.read_text()), resolved)) - _FREE_KEYS
+    if _MODE.value != "train":
+        changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
+    if changed:
+        raise InputError(
+            f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
+            "use another --workdir, or --allow_config_change to go on all the same"
+        )
+
+
+class Run:
+    """One experiment in one workdir."""
+
+    def __init__(self, experiment: Any, workdir: epath.Path, console: Any):
+        import jax
+
+        from genjax import builders
+        from genjax.data import TrainBatches
+        from genjax.training import loop
+        from genjax.training.evaluate import Evaluator
+        from genjax.training.logs import MetricLog
+        from genjax.training.mesh import data_mesh
+
+        self.experiment = experiment
+        self.workdir = workdir
+        self.console = console
+        self.writes = jax.process_index() == 0
+        self.mesh = data_mesh()
+        self.train_batches = TrainBatches(
+            experiment.train_data.source,
+            experiment.data.batch_size,
+            seed=experiment.train.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self.log = MetricLog(workdir, active=self.writes)
+        self.evaluator = Evaluator(experiment.family, self.mesh, progress=self._progress)
+        self.init_key, self.train_key = jax.random.split(jax.random.key(experiment.train.seed))
+        self.template = loop.state_template(
+            experiment.family, self.init_key, self.train_batches[0], self.mesh
+        )
+        self._sample_requests = builders.sample_requests
+
+    # Modes.
+
+    def train(self, resolved: Mapping[str, Any]) -> None:
+        """Trains to the end, from the newest checkpoint if there is one."""
+        from genjax.data import iterate
+        from genjax.training import loop, logs
+        from genjax.training.checkpoints import Checkpoints
+
+        stop = loop.stop_on_sigterm()
+        settings = self.experiment.train
+        checkpoints = Checkpoints(
+            self.workdir, keep=settings.keep_checkpoints, best_metric=settings.best_metric
+        )
+        restored = checkpoints.restore(self.template)
+        step, state, host_state = restored or (0, None, None)
+        if step >= settings.num_steps:
+            self.console.print(
+                f"{self.workdir} is at step {step} of {settings.num_steps}: nothing to do"
+            )
+            checkpoints.close()
+            return
+        if self.writes:
+            text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
+            logs.write_atomically(self.workdir / "config.json", text)
+        self.log.rewind(step)
+        if state is None:
+            state = loop.init_state(
+                self.experiment.family, self.init_key, self.train_batches[0], self.mesh
+            )
+        self._summary(step)
+        num_workers = self.experiment.data.num_workers
+        with self._training_progress(step) as on_step:
+            loop.train(
+                self.experiment.family,
+                state,
+                lambda start, end: iterate(
+                    self.train_batches, start, end, num_workers=num_workers
+                ),
+                num_steps=settings.num_steps,
+                key=self.train_key,
+                mesh=self.mesh,
+                log=self.log,
+                checkpoints=checkpoints,
+                periods=settings.periods,
+                evaluate=self._evaluate,
+                sample=self._draw,
+                host_state=host_state,
+                on_step=on_step,
+                stop=stop,
+            )
+        checkpoints.close()
+        self.log.close()
+        self.console.print(f"done: {self.workdir} is at step {settings.num_steps}")
+
+    def evaluate(self) -> None:
+        """Evaluates the newest checkpoint."""
+        step, state = self._newest()
+        self._evaluate(step, state)
+        self.log.close()
+
+    def sample(self) -> None:
+        """Samples from the newest checkpoint."""
+        step, state = self._newest()
+        self._draw(step, state)
+
+    # Parts.
+
+    def _newest(self) -> tuple[int, Any]:
+        from genjax.training.checkpoints import Checkpoints
+
+        place = self.workdir / "checkpoints"
+        if not place.exists():
+            raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
+        checkpoints = Checkpoints(self.workdir, read_only=True)
+        restored = checkpoints.restore(self.template)
+        checkpoints.close()
+        if restored is None:
+            raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
+        step, state, _ = restored
+        return step, state
+
+    def _evaluate(self, step: int, state: Any) -> dict[str, Any]:
+        import jax
+
+        from genjax.data import EvalBatches, iterate
+
+        settings = self.experiment.eval
+        batches = EvalBatches(
+            self.experiment.test_data.source,
+            settings.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        result = self.evaluator.evaluate(
+            state,
+            iterate(batches, 0, len(batches), num_workers=self.experiment.data.num_workers),
+            len(batches),
+            jax.random.key(settings.seed),
+        )
+        named = {f"eval/{name}": value for name, value in result.items()}
+        named["eval/split"] = self.experiment.data.test_split
+        self.log.write(step, named)
+        self._print_eval(step, result)
+        return named
+
+    def _draw(self, step: int, state: Any) -> None:
+        import jax
+        import numpy as np
+
+        from genjax.training import pictures
+
+        settings = self.experiment.sample
+        dataset = self.experiment.train_data
+        requests = self._sample_requests(dataset, settings.num_samples)
+        drawn = self.evaluator.sample(
+            state,
+            requests,
+            jax.random.key(settings.seed),
+            batch_size=settings.batch_size or settings.num_samples,
+        )
+        if not self.writes:
+            return
+        folder = self.workdir / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"step_{step:08d}"
+        arrays = {"samples": drawn["samples"]}
+        if dataset.num_levels:
+            arrays["num_levels"] = np.asarray(dataset.num_levels)
+        if "label" in requests:
+            arrays["label"] = requests["label"]
+        with (folder / f"{stem}.npz").open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+        shown = {"samples": self._picture(drawn["samples"][:256])}
+        if "trajectory" in drawn:
+            shown["trajectory"] = self._trajectory_picture(drawn["trajectory"])
+        curves = self.experiment.family.curves
+        if curves is not None:
+            shown["curves"] = pictures.plot_curves(jax.device_get(jax.jit(curves)(state)))
+        for name, pixels in shown.items():
+            suffix = "" if name == "samples" else f"_{name}"
+            pictures.write_png(folder / f"{stem}{suffix}.png", pixels)
+            self.log.image(step, name, pixels)
+        self.console.print(f"step {step}: {len(drawn['samples'])} samples in {folder}/{stem}.png")
+
+    def _picture(self, samples: Any) -> Any:
+        from genjax.training import pictures
+
+        levels = self.experiment.train_data.num_levels
+        if levels:
+            return pictures.image_grid(samples, levels)
+        return pictures.scatter(samples[None])
+
+    def _trajectory_picture(self, frames: Any) -> Any:
+        from genjax.training import pictures
+
+        levels = self.experiment.train_data.num_levels
+        if levels:  # one row a sample, time from left to right
+            rows = frames.swapaxes(0, 1)
+            return pictures.image_grid(
+                rows.reshape(-1, *rows.shape[2:]), levels, columns=rows.shape[1]
+            )
+        return pictures.scatter(frames)
+
+    # Talk.
+
+    def _summary(self, step: int) -> None:
+        import jax
+        from rich.table import Table
+
+        table = Table("network", "part", "parameters", title=f"{self.workdir}")
+        total = 0
+        for network, tree in self.template.params.items():
+            for part, branch in sorted(tree.items()):
+                count = sum(leaf.size for leaf in jax.tree.leaves(branch))
+                total += count
+                table.add_row(network, part, f"{count:,}")
+        table.add_row("total", "", f"{total:,}")
+        data = self.experiment.train_data
+        self.console.print(table)
+        self.console.print(
+            f"{data.name}: {len(data.source):,} training and "
+            f"{len(self.experiment.test_data.source):,} test examples of shape {data.event_shape}; "
+            f"{self.mesh.size} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
+        )
+        self.console.print_json(data=json.loads((self.workdir / "config.json").read_text()))
+        self.console.print(f"{'resuming at' if step else 'starting from'} step {step}; compiling")
+
+    def _print_eval(self, step: int, result: Mapping[str, Any]) -> None:
+        numbers = [
+            f"{name} {value:.4f} ± {result[f'{name}_stderr']:.4f}"
+            for name, value in result.items()
+            if f"{name}_stderr" in result
+        ]
+        protocol = ", ".join(f"{k} {v}" for k, v in self.experiment.family.eval_protocol.items())
+        self.console.print(
+            f"step {step}: {'; '.join(numbers)} ({result['num_examples']} examples of "
+            f"{self.experiment.data.test_split}, {protocol})"
+        )
+
+    def _progress(self, items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
+        from rich.progress import track
+
+        if not self.console.is_terminal or self._live:
+            return items
+        return track(items, description=label, total=total, console=self.console, transient=True)
+
+    _live = False
+
+    def _training_progress(self, first: int) -> Any:
+        return _TrainingProgress(self, first)
+
+
+class _TrainingProgress:
+    """A bar with rate and time left on a terminal; a line a log step everywhere."""
+
+    def __init__(self, run: Run, first: int):
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.run = run
+        self.first = first
+        self.num_steps = run.experiment.train.num_steps
+        self.printed: Mapping[str, float] = {}
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[rate]}"),
+            console=run.console,
+            disable=not run.console.is_terminal or not run.writes,
+        )
+
+    def __enter__(self) -> Callable[[int, Mapping[str, float]], None]:
+        self.progress.start()
+        self.run._live = True
+        self.task = self.progress.add_task(
+            "training", total=self.num_steps, completed=self.first, rate=""
+        )
+        return self.on_step
+
+    def __exit__(self, *_: object) -> None:
+        self.run._live = False
+        self.progress.stop()
+
+    def on_step(self, step: int, latest: Mapping[str, float]) -> None:
+        """Shows where training is."""
+        self.progress.update(self.task, completed=step)
+        if latest is self.printed or not latest or not self.run.writes:
+            return
+        self.printed = latest
+        rate = latest["train/steps_per_second"]
+        left = (self.num_steps - step) / rate
+        self.progress.update(self.task, rate=f"{rate:.2f} steps/s")
+        numbers = "  ".join(
+            f"{name} {latest[f'train/{name}']:.4g}"
+            for name in ("loss", "grad_norm")
+            if f"train/{name}" in latest
+        )
+        self.run.console.print(
+            f"step {step}/{self.num_steps}  {numbers}  {rate:.2f} steps/s  "
+            f"{left // 60:.0f}:{left % 60:02.0f} left"
+        )
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; what is wrong with it ends in one line and exit code 2."""
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.to_dict()  # an experiment file that failed to load raises here
+    except flags.Error as error:
+        sys.exit(_fail(str(error), 2))
+    except (AttributeError, KeyError):
+        sys.exit(_fail(_unknown_key(argv), 2))
+    except FileNotFoundError as error:
+        sys.exit(_fail(f"no experiment file: {error}", 2))
+    if len(rest) > 1:
+        sys.exit(_fail(f"unexpected argument {rest[1]!r}", 2))
+    return rest
+
+
+def _unknown_key(argv: list[str]) -> str:
+    """Names the override whose key the config does not have."""
+    from genjax import builders
+
+    names = [a.lstrip("-") for a in argv if a.startswith("-")]
+    files = [n.partition("=")[2] for n in names if n.startswith("config=")]
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS([argv[0], f"--config={files[-1]}"])
+    config = _CONFIG.value
+    for name in names:
+        if name.startswith("config."):
+            path = name.partition("=")[0].removeprefix("config.")
+            node: Any = config
+            for part in path.split("."):
+                if not hasattr(node, "keys") or part not in node:
+                    return builders.valid_keys(config, path)
+                node = node[part]
+    raise  # noqa: PLE0704 - not an unknown key after all
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)
