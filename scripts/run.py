@@ -43,6 +43,10 @@ class InputError(ValueError):
 def main(_: list[str]) -> None:
     """Runs the command; bad input ends in one line and exit code 2."""
     logging.set_verbosity(logging.WARNING)
+    # Before jax starts its threads, which otherwise bring arenas of their own.
+    from genjax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
     from genjax import builders, data
     from genjax.training.checkpoints import CheckpointError
     from genjax.training.loop import NonFiniteError, Preempted
@@ -160,60 +164,61 @@ class Run:
 
         stop = loop.stop_on_sigterm()
         settings = self.experiment.train
-        checkpoints = Checkpoints(
-            self.workdir, keep=settings.keep_checkpoints, best_metric=settings.best_metric
-        )
-        restored = checkpoints.restore(self.template)
-        step, state, host_state = restored or (0, None, None)
-        if step >= settings.num_steps:
-            self.console.print(
-                f"{self.workdir} is at step {step} of {settings.num_steps}: nothing to do"
-            )
-            checkpoints.close()
-            return
-        if self.writes:
-            text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
-            logs.write_atomically(self.workdir / "config.json", text)
-        self.log.rewind(step)
-        if state is None:
-            state = loop.init_state(
-                self.experiment.family, self.init_key, self.train_batches[0], self.mesh
-            )
-        self._summary(step)
-        num_workers = self.experiment.data.num_workers
-        with self._training_progress(step) as on_step:
-            loop.train(
-                self.experiment.family,
-                state,
-                lambda start, end: iterate(
-                    self.train_batches, start, end, num_workers=num_workers
-                ),
-                num_steps=settings.num_steps,
-                key=self.train_key,
-                mesh=self.mesh,
-                log=self.log,
-                checkpoints=checkpoints,
-                periods=settings.periods,
-                evaluate=self._evaluate,
-                sample=self._draw,
-                host_state=host_state,
-                on_step=on_step,
-                stop=stop,
-            )
-        checkpoints.close()
-        self.log.close()
+        with (
+            Checkpoints(
+                self.workdir, keep=settings.keep_checkpoints, best_metric=settings.best_metric
+            ) as checkpoints,
+            self.log,
+        ):
+            restored = checkpoints.restore(self.template)
+            step, state, host_state = restored or (0, None, None)
+            if step >= settings.num_steps:
+                self.console.print(
+                    f"{self.workdir} is at step {step} of {settings.num_steps}: nothing to do"
+                )
+                return
+            if self.writes:
+                text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
+                logs.write_atomically(self.workdir / "config.json", text)
+            self.log.rewind(step)
+            if state is None:
+                state = loop.init_state(
+                    self.experiment.family, self.init_key, self.train_batches[0], self.mesh
+                )
+            self._summary(step)
+            num_workers = self.experiment.data.num_workers
+            with self._training_progress(step) as on_step:
+                loop.train(
+                    self.experiment.family,
+                    state,
+                    lambda start, end: iterate(
+                        self.train_batches, start, end, num_workers=num_workers
+                    ),
+                    num_steps=settings.num_steps,
+                    key=self.train_key,
+                    mesh=self.mesh,
+                    log=self.log,
+                    checkpoints=checkpoints,
+                    periods=settings.periods,
+                    evaluate=self._evaluate,
+                    sample=self._draw,
+                    host_state=host_state,
+                    on_step=on_step,
+                    stop=stop,
+                )
         self.console.print(f"done: {self.workdir} is at step {settings.num_steps}")
 
     def evaluate(self) -> None:
         """Evaluates the newest checkpoint."""
         step, state = self._newest()
-        self._evaluate(step, state)
-        self.log.close()
+        with self.log:
+            self._evaluate(step, state)
 
     def sample(self) -> None:
         """Samples from the newest checkpoint."""
         step, state = self._newest()
-        self._draw(step, state)
+        with self.log:
+            self._draw(step, state)
 
     # Parts.
 
@@ -223,9 +228,8 @@ class Run:
         place = self.workdir / "checkpoints"
         if not place.exists():
             raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
-        checkpoints = Checkpoints(self.workdir, read_only=True)
-        restored = checkpoints.restore(self.template)
-        checkpoints.close()
+        with Checkpoints(self.workdir, read_only=True) as checkpoints:
+            restored = checkpoints.restore(self.template)
         if restored is None:
             raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
         step, state, _ = restored

@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
             model=dict(
                 name="score_resnet",
                 channels=32,
-                num_layers=4,
+                num_layers=2,
+                num_groups=8,
                 dropout_rate=0.1,
                 # 17 grey levels are 2/17 apart: waves of 1, 1/2 and 1/4 tell neighbours apart.
                 fourier_exponents=(1, 2, 3),

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
 def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
@@ -33,7 +33,7 @@ def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
 
 
 def stratify(
-    offset: Float[Array, "*shape"], index: Array, num_times: int
+    offset: Float[Array, "..."], index: Array, num_times: int
 ) -> Float[Array, "*shape"]:
     r"""The ``index``-th of ``num_times`` stratified times, :math:`(u_0 + i/B) \bmod 1`."""
     times = jnp.mod(offset + index.astype(jnp.float32) / num_times, 1.0)

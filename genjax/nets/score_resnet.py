@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.nets.convolution import Conv
+from genjax.nets.dropout import Dropout
 from genjax.nets.embeddings import fourier_features, sinusoidal_embedding
 
 _ZEROS = nn.initializers.zeros_init()
@@ -41,7 +42,7 @@ class ResidualBlock(nn.Module):
             self.channels, use_bias=False, kernel_init=_ZEROS, dtype=self.dtype, name="condition"
         )(condition)[:, None, None, :]
         h = nn.swish(nn.GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")(h))
-        h = nn.Dropout(self.dropout_rate, deterministic=deterministic)(h)
+        h = Dropout(self.dropout_rate)(h, deterministic=deterministic)
         h = Conv(
             self.channels,
             (3, 3),

@@ -136,6 +136,9 @@ class Checkpoints:
         """Waits until the last save is complete; raises what went wrong in it."""
         self._manager.wait_until_finished()
 
-    def close(self) -> None:
-        """Waits and closes."""
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Also on the way out of an error: a save under way is completed, not lost.
         self._manager.close()

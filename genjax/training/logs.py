@@ -73,8 +73,10 @@ class MetricLog:
         if self._writer is not None:
             self._writer.flush()
 
-    def close(self) -> None:
-        """Flushes and closes the files."""
+    def __enter__(self) -> "MetricLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -53,6 +53,7 @@ class Meters:
         self._clock = time.perf_counter()
         self._seconds = 0.0
         self._timed_steps = 0
+        self._rate = 0.0
         self.latest: dict[str, float] = {}
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
@@ -63,6 +64,10 @@ class Meters:
             for value in metrics.values():
                 value.copy_to_host_async()
             self._write_closed()
+            self._seconds += time.perf_counter() - self._clock
+            self._clock = time.perf_counter()
+            self._rate = self._timed_steps / self._seconds
+            self._seconds, self._timed_steps = 0.0, 0
             self._closed, self._window = self._window, []
 
     def flush(self) -> list[tuple[int, dict[str, float]]]:
@@ -109,11 +114,7 @@ class Meters:
             f"train/{name}": math.fsum(row[name] for _, row in rows) / len(rows)
             for name in sorted(rows[-1][1])
         }
-        now = time.perf_counter()
-        self._seconds += now - self._clock
-        self._clock = now
-        values["train/steps_per_second"] = self._timed_steps / max(self._seconds, 1e-9)
-        self._seconds, self._timed_steps = 0.0, 0
+        values["train/steps_per_second"] = self._rate
         self._closed = []
         self.latest = values
         self._log.write(step, values)

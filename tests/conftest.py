@@ -1,0 +1,77 @@
+"""Shared by all tests: checked shapes, a compile cache, and the real data where it is at hand."""
+
+import os
+import pathlib
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+# Before jax is imported; the commands that tests start inherit it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Shapes in signatures are checked on every call. (The convolution layers inherit fields from Flax
+# whose types cannot be checked.)
+CHECKED = ["losses", "diffusion", "families", "nets.embeddings", "nets.score_mlp",
+           "nets.score_resnet", "nets.dropout"]  # fmt: skip
+install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from genjax.training.allocator import keep_freed_memory  # noqa: E402
+
+keep_freed_memory()
+
+
+@pytest.fixture(autouse=True)
+def doctest_names(doctest_namespace):
+    """What examples in docstrings may use without importing it."""
+    import genjax.diffusion
+    import genjax.losses
+    import genjax.nets.embeddings
+
+    doctest_namespace.update(jax=jax, jnp=jnp)
+    for module in (genjax.losses, genjax.diffusion, genjax.nets.embeddings):
+        doctest_namespace.update(
+            {name: value for name, value in vars(module).items() if not name.startswith("_")}
+        )
+
+
+@pytest.fixture
+def strict():
+    """Strict dtype promotion: a silent upcast is an error."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reference values computed with google-research/vdm."""
+    import numpy as np
+
+    path = REPO.parent / "shared" / "golden" / "vdm_official_linear_schedule.npz"
+    if not path.exists():
+        pytest.skip(f"needs the reference values at {path}")
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    """Where real MNIST and CIFAR-10 are prepared."""
+    place = pathlib.Path(
+        os.environ.get("TFDS_DATA_DIR", REPO.parent / "shared" / "tensorflow_datasets")
+    )
+    if not (place / "mnist").exists():
+        pytest.skip(f"needs MNIST and CIFAR-10 prepared in {place} (set TFDS_DATA_DIR)")
+    return str(place)

@@ -1,0 +1,58 @@
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "genjax"
+ALLOWED = {
+    "losses": {"losses"},
+    "diffusion": {"losses", "diffusion", "flax"},
+    "bijectors": {"bijectors", "flax"},
+    "nets": {"nets", "flax"},
+    "families": {"losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax"},
+    "training": {
+        "families.base", "training", "absl", "etils", "matplotlib", "numpy", "optax", "orbax",
+        "PIL", "tensorboardX",
+    },
+    "data": {"data", "absl", "grain", "numpy", "sklearn", "tensorflow_datasets"},
+    "evaluation": {"evaluation", "numpy", "scipy"},
+}  # fmt: skip
+ALWAYS = {"jax", "jaxtyping", *sys.stdlib_module_names}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("folder", sorted(p.name for p in PACKAGE.iterdir() if p.is_dir()))
+def test_layers_import_only_what_stands_below_them(folder):
+    if folder == "__pycache__":
+        return
+    allowed = {f"genjax.{name}" for name in ALLOWED[folder]} | ALLOWED[folder] | ALWAYS
+    for path in (PACKAGE / folder).rglob("*.py"):
+        for name in imports(path):
+            prefixes = {".".join(name.split(".")[:n]) for n in range(1, 4)}
+            if name.startswith("genjax"):
+                prefixes.discard("genjax")
+            assert prefixes & allowed, f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def modules_after(statement):
+    code = f"{statement}; import sys; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+def test_losses_import_jax_and_nothing_heavy():
+    heavy = {"flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "ml_collections"}
+    assert not heavy & modules_after("import genjax.losses")
+
+
+def test_builders_never_import_tensorflow():
+    assert "tensorflow" not in modules_after("import genjax.builders, genjax.data, genjax.training")
