@@ -15,7 +15,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 # Shapes in signatures are checked on every call. (The convolution layers inherit fields from Flax
 # whose types cannot be checked.)
-CHECKED = ["losses", "diffusion", "families", "nets.embeddings", "nets.score_mlp",
+CHECKED = ["losses", "diffusion", "families.minimizing", "families.vdm", "nets.embeddings", "nets.score_mlp",
            "nets.score_resnet", "nets.dropout"]  # fmt: skip
 install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 

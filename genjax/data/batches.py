@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from genjax.data.sources import ArraySource, Source
 
@@ -133,5 +134,7 @@ def iterate(
     threads = grain.ReadOptions(num_threads=1 if in_memory else 8, prefetch_buffer_size=8)
     iterator = dataset.to_iter_dataset(threads)
     if num_workers and not in_memory:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which not every program has
         iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     return iter(iterator)

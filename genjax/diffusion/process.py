@@ -9,8 +9,8 @@ def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Signal scale :math:`\alpha = \sqrt{\mathrm{sigmoid}(-\gamma)}`.
 
     Example:
-        >>> alpha(jnp.array(0.0))
-        Array(0.70710677, dtype=float32)
+        >>> alpha(jnp.array([-30.0, 30.0])).round(5)
+        Array([1., 0.], dtype=float32)
 
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 4.
@@ -23,8 +23,8 @@ def sigma(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Noise scale :math:`\sigma = \sqrt{\mathrm{sigmoid}(\gamma)}`, so that alpha² + sigma² = 1.
 
     Example:
-        >>> sigma(jnp.array(0.0))
-        Array(0.70710677, dtype=float32)
+        >>> sigma(jnp.array([-30.0, 30.0])).round(5)
+        Array([0., 1.], dtype=float32)
 
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 4.

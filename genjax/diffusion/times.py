@@ -33,8 +33,8 @@ def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
 
 
 def stratify(
-    offset: Float[Array, "..."], index: Array, num_times: int
-) -> Float[Array, "*shape"]:
+    offset: Float[Array, "..."], index: Int[Array, "..."], num_times: int
+) -> Float[Array, "..."]:
     r"""The ``index``-th of ``num_times`` stratified times, :math:`(u_0 + i/B) \bmod 1`."""
     times = jnp.mod(offset + index.astype(jnp.float32) / num_times, 1.0)
     return jnp.where(times < 1.0, times, 0.0)

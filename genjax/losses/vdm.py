@@ -145,7 +145,7 @@ def reconstruction_loss(
     Example:
         >>> levels = jnp.array([[0, 1]])
         >>> reconstruction_loss(levels, grey_levels(levels, 2), jnp.array(0.0), num_levels=2)
-        Array([0.94815373], dtype=float32)
+        Array([0.948154], dtype=float32)
 
     References:
         Kingma et al., arXiv:2107.00630, eq. 8 and appendix B.2.

@@ -40,6 +40,7 @@ class Checkpoints:
     ):
         self._directory = epath.Path(workdir) / "checkpoints"
         self._best_metric = best_metric
+        self._read_only = read_only
         best = managers.BestN(
             # Orbax keeps what sorts highest; without the metric it never is the best.
             get_metric_fn=lambda metrics: -metrics[best_metric],
@@ -49,10 +50,16 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
             create=not read_only,
-            read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=options,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "host": ocp.JsonCheckpointHandler(),
+            },
+        )
 
     def save(
         self,
@@ -85,7 +92,8 @@ class Checkpoints:
     def restore(self, template: TrainState) -> tuple[int, TrainState, dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read.
 
-        A damaged one is skipped with a warning and moved aside, to ``damaged_<step>``.
+        Damaged ones newer than it are skipped with a warning and moved to ``damaged_<step>`` in the
+        workdir. If none can be read, nothing is touched.
 
         Args:
             template: Shapes, dtypes and shardings to restore to (``jax.ShapeDtypeStruct`` leaves).
@@ -94,10 +102,19 @@ class Checkpoints:
             Step, state and host state, or None if there has never been a checkpoint.
 
         Raises:
-            CheckpointError: If there are checkpoints and none can be read.
+            CheckpointError: If there are checkpoints and none can be read, or if a checkpoint is
+                sound and of another model.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged = []
         for step in steps:
+            try:
+                shapes = _shapes(self._manager.item_metadata(step)["state"].tree)
+            except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
+                damaged.append(step)
+                self._warn(step, error)
+                continue
+            self._check_fit(step, shapes, _shapes(ocp.tree.serialize_tree(template)))
             try:
                 restored = self._manager.restore(
                     step,
@@ -108,9 +125,11 @@ class Checkpoints:
                 state, host_state = restored["state"], restored["host"]
                 if int(state.step) != step:
                     raise ValueError(f"it holds the state of step {int(state.step)}")
-            except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
-                self._set_aside(step, error)
+            except Exception as error:  # noqa: BLE001
+                damaged.append(step)
+                self._warn(step, error)
                 continue
+            self._set_aside(damaged)
             return step, state, host_state
         if steps:
             raise CheckpointError(
@@ -119,18 +138,33 @@ class Checkpoints:
             )
         return None
 
-    def _set_aside(self, step: int, error: Exception) -> None:
+    def _check_fit(
+        self, step: int, saved: Mapping[str, Any], expected: Mapping[str, Any]
+    ) -> None:
+        for name in sorted(set(saved) | set(expected)):
+            if saved.get(name) != expected.get(name):
+                raise CheckpointError(
+                    f"checkpoint {step} in {self._directory} is of another model: {name} is "
+                    f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} in this "
+                    "config"
+                )
+
+    def _warn(self, step: int, error: Exception) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logging.warning(
             "checkpoint %d in %s cannot be read and is skipped: %s", step, self._directory, reason
         )
-        if self._manager._options.read_only or jax.process_index():
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if self._read_only or jax.process_index():
             return
-        source, target = self._directory / str(step), self._directory.parent / f"damaged_{step}"
-        if target.exists():
-            target.rmtree()
-        source.rename(target)
-        self._manager.reload()
+        for step in steps:
+            target = self._directory.parent / f"damaged_{step}"
+            if target.exists():
+                target.rmtree()
+            (self._directory / str(step)).rename(target)
+        if steps:
+            self._manager.reload()
 
     def wait(self) -> None:
         """Waits until the last save is complete; raises what went wrong in it."""
@@ -142,3 +176,11 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         # Also on the way out of an error: a save under way is completed, not lost.
         self._manager.close()
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if hasattr(leaf, "shape")
+    }

@@ -172,7 +172,7 @@ def test_official_case_is_matched_in_every_part(golden, scan):
     noise_hat = denoise(diffusion.diffuse(x, given["in/eps"], gamma_t), gamma_t)
     z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * given["in/eps_0"]
     step, steps = int(given["step/i"]), int(given["step/T"])
-    at_t, at_s = gamma((steps - step) / steps), gamma((steps - step - 1) / steps)
+    at_t, at_s = (gamma(jnp.array((steps - i) / steps)) for i in (step, step + 1))
     z_s = diffusion.ancestral_step(
         given["step/z_t"],
         denoise(given["step/z_t"], jnp.full(4, at_t)),

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from genjax import data
+from genjax.data.sources import DENSITIES, ArraySource
+
+
+def source(n):
+    return ArraySource(x=np.arange(n), label=np.arange(n) % 3)
+
+
+def test_an_epoch_holds_every_example_once_in_another_order_each_time():
+    batches = data.TrainBatches(source(30), 10, seed=0)
+    epochs = [np.concatenate([batches[3 * e + i]["x"] for i in range(3)]) for e in range(3)]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(30))
+    assert (epochs[0] != epochs[1]).any() and (epochs[1] != epochs[2]).any()
+
+
+def test_batches_go_on_across_the_end_of_an_epoch():
+    batches = data.TrainBatches(source(7), 5, seed=1)
+    seen = np.concatenate([batches[i]["x"] for i in range(7)])
+    np.testing.assert_array_equal(np.bincount(seen), np.full(7, 5))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    a, b, c = (data.TrainBatches(source(50), 8, seed=s) for s in (0, 0, 1))
+    for step in (17, 3, 1000):
+        np.testing.assert_array_equal(a[step]["x"], b[step]["x"])
+    assert (a[0]["x"] != c[0]["x"]).any()
+
+
+def test_a_batch_larger_than_the_set_is_filled():
+    assert len(data.TrainBatches(source(3), 8, seed=0)[0]["x"]) == 8
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_same_global_batch(count):
+    whole = data.TrainBatches(source(50), 8, seed=0)[11]["x"]
+    parts = [
+        data.TrainBatches(source(50), 8, seed=0, process_index=i, process_count=count)[11]["x"]
+        for i in range(count)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluation_sees_each_example_once(count):
+    seen = []
+    for process in range(count):
+        batches = data.EvalBatches(source(11), 4, process_index=process, process_count=count)
+        assert len(batches) == 3
+        for i in range(3):
+            batch = batches[i]
+            assert len(batch["x"]) == 4 // count
+            np.testing.assert_array_equal(batch["x"][batch["mask"]], batch["index"][batch["mask"]])
+            seen.extend(batch["x"][batch["mask"]])
+    assert sorted(seen) == list(range(11))
+
+
+def test_iteration_starts_anywhere():
+    batches = data.TrainBatches(source(50), 8, seed=0)
+    got = [b["x"] for b in data.iterate(batches, 5, 8)]
+    np.testing.assert_array_equal(got, [batches[i]["x"] for i in (5, 6, 7)])
+
+
+def test_a_batch_the_processes_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="multiple of the 3 processes"):
+        data.TrainBatches(source(9), 8, seed=0, process_count=3)
+
+
+def test_digits_are_all_there_and_split():
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    assert (len(train.source), len(test.source)) == (1437, 360)
+    assert train.event_shape == (8, 8, 1) and train.num_levels == 17 and train.num_classes == 10
+    x = np.concatenate([s.source.arrays["x"] for s in (train, test)])
+    assert x.dtype == np.uint8 and x.max() == 16
+    assert len(np.unique(x.reshape(1797, -1), axis=0)) == 1797  # no digit in both splits
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_densities_are_fixed_draws_of_unit_size(name):
+    train, test = data.load(name, "train"), data.load(name, "test")
+    again = data.load(name, "train")
+    np.testing.assert_array_equal(train.source.arrays["x"], again.source.arrays["x"])
+    assert train.event_shape == (2,) and train.num_levels is None and train.num_classes is None
+    for split in (train, test):
+        spread = split.source.arrays["x"].std()
+        assert 0.4 < spread < 1.5
+    assert not np.isin(test.source.arrays["x"][:, 0], train.source.arrays["x"][:, 0]).all()
+
+
+def test_streamed_and_resident_sets_give_the_same_batches(tfds_dir):
+    sets = [data.load("mnist", "test", data_dir=tfds_dir, memory_limit_mib=m) for m in (2048, 0)]
+    assert isinstance(sets[0].source, ArraySource) and not isinstance(sets[1].source, ArraySource)
+    batches = [data.TrainBatches(s.source, 32, seed=0) for s in sets]
+    resident = data.iterate(batches[0], 311, 315)
+    streamed = data.iterate(batches[1], 311, 315, num_workers=2)
+    for a, b in zip(resident, streamed, strict=True):
+        assert a.keys() == b.keys() == {"x", "label"}
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_real_mnist_is_the_original(tfds_dir):
+    mnist = data.load("mnist", "test", data_dir=tfds_dir)
+    assert mnist.event_shape == (28, 28, 1) and mnist.num_levels == 256
+    counts = np.bincount(mnist.source.arrays["label"])
+    np.testing.assert_array_equal(counts, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+    assert mnist.source.arrays["x"].mean() / 255 == pytest.approx(0.1325, abs=1e-4)
+
+
+def test_a_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
+    with pytest.raises(data.MissingDataError, match=r"prepare_data.py --name=mnist --data_dir="):
+        data.load("mnist", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name, split", [("mnits", "train"), ("digits", "validation")])
+def test_unknown_names_raise(name, split):
+    with pytest.raises(ValueError, match="unknown data set|has the splits"):
+        data.load(name, split)

@@ -1,0 +1,300 @@
+import dataclasses
+import json
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genjax.families.base import Family, TrainState
+from genjax.families.minimizing import minimizing
+from genjax.training import allocator, loop, optimizers, pictures
+from genjax.training import mesh as meshes
+from genjax.training.checkpoints import CheckpointError, Checkpoints
+from genjax.training.evaluate import Evaluator
+from genjax.training.logs import MetricLog
+
+KEY = jax.random.key(0)
+
+
+def linear_family(bad_step=None):
+    """Learns the mean of its batches; turns bad at a step if asked to."""
+
+    def loss_fn(params, batch, key):
+        noise = 0.01 * jax.random.normal(key)
+        return jnp.mean(jnp.square(params["net"]["w"] - batch["x"])) + noise, {}
+
+    init, train_step = minimizing(
+        init_params=lambda key, batch: {"net": {"w": jnp.zeros(())}},
+        loss_and_grad=jax.value_and_grad(loss_fn, has_aux=True),
+        optimizer=optax.adam(0.1),
+        ema_decay=0.5,
+    )
+
+    def spoiled(state, batch, key):
+        state, metrics = train_step(state, batch, key)
+        if bad_step is not None:
+            bad = state.step == bad_step
+            metrics = {**metrics, "grad_norm": jnp.where(bad, jnp.nan, metrics["grad_norm"])}
+        return state, metrics
+
+    return Family(
+        init=init,
+        train_step=spoiled,
+        eval_step=lambda state, batch, key: {"error": batch["x"] - state.ema["net"]["w"]},
+        sample=lambda state, key, batch: {"samples": batch["x"] + state.ema["net"]["w"]},
+        eval_protocol={"bound": "none"},
+    )
+
+
+def batches(start, stop):
+    for step in range(start, stop):
+        yield {"x": np.full(4, step % 3, np.float32)}
+
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def evaluate(self, step, state):
+        self.calls.append(("evaluate", step))
+        return {"eval/bits_per_dim": float(step % 4)}
+
+    def sample(self, step, state):
+        self.calls.append(("sample", step))
+
+
+def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3):
+    family = family or linear_family()
+    recorder = recorder or Recorder()
+    mesh = meshes.data_mesh()
+    template = loop.state_template(family, KEY, next(batches(0, 1)), mesh)
+    with MetricLog(tmp_path) as log, Checkpoints(tmp_path, keep=keep) as checkpoints:
+        restored = checkpoints.restore(template)
+        step, state, host_state = restored or (0, None, None)
+        log.rewind(step)
+        if state is None:
+            state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+        return loop.train(
+            family,
+            state,
+            batches,
+            num_steps=num_steps,
+            key=KEY,
+            mesh=mesh,
+            log=log,
+            checkpoints=checkpoints,
+            periods=periods or loop.Periods(log=2, evaluate=0, sample=0, checkpoint=3),
+            evaluate=recorder.evaluate,
+            sample=recorder.sample,
+            host_state=host_state,
+            stop=stop,
+        )
+
+
+def records(path):
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
+
+
+def saved_steps(path):
+    return sorted(int(p.name) for p in (path / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def assert_same(a: TrainState, b: TrainState):
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+def test_resumed_run_equals_the_uninterrupted_one_in_state_and_log(tmp_path):
+    whole = run(tmp_path / "whole", 10)
+    run(tmp_path / "parts", 3)  # in the middle of a log window
+    run(tmp_path / "parts", 7)
+    assert_same(run(tmp_path / "parts", 10), whole)
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+    assert [row["step"] for row in records(tmp_path / "whole")] == [2, 4, 6, 8, 10]
+
+
+def test_what_a_crashed_run_logged_after_its_checkpoint_is_logged_once(tmp_path):
+    run(tmp_path / "whole", 10)
+    run(tmp_path / "crashed", 6)
+    log = tmp_path / "crashed" / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step": 8, "train/loss": 1.0}\n{"step": 10, "tr')
+    run(tmp_path / "crashed", 10)
+    assert records(tmp_path / "crashed") == records(tmp_path / "whole")
+
+
+def test_actions_come_in_order_on_their_steps_and_after_the_last(tmp_path):
+    recorder = Recorder()
+    periods = loop.Periods(log=1, evaluate=2, sample=4, checkpoint=2)
+    run(tmp_path, 5, recorder=recorder, periods=periods)
+    expected = [("evaluate", 2), ("evaluate", 4), ("sample", 4), ("evaluate", 5), ("sample", 5)]
+    assert recorder.calls == expected
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+    periods = loop.Periods(log=1, evaluate=1, sample=0, checkpoint=1)
+    run(tmp_path, 11, periods=periods, keep=2)  # scores are step % 4
+    assert saved_steps(tmp_path) == [8, 10, 11] or saved_steps(tmp_path) == [4, 10, 11]
+
+
+def test_a_metric_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
+    with pytest.raises(loop.NonFiniteError, match=r"grad_norm is nan at step 5"):
+        run(tmp_path, 20, family=linear_family(bad_step=5))
+    assert saved_steps(tmp_path) == [3]
+
+
+def test_a_stop_request_saves_and_the_run_goes_on_from_there(tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(loop.Preempted, match="step 1 of 10"):
+        run(tmp_path / "stopped", 10, stop=stop)
+    assert saved_steps(tmp_path / "stopped") == [1]
+    assert_same(run(tmp_path / "stopped", 10), run(tmp_path / "whole", 10))
+    assert records(tmp_path / "stopped") == records(tmp_path / "whole")
+
+
+def damage_by_truncation(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 40:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_by_deletion(folder):
+    for path in (folder / "state").rglob("d/*"):
+        if path.is_file():
+            path.unlink()
+
+
+def damage_metadata(folder):
+    for name in ("_METADATA", "manifest.ocdbt"):
+        for path in folder.rglob(name):
+            path.write_bytes(b"garbage")
+
+
+def damage_by_flipped_bits(folder):
+    for path in (folder / "state").rglob("d/*"):
+        content = bytearray(path.read_bytes())
+        for i in range(0, len(content), 7):
+            content[i] ^= 255
+        path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_by_truncation, damage_by_deletion, damage_metadata, damage_by_flipped_bits],
+)
+def test_a_damaged_newest_checkpoint_is_skipped(tmp_path, damage, caplog):
+    whole = run(tmp_path / "whole", 10)
+    run(tmp_path / "hurt", 6)
+    damage(tmp_path / "hurt" / "checkpoints" / "6")
+    recorder = Recorder()
+    with caplog.at_level("WARNING"):
+        assert_same(run(tmp_path / "hurt", 10, recorder=recorder), whole)
+    assert "checkpoint 6" in caplog.text and "skipped" in caplog.text
+    assert (tmp_path / "hurt" / "damaged_6").exists()
+    assert records(tmp_path / "hurt") == records(tmp_path / "whole")
+
+
+def test_a_half_written_checkpoint_is_never_seen(tmp_path):
+    run(tmp_path, 6)
+    folder = tmp_path / "checkpoints"
+    (folder / "9.orbax-checkpoint-tmp").mkdir()
+    (folder / "9.orbax-checkpoint-tmp" / "state").mkdir()
+    assert_same(run(tmp_path, 10), run(tmp_path / "whole", 10))
+
+
+def test_no_readable_checkpoint_is_an_error_not_a_new_run(tmp_path):
+    run(tmp_path, 3)
+    damage_metadata(tmp_path / "checkpoints" / "3")
+    before = records(tmp_path)
+    for _ in range(2):  # nor does the second attempt start over
+        with pytest.raises(CheckpointError, match="none of the checkpoints"):
+            run(tmp_path, 10)
+    assert records(tmp_path) == before
+
+
+def test_a_sound_checkpoint_of_another_model_is_refused_and_left_alone(tmp_path):
+    run(tmp_path, 3)
+
+    def init(key, batch):
+        state = linear_family().init(key, batch)
+        return state.replace(params={"net": {"w": jnp.zeros(2)}})
+
+    other = dataclasses.replace(linear_family(), init=init)
+    with pytest.raises(CheckpointError, match=r"another model: params/net/w is float32\[\] there"):
+        run(tmp_path, 10, family=other)
+    assert saved_steps(tmp_path) == [3]
+
+
+def test_evaluation_averages_over_unmasked_examples_only():
+    family, mesh = linear_family(), meshes.data_mesh()
+    state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+    values = np.arange(6, dtype=np.float32)
+    rows = [
+        {"x": values[:4], "mask": np.ones(4, bool)},
+        {"x": np.array([4, 5, 99, 99], np.float32), "mask": np.array([1, 1, 0, 0], bool)},
+    ]
+    result = Evaluator(family, mesh).evaluate(state, iter(rows), 2, KEY)
+    assert result["error"] == pytest.approx(2.5)
+    assert result["error_stderr"] == pytest.approx(values.std(ddof=1) / np.sqrt(6))
+    assert result["num_examples"] == 6 and result["bound"] == "none"
+
+
+def test_sampling_in_batches_gives_one_sample_a_request():
+    family, mesh = linear_family(), meshes.data_mesh()
+    state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+    requests = {"x": np.arange(7, dtype=np.float32)}
+    drawn = Evaluator(family, mesh).sample(state, requests, KEY, batch_size=3)
+    np.testing.assert_array_equal(drawn["samples"], requests["x"])
+
+
+def test_decay_spares_biases_norms_and_the_schedule():
+    params = {
+        "score_net": {"conv": {"kernel": 1.0, "bias": 1.0}, "norm": {"scale": 1.0, "bias": 1.0}},
+        "schedule": {"gamma_0": 1.0, "shape": {"height": 1.0}},
+    }
+    mask = optimizers.decay_mask(params)
+    decayed = [jax.tree_util.keystr(p) for p, m in jax.tree.leaves_with_path(mask) if m]
+    assert decayed == ["['score_net']['conv']['kernel']"]
+
+
+def test_learning_rate_warms_up_linearly_to_a_constant():
+    optimizer = optimizers.adamw(learning_rate=1.0, warmup_steps=4, weight_decay=0.0)
+    params = {"w": jnp.zeros(())}
+    state, sizes = optimizer.init(params), []
+    for _ in range(6):
+        updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
+        sizes.append(-float(updates["w"]))
+    np.testing.assert_allclose(sizes, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0], atol=1e-4)
+
+
+def test_clipping_bounds_the_global_norm():
+    optimizer = optimizers.adamw(clip_norm=0.1, warmup_steps=0, b1=0.0)
+    params = {"w": jnp.zeros(4)}
+    _, state = optimizer.update({"w": jnp.full(4, 100.0)}, optimizer.init(params), params)
+    second_moment = state[1][0].nu["w"]
+    np.testing.assert_allclose(second_moment, 0.01 * 0.05**2, rtol=1e-4)
+
+
+def test_grid_places_images_in_reading_order_at_full_contrast():
+    images = np.arange(6)[:, None, None, None] * np.ones((1, 8, 8, 1), int)
+    grid = pictures.image_grid(images, 6)
+    assert grid.shape == (2 * 33 + 1, 3 * 33 + 1, 3) and grid.dtype == np.uint8
+    centres = grid[16::33, 16::33, 0]
+    np.testing.assert_array_equal(centres, [[0, 51, 102], [153, 204, 255]])
+    with pytest.raises(ValueError, match="1 or 3"):
+        pictures.image_grid(np.zeros((1, 4, 4, 2)), 2)
+
+
+def test_plots_are_pictures():
+    points = np.random.default_rng(0).normal(size=(2, 50, 2))
+    curve = {"gamma(t)": (np.linspace(0, 1, 5), np.arange(5.0))}
+    for pixels in (pictures.scatter(points), pictures.plot_curves(curve)):
+        assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.std() > 1
+
+
+def test_allocator_settings_are_taken_or_refused_without_harm():
+    assert allocator.keep_freed_memory() in (True, False)
