@@ -22,7 +22,7 @@ from beartype.door import is_bearable
 from genjax import data, nets
 from genjax.diffusion import schedules
 from genjax.families import vdm
-from genjax.families.base import Family
+from genjax.families.base import Family, TrainState
 from genjax.training import optimizers
 from genjax.training.loop import Periods
 
@@ -50,6 +50,7 @@ class Experiment:
 
     Attributes:
         family: The model and how it is trained.
+        state_shapes: Its state as ``jax.ShapeDtypeStruct`` leaves.
         train_data: Split to train on.
         test_data: Split to evaluate on.
         train: Settings of the loop.
@@ -59,6 +60,7 @@ class Experiment:
     """
 
     family: Family
+    state_shapes: TrainState
     train_data: data.DataSet
     test_data: data.DataSet
     train: "TrainSettings"
@@ -210,8 +212,16 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         evaluation=evaluation,
         sampling=sampling,
     )
+    try:
+        # Traces the model on shapes alone, so that what does not fit is found here.
+        state_shapes = jax.eval_shape(
+            family.init, jax.random.key(0), sample_requests(train_data, data_settings.batch_size)
+        )
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
     return Experiment(
         family=family,
+        state_shapes=state_shapes,
         train_data=train_data,
         test_data=test_data,
         train=train,
@@ -267,13 +277,13 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def valid_keys(config: ml_collections.ConfigDict, path: str) -> str:
-    """Says which keys a config has where ``path`` ends in an unknown one."""
+def unknown_key(config: ml_collections.ConfigDict, path: str) -> str:
+    """Says which keys a config has where ``path`` leads to an unknown one."""
     *sections, key = path.split(".")
     node: Any = config
     for i, section in enumerate(sections):
         if not isinstance(node, ml_collections.ConfigDict) or section not in node:
-            return valid_keys(config, ".".join(sections[: i + 1]))
+            return unknown_key(config, ".".join(sections[: i + 1]))
         node = node[section]
     keys = sorted(node) if isinstance(node, ml_collections.ConfigDict) else []
     return f"unknown config key {path!r}{_nearest(key, keys)}"

@@ -37,10 +37,10 @@ def step(layer: Any, in_scan: bool) -> Callable[..., Any]:
 
 def main(_: list[str]) -> None:
     """Prints one row for each case."""
-    down = dict(kernel_size=(4, 4), strides=(2, 2), padding=((1, 1), (1, 1)))
-    up = dict(kernel_size=(4, 4), strides=(2, 2), padding=((2, 2), (2, 2)))
-    same = dict(kernel_size=(3, 3))
-    cases = [
+    down: dict[str, Any] = dict(kernel_size=(4, 4), strides=(2, 2), padding=((1, 1), (1, 1)))
+    up: dict[str, Any] = dict(kernel_size=(4, 4), strides=(2, 2), padding=((2, 2), (2, 2)))
+    same: dict[str, Any] = dict(kernel_size=(3, 3))
+    cases: list[tuple[str, Any, Any, dict[str, Any], tuple[int, ...], int, bool]] = [
         ("conv 3x3, 32x28x28x32", Conv, nn.Conv, same, (32, 28, 28, 32), 32, False),
         ("conv 3x3 in a scan of 2, 32x28x28x32", Conv, nn.Conv, same, (32, 28, 28, 32), 32, True),
         ("conv 4x4 /2, 64x32x32x64 -> 128", Conv, nn.Conv, down, (64, 32, 32, 64), 128, False),
@@ -52,7 +52,9 @@ def main(_: list[str]) -> None:
          (64, 32, 32, 64), 3, False),
     ]  # fmt: skip
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, medians of {REPEATS.value}")
-    print(f"{'layer, forward + both gradients':40s} {'genjax ms':>10s} {'flax ms':>10s} {'ratio':>7s}")
+    print(
+        f"{'layer, forward + both gradients':40s} {'genjax ms':>10s} {'flax ms':>10s} {'ratio':>7s}"
+    )
     for name, ours, stock, kwargs, shape, features, in_scan in cases:
         x = jax.random.normal(jax.random.key(0), shape)
         layers = [ours(features, in_loop=in_scan, **kwargs), stock(features, **kwargs)]

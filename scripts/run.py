@@ -12,8 +12,9 @@ state saved, to be resumed by the same command.
 
 import json
 import os
+import runpy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import app, flags, logging
@@ -149,9 +150,7 @@ class Run:
         self.log = MetricLog(workdir, active=self.writes)
         self.evaluator = Evaluator(experiment.family, self.mesh, progress=self._progress)
         self.init_key, self.train_key = jax.random.split(jax.random.key(experiment.train.seed))
-        self.template = loop.state_template(
-            experiment.family, self.init_key, self.train_batches[0], self.mesh
-        )
+        self.template = loop.state_template(experiment.state_shapes, self.mesh)
         self._sample_requests = builders.sample_requests
 
     # Modes.
@@ -159,7 +158,7 @@ class Run:
     def train(self, resolved: Mapping[str, Any]) -> None:
         """Trains to the end, from the newest checkpoint if there is one."""
         from genjax.data import iterate
-        from genjax.training import loop, logs
+        from genjax.training import logs, loop
         from genjax.training.checkpoints import Checkpoints
 
         stop = loop.stop_on_sigterm()
@@ -279,7 +278,7 @@ class Run:
         folder = self.workdir / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         stem = f"step_{step:08d}"
-        arrays = {"samples": drawn["samples"]}
+        arrays: dict[str, Any] = {"samples": drawn["samples"]}
         if dataset.num_levels:
             arrays["num_levels"] = np.asarray(dataset.num_levels)
         if "label" in requests:
@@ -433,35 +432,29 @@ def _parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # an experiment file that failed to load raises here
-    except flags.Error as error:
+    except (flags.Error, OSError) as error:
         sys.exit(_fail(str(error), 2))
-    except (AttributeError, KeyError):
-        sys.exit(_fail(_unknown_key(argv), 2))
-    except FileNotFoundError as error:
-        sys.exit(_fail(f"no experiment file: {error}", 2))
+    except (AttributeError, KeyError) as error:
+        sys.exit(_fail(_unknown_key(argv) or str(error), 2))
     if len(rest) > 1:
         sys.exit(_fail(f"unexpected argument {rest[1]!r}", 2))
     return rest
 
 
-def _unknown_key(argv: list[str]) -> str:
-    """Names the override whose key the config does not have."""
+def _unknown_key(argv: list[str]) -> str | None:
+    """Says which override has a key that the experiment file does not have, if any does."""
     from genjax import builders
 
-    names = [a.lstrip("-") for a in argv if a.startswith("-")]
-    files = [n.partition("=")[2] for n in names if n.startswith("config=")]
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS([argv[0], f"--config={files[-1]}"])
-    config = _CONFIG.value
-    for name in names:
-        if name.startswith("config."):
-            path = name.partition("=")[0].removeprefix("config.")
-            node: Any = config
-            for part in path.split("."):
-                if not hasattr(node, "keys") or part not in node:
-                    return builders.valid_keys(config, path)
-                node = node[part]
-    raise  # noqa: PLE0704 - not an unknown key after all
+    values = dict(a.lstrip("-").partition("=")[::2] for a in argv[1:] if "=" in a)
+    config = runpy.run_path(values["config"])["get_config"]()
+    for name in values:
+        path = name.removeprefix("config.")
+        node: Any = config
+        for part in path.split(".") if path != name else ():
+            if not hasattr(node, "keys") or part not in node:
+                return builders.unknown_key(config, path)
+            node = node[part]
+    return None
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 # Shapes in signatures are checked on every call. (The convolution layers inherit fields from Flax
 # whose types cannot be checked.)
-CHECKED = ["losses", "diffusion", "families.minimizing", "families.vdm", "nets.embeddings", "nets.score_mlp",
-           "nets.score_resnet", "nets.dropout"]  # fmt: skip
+CHECKED = """
+    losses diffusion families.minimizing families.vdm
+    nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
+""".split()
 install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 
 import jax  # noqa: E402

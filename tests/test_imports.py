@@ -50,7 +50,15 @@ def modules_after(statement):
 
 
 def test_losses_import_jax_and_nothing_heavy():
-    heavy = {"flax", "optax", "orbax", "grain", "tensorflow_datasets", "tensorflow", "ml_collections"}
+    heavy = {
+        "flax",
+        "optax",
+        "orbax",
+        "grain",
+        "tensorflow_datasets",
+        "tensorflow",
+        "ml_collections",
+    }
     assert not heavy & modules_after("import genjax.losses")
 
 

@@ -14,8 +14,7 @@ class labels, ``index`` ``[B]`` (position in the data set) in evaluation."""
 Metrics: TypeAlias = Mapping[str, Array]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All a run needs to resume.
 
     Attributes:

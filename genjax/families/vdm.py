@@ -191,7 +191,7 @@ def vdm(
                 "diffusion": noise_loss(params, batch, noise, gamma_t, other, key_dropout),
             }
             bits = {name: nats_to_bits_per_dim(part, num_dims) for name, part in parts.items()}
-            return sum(jnp.mean(part) for part in bits.values()), bits
+            return jax.tree.reduce(jnp.add, {k: jnp.mean(v) for k, v in bits.items()}), bits
 
         # The schedule enters the diffusion loss through gamma at the sampled times alone, so one
         # backward pass to there serves both objectives of its parameters.
@@ -270,7 +270,10 @@ def vdm(
             num_frames=min(num_frames, sample_num_steps),
         )
         # A latent has variance near one at all times: shown in the units of the data as it is.
-        return {"samples": decode(z_0_rescaled), "trajectory": decode(latents[:, :num_trajectories])}
+        return {
+            "samples": decode(z_0_rescaled),
+            "trajectory": decode(latents[:, :num_trajectories]),
+        }
 
     def curves(state: TrainState) -> Mapping[str, tuple[Array, Array]]:
         times = jnp.linspace(0.0, 1.0, 201)
@@ -288,4 +291,3 @@ def vdm(
         },
         curves=curves,
     )
-

@@ -122,21 +122,21 @@ def _schedule(gamma: Mapping[str, Any]) -> Mapping[str, Any]:
     if not gamma:
         return {}
     if set(gamma) == {"w", "b"}:
-        offset, slope = (jnp.asarray(gamma[k], jnp.float32).reshape(()) for k in ("b", "w"))
-        return {"gamma_0": offset, "gamma_1": offset + jnp.abs(slope)}
+        start, rise = (jnp.asarray(gamma[k], jnp.float32).reshape(()) for k in ("b", "w"))
+        return {"gamma_0": start, "gamma_1": start + jnp.abs(rise)}
     if set(gamma) == {"l1", "l2", "l3"}:
 
         def flat(layer: str, leaf: str) -> np.ndarray:
             return np.asarray(gamma[layer][leaf], np.float64).reshape(-1)
 
-        linear, start = np.abs(flat("l1", "kernel"))[0], flat("l1", "bias")[0]
+        linear, bias = np.abs(flat("l1", "kernel"))[0], flat("l1", "bias")[0]
         steepness, offset = np.abs(flat("l2", "kernel")), flat("l2", "bias")
         # Its features are 2 (sigmoid - 1/2), averaged with the weights of its last layer.
         height = 2.0 * np.abs(flat("l3", "kernel")) / offset.size
 
         def value(t: float) -> float:
             features = 1.0 / (1.0 + np.exp(-(steepness * (2.0 * t - 1.0) + offset)))
-            return float(start + linear * t + np.sum(height * (features - 0.5)))
+            return float(bias + linear * t + np.sum(height * (features - 0.5)))
 
         float32 = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
         return {

@@ -62,9 +62,7 @@ def grey_levels(
     return (levels.astype(jnp.float32) + 0.5) * (2.0 / num_levels) - 1.0
 
 
-def prior_loss(
-    x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]
-) -> Float[Array, " B"]:
+def prior_loss(x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]) -> Float[Array, " B"]:
     r"""Kullback-Leibler divergence of :math:`q(z_1 \mid x)` from the standard normal prior.
 
     Args:

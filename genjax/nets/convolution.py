@@ -36,7 +36,7 @@ from jaxtyping import Array
 
 @dataclasses.dataclass(frozen=True)
 class _Geometry:
-    """All that defines a convolution besides its operands; channels last, kernels ``[*k, I, O]``."""
+    """A convolution without its operands; channels last, kernels ``[*taps, I, O]``."""
 
     input_shape: tuple[int, ...]
     kernel_shape: tuple[int, ...]
@@ -94,7 +94,9 @@ def _weight_grad(x: Array, g: Array, *, geometry: _Geometry) -> Array:
 def _weight_grad_by_taps(x: Array, g: Array, *, geometry: _Geometry) -> Array:
     """One matrix product for each tap of the kernel, which does not slow down inside a loop."""
     zero = jnp.zeros((), x.dtype)
-    x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)])
+    x = lax.pad(
+        x, zero, [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)]
+    )
     x = lax.optimization_barrier(x)  # or the activation in front is computed again for each tap
     out_sizes, out_channels = g.shape[1:-1], g.shape[-1]
     rows = g.reshape(-1, geometry.groups, out_channels // geometry.groups)
@@ -268,7 +270,7 @@ def conv_transpose(
         )
     if x.dtype != kernel.dtype:
         raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
-    # The plain convolution maps the output back to the input: its kernel is mirrored, [*taps, O, I].
+    # The plain convolution maps the output back to the input with the mirrored kernel.
     if not transpose_kernel:
         kernel = jnp.flip(kernel, tuple(range(spatial))).swapaxes(-1, -2)
     if x.shape[-1] != kernel.shape[-1]:

@@ -27,13 +27,15 @@ def sinusoidal_embedding(
         Array([[0., 0., 1., 1.]], dtype=float32)
 
     References:
-        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section 3.5, with the layout and
-        spacing of google-research/vdm.
+        Vaswani et al., Attention Is All You Need, arXiv:1706.03762, section 3.5, with the layout
+        and spacing of google-research/vdm.
     """
     if num_features % 2 or num_features < 4:
         raise ValueError(f"num_features must be even and at least 4, got {num_features}")
     half = num_features // 2
-    frequencies = jnp.exp(jnp.arange(half, dtype=jnp.float32) * (-math.log(max_period) / (half - 1)))
+    frequencies = jnp.exp(
+        jnp.arange(half, dtype=jnp.float32) * (-math.log(max_period) / (half - 1))
+    )
     angles = position.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 

@@ -267,9 +267,7 @@ class ScoreResNet(nn.Module):
             return layer
         policy = jax.checkpoint_policies.dots_saveable if self.remat == "dots" else None
         # Inside a scan the loop itself keeps XLA from merging the two computations.
-        return nn.remat(
-            layer, policy=policy, prevent_cse=not self.scan_layers, static_argnums=(4,)
-        )
+        return nn.remat(layer, policy=policy, prevent_cse=not self.scan_layers, static_argnums=(4,))
 
     def _scanned(self, name: str, length: int, with_attention: bool) -> Any:
         return nn.scan(

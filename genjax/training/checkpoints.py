@@ -114,7 +114,9 @@ class Checkpoints:
                 damaged.append(step)
                 self._warn(step, error)
                 continue
-            self._check_fit(step, shapes, _shapes(ocp.tree.serialize_tree(template)))
+            self._check_fit(
+                step, shapes, _shapes(ocp.tree.serialize_tree(template, keep_empty_nodes=True))
+            )
             try:
                 restored = self._manager.restore(
                     step,
@@ -138,9 +140,7 @@ class Checkpoints:
             )
         return None
 
-    def _check_fit(
-        self, step: int, saved: Mapping[str, Any], expected: Mapping[str, Any]
-    ) -> None:
+    def _check_fit(self, step: int, saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         for name in sorted(set(saved) | set(expected)):
             if saved.get(name) != expected.get(name):
                 raise CheckpointError(

@@ -93,13 +93,8 @@ class Evaluator:
             sharding = meshes.by_row(self._mesh)
             if batch_size % self._mesh.size:
                 sharding = meshes.replicated(self._mesh)
-            # Every process knows all requests and hands over its own part of them.
-            batch = {
-                name: jax.make_array_from_callback(
-                    (batch_size, *array.shape[1:]), sharding, lambda i, a=array[rows]: a[i]
-                )
-                for name, array in requests.items()
-            }
+            # Every process knows all requests; each device takes its own part of them.
+            batch = jax.device_put({k: array[rows] for k, array in requests.items()}, sharding)
             drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
             samples.append(drawn["samples"])
             if not start:

@@ -126,9 +126,8 @@ def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> Trai
     return init(key, meshes.global_batch(mesh, batch))
 
 
-def state_template(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state, without computing it."""
-    shapes = jax.eval_shape(family.init, key, {k: np.asarray(v) for k, v in batch.items()})
+def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
+    """Adds to the shapes of a state where its arrays live."""
     sharding = meshes.replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes

@@ -27,8 +27,7 @@ def global_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.A
     """Joins the rows of all processes into global arrays, spread over the mesh by row."""
     sharding = by_row(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, rows)
-        for name, rows in local.items()
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in local.items()
     }
 
 

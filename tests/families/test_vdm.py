@@ -284,16 +284,19 @@ rng = np.random.default_rng(0)
 batch = {"x": rng.integers(256, size=(16, 4, 4, 1)).astype(np.uint8)}
 key = jax.random.key(0)
 state = loop.init_state(family, key, batch, mesh)
-step = loop.compile_train_step(family, state, batch, jax.device_put(key, meshes.replicated(mesh)), mesh)
+key = jax.device_put(key, meshes.replicated(mesh))
+step = loop.compile_train_step(family, state, batch, key, mesh)
 for _ in range(3):
-    state, metrics = step(state, meshes.global_batch(mesh, batch), jax.device_put(key, meshes.replicated(mesh)))
+    state, metrics = step(state, meshes.global_batch(mesh, batch), key)
     print(float(metrics["loss"]))
 """
 
 
 def test_losses_do_not_depend_on_the_number_of_devices():
     losses = [
-        np.array(subprocess.check_output([sys.executable, "-c", DEVICES, n], text=True).split(), float)
+        np.array(
+            subprocess.check_output([sys.executable, "-c", DEVICES, n], text=True).split(), float
+        )
         for n in ("1", "4")
     ]
     assert len(losses[0]) == 3

@@ -11,10 +11,10 @@ from genjax.nets.dropout import Dropout
 SMALL = dict(channels=8, num_layers=2, num_groups=4)
 
 
-def noisy(params, key=jax.random.key(7)):
+def noisy(params):
     """Parameters with every zero-initialised layer switched on."""
     leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
+    keys = jax.random.split(jax.random.key(7), len(leaves))
     noise = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
     return jax.tree.unflatten(tree, noise)
 
@@ -65,7 +65,9 @@ def test_scan_and_remat_change_nothing(params, scan, remat):
 
 def test_scanned_network_initialises_each_layer_differently():
     net = ScoreResNet(**SMALL, scan_layers=True)
-    kernel = net.init(jax.random.key(1), *inputs())["params"]["down"]["residual"]["conv_0"]["kernel"]
+    kernel = net.init(jax.random.key(1), *inputs())["params"]["down"]["residual"]["conv_0"][
+        "kernel"
+    ]
     assert kernel.shape == (2, 3, 3, 8, 8)
     assert float(jnp.abs(kernel[0] - kernel[1]).max()) > 0.01
 

@@ -70,7 +70,8 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
     family = family or linear_family()
     recorder = recorder or Recorder()
     mesh = meshes.data_mesh()
-    template = loop.state_template(family, KEY, next(batches(0, 1)), mesh)
+    shapes = jax.eval_shape(family.init, KEY, next(batches(0, 1)))
+    template = loop.state_template(shapes, mesh)
     with MetricLog(tmp_path) as log, Checkpoints(tmp_path, keep=keep) as checkpoints:
         restored = checkpoints.restore(template)
         step, state, host_state = restored or (0, None, None)

@@ -1,0 +1,316 @@
+"""The command line, as a user meets it: whole processes."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+
+# A VDM small enough to train in seconds.
+TINY = [
+    "--config=experiments/vdm/digits.py",
+    "--config.model.channels=8",
+    "--config.model.num_layers=1",
+    "--config.model.num_groups=4",
+    "--config.data.batch_size=16",
+    "--config.eval.num_times=1",
+    "--config.sample.num_samples=4",
+    "--config.sample.num_steps=4",
+    "--config.train.log_every=2",
+    "--config.train.eval_every=0",
+    "--config.train.sample_every=0",
+    "--config.train.checkpoint_every=3",
+]
+TOY = ["--config=experiments/vdm/toy2d.py"]
+
+
+def command(workdir, *args, base=TINY):
+    return [sys.executable, "scripts/run.py", *base, f"--workdir={workdir}", *args]
+
+
+def run(workdir, *args, base=TINY, code=0):
+    done = subprocess.run(
+        command(workdir, *args, base=base), cwd=REPO, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def steps(workdir):
+    folder = workdir / "checkpoints"
+    if not folder.exists():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def arrays(workdir, step):
+    import orbax.checkpoint as ocp
+
+    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
+    return {jax.tree_util.keystr(p): np.asarray(v) for p, v in jax.tree.leaves_with_path(tree)}
+
+
+def assert_same_state(a, b, step):
+    first, second = arrays(a, step), arrays(b, step)
+    assert first.keys() == second.keys() and len(first) > 50
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def records(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Six uninterrupted steps."""
+    workdir = tmp_path_factory.mktemp("trained")
+    run(
+        workdir,
+        "--config.train.num_steps=6",
+        "--config.train.eval_every=6",
+        "--config.train.sample_every=6",
+    )
+    return workdir
+
+
+def test_a_run_leaves_what_the_readme_says(trained):
+    assert json.loads((trained / "config.json").read_text())["train"]["num_steps"] == 6
+    rows = records(trained)
+    assert [row["step"] for row in rows if "train/loss" in row] == [2, 4, 6]
+    assert {"train/bits_per_dim", "train/diffusion_variance"} <= rows[0].keys()
+    (scores,) = [row for row in rows if "eval/bits_per_dim" in row]
+    parts = sum(scores[f"eval/{name}"] for name in ("diffusion", "prior", "reconstruction"))
+    assert scores["eval/bits_per_dim"] == pytest.approx(parts, rel=1e-6)
+    assert scores["eval/bits_per_dim_stderr"] > 0 and scores["eval/num_examples"] == 360
+    assert scores["eval/bound"] == "continuous time"
+    names = {p.name for p in (trained / "samples").iterdir()}
+    stem = "step_00000006"
+    pictures = {f"{stem}.png", f"{stem}_trajectory.png", f"{stem}_curves.png"}
+    assert names == {f"{stem}.npz", *pictures}
+    with np.load(trained / "samples" / f"{stem}.npz") as file:
+        assert file["samples"].dtype == np.uint8 and file["samples"].shape == (4, 8, 8, 1)
+        assert file["num_levels"] == 17 and file["samples"].max() <= 16
+    assert any((trained / "tensorboard").iterdir())
+
+
+def test_running_again_does_nothing_and_says_so(trained):
+    before = (trained / "metrics.jsonl").read_text()
+    same = ["--config.train.num_steps=6", "--config.train.eval_every=6"]
+    done = run(trained, *same, "--config.train.sample_every=6")
+    assert "nothing to do" in done.stdout
+    assert (trained / "metrics.jsonl").read_text() == before
+
+
+def test_eval_and_sample_read_the_newest_checkpoint(trained):
+    same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
+    run(trained, *same, "--mode=eval", "--config.eval.batch_size=90")
+    first, second = [row for row in records(trained) if "eval/bits_per_dim" in row][-2:]
+    # The same noise for each example, whatever the batch size.
+    assert first["eval/bits_per_dim"] == pytest.approx(second["eval/bits_per_dim"], rel=1e-5)
+    picture = trained / "samples" / "step_00000006.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    run(trained, *same, "--mode=sample")
+    assert picture.read_bytes() == before
+    run(trained, *same, "--mode=sample", "--config.sample.num_samples=12")
+    with np.load(trained / "samples" / "step_00000006.npz") as file:
+        assert file["samples"].shape == (12, 8, 8, 1)
+
+
+@pytest.mark.parametrize("mode", ["eval", "sample"])
+def test_there_is_nothing_to_evaluate_before_training(tmp_path, mode):
+    done = run(tmp_path / "new", f"--mode={mode}", code=2)
+    assert "no checkpoint" in done.stderr and "train first" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def kill_when(workdir, condition, *args):
+    """Starts a run and kills it, no notice given, once ``condition`` holds."""
+    log = open(workdir.parent / f"{workdir.name}.log", "w")  # noqa: SIM115
+    process = subprocess.Popen(command(workdir, *args), cwd=REPO, stdout=log, stderr=log)
+    deadline = time.time() + 300
+    while process.poll() is None and not condition():
+        assert time.time() < deadline, "the run did not get there"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
+def test_six_steps_equal_three_and_three_through_a_killed_process(tmp_path, trained):
+    workdir = tmp_path / "killed"
+    kill_when(workdir, lambda: steps(workdir) == [3], "--config.train.num_steps=100000")
+    saved = steps(workdir)
+    assert saved and saved[-1] % 3 == 0
+    target = saved[-1] + 3
+    run(workdir, f"--config.train.num_steps={target}")
+    whole = trained
+    if target != 6:
+        whole = tmp_path / "whole"
+        run(whole, f"--config.train.num_steps={target}")
+    assert_same_state(workdir, whole, target)
+    logged = [row for row in records(whole) if "train/loss" in row]
+    assert [row for row in records(workdir) if "train/loss" in row] == logged
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(tmp_path):
+    rng = random.Random(0)
+    periods = ["--config.train.checkpoint_every=5", "--config.train.eval_every=10"]
+    final = ["--config.train.num_steps=300", *periods]
+    run(tmp_path / "whole", *final)
+    workdir = tmp_path / "killed"
+    for _ in range(10):
+        moment = time.time() + rng.uniform(6, 14)
+        kill_when(workdir, lambda moment=moment: time.time() > moment, *final)
+    run(workdir, *final)
+    assert_same_state(workdir, tmp_path / "whole", 300)
+    assert records(workdir) == records(tmp_path / "whole")
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
+    workdir = tmp_path / "run"
+    args = ["--config.train.num_steps=100000", "--config.train.checkpoint_every=100000"]
+    process = subprocess.Popen(
+        command(workdir, *args), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.time() + 300
+    while not (workdir / "metrics.jsonl").exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 143, stderr
+    (step,) = steps(workdir)
+    assert f"after step {step} of 100000" in stderr and "resumes" in stderr
+    last = records(workdir)[-1]["step"]
+    assert last <= step
+    done = run(workdir, f"--config.train.num_steps={step + 2}", *args[1:])
+    assert f"resuming at step {step}" in done.stdout
+    assert steps(workdir) == [step, step + 2]
+
+
+def test_another_config_is_refused_naming_the_keys(trained):
+    same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
+    args = ["--config.optimizer.learning_rate=0.5", "--config.train.num_steps=8", *same]
+    done = run(trained, *args, code=2)
+    assert "optimizer.learning_rate" in done.stderr and "num_steps" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    before = steps(trained)
+    assert before[-1] == 6
+
+
+def test_another_config_is_taken_when_told_so(tmp_path):
+    run(tmp_path / "run", "--config.train.num_steps=2")
+    changed = ["--config.train.num_steps=4", "--config.optimizer.learning_rate=0.5"]
+    run(tmp_path / "run", *changed, "--allow_config_change")
+    assert steps(tmp_path / "run") == [2, 3, 4]
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["optimizer"]["learning_rate"] == 0.5
+
+
+BAD = {
+    "unknown key": (["--config.train.num_stpes=3"], r"train\.num_stpes.*did you mean 'num_steps'"),
+    "unknown section": (["--config.trian.num_steps=3"], r"trian.*did you mean 'train'"),
+    "wrong type": (["--config.train.num_steps=many"], r"num_steps.*many"),
+    "wrong mode": (["--mode=trian"], r"mode.*train\|eval\|sample"),
+    "batch size": (["--config.data.batch_size=0"], r"data\.batch_size must be a positive multiple"),
+    "missing data": (
+        ["--config.data.name=mnist", "--config.data.data_dir=/nowhere"],
+        r"prepare_data\.py --name=mnist --data_dir=/nowhere",
+    ),
+    "unknown data": (["--config.data.name=mnits"], r"unknown data set 'mnits'"),
+    "images for points": (["--config.data.name=swirl"], r"takes images .* has shape \(2,\)"),
+    "classes": (["--config.model.num_classes=7"], r"num_classes is 7.*10 classes"),
+    "groups": (["--config.model.num_groups=3"], r"num_groups \(3\) must divide channels \(8\)"),
+    "unknown option": (
+        ["--config.family.time_sampling=odd"],
+        r"family\.time_sampling .*stratified.*'odd'",
+    ),
+    "unknown model": (["--config.model.name=score_rsnet"], r"did you mean 'score_resnet'"),
+    "no config": (["--config=experiments/vdm/nothing.py"], r"nothing\.py"),
+    "unknown flag": (["--wrokdir=/tmp"], r"wrokdir"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_before_any_compilation(tmp_path, case):
+    args, message = BAD[case]
+    start = time.time()
+    done = run(tmp_path / "run", *args, code=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert re.search(message, lines[0]), lines[0]
+    assert not (tmp_path / "run").exists()
+    assert time.time() - start < 60
+
+
+def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    done = subprocess.run(
+        command(tmp_path), cwd=REPO, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2
+    assert "multiple of the 3 devices, got 16" in done.stderr
+
+
+def test_an_unwritable_workdir_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path / "file" / "run", code=2)
+    assert "cannot be written" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_points_train_through_the_same_command(tmp_path):
+    small = ["--config.train.num_steps=20", "--config.train.log_every=10"]
+    small += ["--config.eval.num_times=1", "--config.sample.num_samples=50"]
+    run(tmp_path, *small, "--config.sample.num_steps=5", base=TOY)
+    with np.load(tmp_path / "samples" / "step_00000020.npz") as file:
+        assert file["samples"].shape == (50, 2) and file["samples"].dtype == np.float32
+
+
+def test_an_official_checkpoint_is_imported_and_evaluated(tmp_path, golden):
+    import flax.serialization
+    import flax.traverse_util
+
+    flat = {tuple(k.split("/")[1:]): v for k, v in golden.items() if k.startswith("params/")}
+    # The digits have one channel: cut the reference parameters to it.
+    flat["score_model", "conv_in", "kernel"] = flat["score_model", "conv_in", "kernel"][:, :, :5]
+    for leaf in ("kernel", "bias"):
+        path = ("score_model", "conv_out", leaf)
+        flat[path] = flat[path][..., :1]
+    params = flax.traverse_util.unflatten_dict(flat)
+    official = {"step": 1234, "params": params, "ema_params": params, "opt_state": {}}
+    file = tmp_path / "checkpoints-0.flax"
+    file.write_bytes(flax.serialization.msgpack_serialize(official))
+    model = [
+        "--config=experiments/vdm/digits.py",
+        "--config.model.channels=32",
+        "--config.model.num_layers=2",
+        "--config.model.fourier_exponents=(6,7)",
+        "--config.family.schedule.name=learned_linear",
+        "--config.eval.num_times=1",
+    ]
+    script = [sys.executable, "scripts/import_vdm.py", f"--checkpoint={tmp_path}/checkpoints-0"]
+    done = subprocess.run(
+        [*script, *model, f"--workdir={tmp_path}/imported"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert steps(tmp_path / "imported") == [1234]
+    run(tmp_path / "imported", "--mode=eval", base=model)
+    (row,) = records(tmp_path / "imported")
+    assert row["step"] == 1234 and np.isfinite(row["eval/bits_per_dim"])

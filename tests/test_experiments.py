@@ -1,0 +1,68 @@
+"""Every experiment file is built, shrunk and stepped once."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from genjax import builders, data
+from genjax.training import loop, mesh
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
+
+# What makes each model small; the rest of the config stays as it is.
+SMALL = {
+    "score_resnet": dict(channels=8, num_layers=1, num_groups=4),
+    "score_mlp": dict(hidden_size=16, num_layers=1),
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("experiment", REPO / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_experiment_builds_and_steps(path, request):
+    config = load(path).get_config()
+    if config.data.name in ("mnist", "cifar10"):
+        config.data.data_dir = request.getfixturevalue("tfds_dir")
+        config.data.train_split = config.data.test_split = "test[:50]"
+    config.model.update(SMALL[config.model.name])
+    config.update(data=dict(batch_size=8), sample=dict(num_steps=2))
+    experiment = builders.build(config)
+    batches = data.TrainBatches(experiment.train_data.source, 8, seed=0)
+    devices, key = mesh.data_mesh(), jax.random.key(0)
+    state = loop.init_state(experiment.family, key, batches[0], devices)
+    step = loop.compile_train_step(experiment.family, state, batches[0], key, devices)
+    state, metrics = step(state, mesh.global_batch(devices, batches[0]), key)
+    assert int(state.step) == 1
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_experiment_has_the_keys_every_experiment_has(path):
+    config = load(path).get_config()
+    for section, keys in {
+        "data": "name data_dir batch_size",
+        "train": "num_steps seed log_every eval_every sample_every checkpoint_every",
+        "eval": "batch_size",
+        "sample": "num_samples",
+    }.items():
+        assert set(keys.split()) <= set(config[section])
+    assert load(path).__doc__.count("Command:") == 1
+
+
+def test_official_cifar10_model_has_its_published_size():
+    config = load("experiments/vdm/cifar10.py").get_config()
+    net = builders._build(builders.NETS, builders.as_dict(config)["model"], "model")
+    args = jax.numpy.zeros((1, 32, 32, 3)), jax.numpy.zeros(1)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    # 30.6 M; the official network has one more conditioning input of 512 weights.
+    assert count == pytest.approx(30.6e6, rel=2e-3)
