@@ -57,6 +57,7 @@ class Experiment:
         eval: Settings of evaluation.
         sample: Settings of sampling.
         data: Settings of the batches.
+        num_classes: Number of classes if the model is conditional on labels, else None.
     """
 
     family: Family
@@ -67,6 +68,21 @@ class Experiment:
     eval: "EvalSettings"
     sample: "SampleSettings"
     data: "DataSettings"
+    num_classes: int | None
+
+    def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
+        """A batch of rows to sample from: no data, and the classes in turn where they matter."""
+        return _sample_requests(self.train_data, self.num_classes, num_samples)
+
+
+def _sample_requests(
+    dataset: data.DataSet, num_classes: int | None, num_samples: int
+) -> dict[str, np.ndarray]:
+    dtype = np.uint8 if dataset.num_levels else np.float32
+    requests = {"x": np.zeros((num_samples, *dataset.event_shape), dtype)}
+    if num_classes is not None:
+        requests["label"] = np.arange(num_samples, dtype=np.int32) % num_classes
+    return requests
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,7 +231,9 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     try:
         # Traces the model on shapes alone, so that what does not fit is found here.
         state_shapes = jax.eval_shape(
-            family.init, jax.random.key(0), sample_requests(train_data, data_settings.batch_size)
+            family.init,
+            jax.random.key(0),
+            _sample_requests(train_data, model.num_classes, data_settings.batch_size),
         )
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
@@ -228,6 +246,7 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         eval=evaluation,
         sample=sampling,
         data=data_settings,
+        num_classes=model.num_classes,
     )
 
 
@@ -252,6 +271,8 @@ def _build_vdm(
         num_levels=train_data.num_levels,
         eval_num_times=evaluation.num_times,
         sample_num_steps=sampling.num_steps,
+        # A picture of points takes many of them, one of images a row each.
+        num_trajectories=2000 if len(train_data.event_shape) == 1 else 8,
     )
 
 
@@ -390,12 +411,3 @@ def _check_fit(model: Any, train_data: data.DataSet) -> None:
             f"model.num_classes is {model.num_classes}, but {train_data.name} has "
             f"{train_data.num_classes} classes"
         )
-
-
-def sample_requests(dataset: data.DataSet, num_samples: int) -> dict[str, np.ndarray]:
-    """A batch of ``num_samples`` rows to sample from: classes in turn, no data."""
-    dtype = np.uint8 if dataset.num_levels else np.float32
-    requests = {"x": np.zeros((num_samples, *dataset.event_shape), dtype)}
-    if dataset.num_classes is not None:
-        requests["label"] = np.arange(num_samples, dtype=np.int32) % dataset.num_classes
-    return requests

@@ -6,8 +6,8 @@
 Any key of the config can be set on the command line: ``--config.train.num_steps=500``. Running the
 same command again resumes the run, or says that it is done.
 
-Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM with the
-state saved, to be resumed by the same command.
+Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM or
+Ctrl-C with the state saved, to be resumed by the same command.
 """
 
 import json
@@ -81,7 +81,7 @@ def _run() -> None:
 
     experiment = builders.build(config)
     workdir = epath.Path(_WORKDIR.value)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     resolved = json.loads(json.dumps(builders.as_dict(config)))
     _check_config(workdir, resolved)
     if _MODE.value == "train":
@@ -128,12 +128,12 @@ class Run:
     def __init__(self, experiment: Any, workdir: epath.Path, console: Any):
         import jax
 
-        from genjax import builders
         from genjax.data import TrainBatches
         from genjax.training import loop
         from genjax.training.evaluate import Evaluator
         from genjax.training.logs import MetricLog
         from genjax.training.mesh import data_mesh
+        from genjax.training.random import random_key
 
         self.experiment = experiment
         self.workdir = workdir
@@ -149,9 +149,10 @@ class Run:
         )
         self.log = MetricLog(workdir, active=self.writes)
         self.evaluator = Evaluator(experiment.family, self.mesh, progress=self._progress)
-        self.init_key, self.train_key = jax.random.split(jax.random.key(experiment.train.seed))
+        self.init_key = random_key(experiment.train.seed, "init")
+        self.train_key = random_key(experiment.train.seed, "train")
         self.template = loop.state_template(experiment.state_shapes, self.mesh)
-        self._sample_requests = builders.sample_requests
+        self._live = False  # whether a progress bar is on the screen: there can be one
 
     # Modes.
 
@@ -161,7 +162,7 @@ class Run:
         from genjax.training import logs, loop
         from genjax.training.checkpoints import Checkpoints
 
-        stop = loop.stop_on_sigterm()
+        stop = loop.stop_on_signals()
         settings = self.experiment.train
         with (
             Checkpoints(
@@ -238,6 +239,7 @@ class Run:
         import jax
 
         from genjax.data import EvalBatches, iterate
+        from genjax.training.random import random_key
 
         settings = self.experiment.eval
         batches = EvalBatches(
@@ -250,7 +252,7 @@ class Run:
             state,
             iterate(batches, 0, len(batches), num_workers=self.experiment.data.num_workers),
             len(batches),
-            jax.random.key(settings.seed),
+            random_key(settings.seed, "eval"),
         )
         named = {f"eval/{name}": value for name, value in result.items()}
         named["eval/split"] = self.experiment.data.test_split
@@ -263,14 +265,15 @@ class Run:
         import numpy as np
 
         from genjax.training import pictures
+        from genjax.training.random import random_key
 
         settings = self.experiment.sample
         dataset = self.experiment.train_data
-        requests = self._sample_requests(dataset, settings.num_samples)
+        requests = self.experiment.sample_requests(settings.num_samples)
         drawn = self.evaluator.sample(
             state,
             requests,
-            jax.random.key(settings.seed),
+            random_key(settings.seed, "sample"),
             batch_size=settings.batch_size or settings.num_samples,
         )
         if not self.writes:
@@ -359,8 +362,6 @@ class Run:
         if not self.console.is_terminal or self._live:
             return items
         return track(items, description=label, total=total, console=self.console, transient=True)
-
-    _live = False
 
     def _training_progress(self, first: int) -> Any:
         return _TrainingProgress(self, first)

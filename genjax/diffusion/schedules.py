@@ -82,8 +82,8 @@ class LearnedLinearSchedule(nn.Module):
 class MonotoneCurve(nn.Module):
     r"""Increasing curve from (0, 0) to (1, 1): a straight line plus sigmoids, all weights positive.
 
-    :math:`\tilde s(t) = |w_1| t + \sum_j |v_j|\, \mathrm{sigmoid}(|w_j| (2t - 1) + b_j)`, then
-    :math:`s(t) = (\tilde s(t) - \tilde s(0)) / (\tilde s(1) - \tilde s(0))`.
+    :math:`\tilde s(t) = |w_1| t + \frac1K \sum_j |v_j|\, \mathrm{sigmoid}(|w_j| (2t - 1) + b_j)`,
+    then :math:`s(t) = (\tilde s(t) - \tilde s(0)) / (\tilde s(1) - \tilde s(0))`.
 
     The paper feeds the sigmoids :math:`l_1(t)` instead of :math:`2t - 1`. Both are increasing
     affine functions of t, which the next layer absorbs, so the two families of curves are the same.
@@ -100,13 +100,11 @@ class MonotoneCurve(nn.Module):
         linear = self.param("linear", nn.initializers.ones, ())
         steepness = self.param("steepness", nn.initializers.normal(1.0), (self.num_features,))
         offset = self.param("offset", nn.initializers.normal(1.0), (self.num_features,))
-        height = self.param(
-            "height", nn.initializers.normal(0.01 / self.num_features), (self.num_features,)
-        )
+        height = self.param("height", nn.initializers.normal(0.01), (self.num_features,))
 
         def curve(t: Array) -> Array:
             features = jax.nn.sigmoid(jnp.abs(steepness) * (2.0 * t[..., None] - 1.0) + offset)
-            return jnp.abs(linear) * t + jnp.sum(jnp.abs(height) * features, axis=-1)
+            return jnp.abs(linear) * t + jnp.mean(jnp.abs(height) * features, axis=-1)
 
         low, high = curve(jnp.zeros(())), curve(jnp.ones(()))
         return (curve(times) - low) / (high - low)

@@ -55,7 +55,8 @@ def vdm(
     the score network and of the schedule. In continuous time the bound does not depend on the shape
     of the schedule between its endpoints; parameters of the schedule under ``shape`` follow the
     gradient of :math:`E[L^2]`, which is that of the variance of the loss, from the same backward
-    pass through the score network.
+    pass through the score network. It is divided by :math:`2 E[L]`, held constant. With finitely
+    many steps all parameters follow the bound.
 
     Args:
         score_net: Module ``(z_t, gamma_t, label, deterministic=...) -> noise_hat``.
@@ -203,8 +204,9 @@ def vdm(
         (through_gamma,) = schedule_vjp(tuple(gamma_grads))
         grads = jax.tree.map(jnp.add, grads, through_gamma)
         if "shape" in params["schedule"] and not num_timesteps:
-            # d E[L^2] = E[2 L dL]: each example's gradient is weighted by twice its loss.
-            weight = 2.0 * bits["diffusion"]
+            # d E[L^2] = E[2 L dL]: each example's gradient is weighted by its loss. Relative to the
+            # mean loss, so that the gradient has the size of the others under a common clip.
+            weight = bits["diffusion"] / jnp.mean(bits["diffusion"])
             (of_square,) = schedule_vjp(tuple(weight * g for g in gamma_grads))
             grads = {
                 **grads,
@@ -231,12 +233,13 @@ def vdm(
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         params = state.ema
+        fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
-        offsets = jax.vmap(jax.random.uniform)(keys)
+        offsets = jax.vmap(jax.random.uniform)(fold(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *event_shape)))
 
         def one_draw(index: Array) -> Metrics:
-            noise = draw_noise(jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index))
+            noise = draw_noise(fold(keys, index + 1))
             gamma_t, other = at_times(params, stratify(offsets, index, eval_num_times))
             return {
                 **endpoint_losses(params, batch["x"], noise[:, 0]),

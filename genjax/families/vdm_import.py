@@ -132,11 +132,11 @@ def _schedule(gamma: Mapping[str, Any]) -> Mapping[str, Any]:
         linear, bias = np.abs(flat("l1", "kernel"))[0], flat("l1", "bias")[0]
         steepness, offset = np.abs(flat("l2", "kernel")), flat("l2", "bias")
         # Its features are 2 (sigmoid - 1/2), averaged with the weights of its last layer.
-        height = 2.0 * np.abs(flat("l3", "kernel")) / offset.size
+        height = 2.0 * np.abs(flat("l3", "kernel"))
 
         def value(t: float) -> float:
             features = 1.0 / (1.0 + np.exp(-(steepness * (2.0 * t - 1.0) + offset)))
-            return float(bias + linear * t + np.sum(height * (features - 0.5)))
+            return float(bias + linear * t + np.mean(height * (features - 0.5)))
 
         float32 = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
         return {

@@ -237,8 +237,17 @@ def train(
     return state
 
 
-def stop_on_sigterm() -> threading.Event:
-    """An event that SIGTERM (a preemption notice) sets; for ``train(stop=...)``."""
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM (a preemption notice) or Ctrl-C sets; for ``train(stop=...)``.
+
+    A second Ctrl-C does not wait for the state to be saved.
+    """
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
     return stop

@@ -62,7 +62,7 @@ def _pixels(figure) -> np.ndarray:  # noqa: ANN001
 
 
 def scatter(frames: np.ndarray) -> np.ndarray:
-    """Draws sets of points side by side.
+    """Draws sets of points side by side, on the axes that hold the last of them.
 
     Args:
         frames: ``[F, N, 2]``.
@@ -71,9 +71,12 @@ def scatter(frames: np.ndarray) -> np.ndarray:
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(4.0 * len(frames), 4.0)
+    reach = 1.1 * float(np.quantile(np.abs(frames[-1]), 0.999))
     for index, points in enumerate(frames):
         axes = figure.add_subplot(1, len(frames), index + 1, aspect="equal")
         axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
     return _pixels(figure)
 
 

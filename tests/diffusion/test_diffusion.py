@@ -65,7 +65,7 @@ def test_monotone_schedule_is_curved_once_its_shape_is():
     schedule = diffusion.LearnedMonotoneSchedule(num_features=64)
     params = schedule.init(jax.random.key(1), jnp.zeros(1))
     height = params["params"]["shape"]["height"]
-    params["params"]["shape"]["height"] = jnp.full_like(height, 1.0)
+    params["params"]["shape"]["height"] = jnp.full_like(height, 10.0)
     params["params"]["shape"]["steepness"] = jnp.full_like(height, 8.0)
     middle = schedule.apply(params, jnp.array([0.1, 0.5, 0.9]))
     straight = diffusion.FixedLinearSchedule().apply({}, jnp.array([0.1, 0.5, 0.9]))

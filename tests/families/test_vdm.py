@@ -119,7 +119,8 @@ def test_shape_follows_the_variance_and_the_rest_follows_the_bound():
         ]
 
     bound = jax.grad(lambda p: sum(part.mean() for part in parts(p)))(state.params)
-    square = jax.grad(lambda p: jnp.mean(parts(p)[0] ** 2))(state.params)
+    mean_loss = parts(state.params)[0].mean()
+    square = jax.grad(lambda p: jnp.mean(parts(p)[0] ** 2) / (2 * mean_loss))(state.params)
     expected = {
         "score_net": bound["score_net"],
         "schedule": {**bound["schedule"], "shape": square["schedule"]["shape"]},

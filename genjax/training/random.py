@@ -1,0 +1,20 @@
+"""Random keys of a run."""
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+_PURPOSES = ("init", "train", "eval", "sample")
+
+
+def random_key(seed: int, purpose: str) -> PRNGKeyArray:
+    """The key of one purpose: equal seeds give unrelated keys to different purposes.
+
+    Args:
+        seed: Seed from the config.
+        purpose: ``init``, ``train``, ``eval`` or ``sample``.
+
+    Example:
+        >>> bool(random_key(0, "init") == random_key(0, "eval"))
+        False
+    """
+    return jax.random.fold_in(jax.random.key(seed), _PURPOSES.index(purpose))
