@@ -216,6 +216,9 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
             raise ConfigError(f"data: {error}") from error
 
     train_data, test_data = split(data_settings.train_split), split(data_settings.test_split)
+    for key, dataset in [("train_split", train_data), ("test_split", test_data)]:
+        if len(dataset.source) < 2:
+            raise ConfigError(f"data.{key} has {len(dataset.source)} examples, too few")
     _check_fit(model, train_data)
 
     family = _build(
@@ -233,10 +236,10 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         state_shapes = jax.eval_shape(
             family.init,
             jax.random.key(0),
-            _sample_requests(train_data, model.num_classes, data_settings.batch_size),
+            _sample_requests(train_data, model.num_classes, 1),
         )
     except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+        raise ConfigError(f"model or schedule: {error}") from error
     return Experiment(
         family=family,
         state_shapes=state_shapes,
@@ -384,11 +387,21 @@ def _check_sizes(
         ("train.checkpoint_every", train.checkpoint_every, 1),
         ("train.keep_checkpoints", train.keep_checkpoints, 1),
         ("sample.num_samples", sampling.num_samples, 1),
-        ("sample.batch_size", sampling.batch_size or 1, 1),
-        ("train.seed", train.seed, 0),
+        ("sample.batch_size", 1 if sampling.batch_size is None else sampling.batch_size, 1),
+        ("sample.num_steps", sampling.num_steps, 1),
+        ("eval.num_times", evaluation.num_times, 1),
+        ("data.num_workers", data_settings.num_workers, 0),
     ]:
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+    for name, seed in [
+        ("train.seed", train.seed),
+        ("eval.seed", evaluation.seed),
+        ("sample.seed", sampling.seed),
+    ]:
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"{name} must be in [0, 2**32), got {seed}")
 
 
 def _check_fit(model: Any, train_data: data.DataSet) -> None:

@@ -32,12 +32,18 @@ def main(_: list[str]) -> None:
     from genjax.families.vdm_import import import_official_vdm
     from genjax.training import loop, mesh
     from genjax.training.checkpoints import Checkpoints
+    from genjax.training.logs import write_atomically
 
-    workdir = epath.Path(_WORKDIR.value)
+    workdir = epath.Path(_WORKDIR.value).expanduser().resolve()
     if (workdir / "checkpoints").exists():
         sys.exit(f"error: {workdir} already has checkpoints; give a new --workdir")
     config = _CONFIG.value
-    experiment = builders.build(config)
+    if config is None:
+        sys.exit("error: --config is missing: give the experiment file of the same model")
+    try:
+        experiment = builders.build(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     path = epath.Path(_CHECKPOINT.value)
     if not path.exists():
         path = epath.Path(f"{_CHECKPOINT.value}.flax")  # the suffix is not part of its name
@@ -51,14 +57,17 @@ def main(_: list[str]) -> None:
     key, devices = jax.random.key(0), mesh.data_mesh()
     batch = TrainBatches(experiment.train_data.source, devices.size, seed=0)[0]
     state = loop.init_state(experiment.family, key, batch, devices)
-    imported = {
-        name: import_official_vdm(
-            official[theirs],
-            context_size=config.model.get("context_size", 0),
-            scan_layers=config.model.get("scan_layers", False),
-        )
-        for name, theirs in [("params", "params"), ("ema", "ema_params")]
-    }
+    try:
+        imported = {
+            name: import_official_vdm(
+                official[theirs],
+                context_size=config.model.get("context_size", 0),
+                scan_layers=config.model.get("scan_layers", False),
+            )
+            for name, theirs in [("params", "params"), ("ema", "ema_params")]
+        }
+    except (ValueError, TypeError) as error:
+        sys.exit(f"error: {path} is not a model of google-research/vdm: {error}")
     for name, tree in imported.items():
         expected = jax.tree.map(jnp.shape, getattr(state, name))
         if jax.tree.map(jnp.shape, tree) != expected:
@@ -69,10 +78,11 @@ def main(_: list[str]) -> None:
     state = state.replace(step=jnp.asarray(official["step"], jnp.int32), **imported)
     state = jax.device_put(state, mesh.replicated(devices))
     step = int(state.step)
+    resolved = json.dumps(builders.as_dict(config), indent=2, sort_keys=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / "config.json", resolved + "\n")
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(step, state, {"window": []})
-    resolved = json.loads(json.dumps(builders.as_dict(config)))
-    (workdir / "config.json").write_text(json.dumps(resolved, indent=2, sort_keys=True) + "\n")
     print(f"{path}, step {step}, is in {workdir}: run scripts/run.py with --mode=eval or sample")
 
 

@@ -3,8 +3,8 @@
     python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits
     python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits --mode=eval
 
-Any key of the config can be set on the command line: ``--config.train.num_steps=500``. Running the
-same command again resumes the run, or says that it is done.
+Any key in the experiment file can be set on the command line: ``--config.train.num_steps=500``.
+Running the same command again resumes the run, or says that it is done.
 
 Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM or
 Ctrl-C with the state saved, to be resumed by the same command.
@@ -22,7 +22,7 @@ from etils import epath
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; gs:// works too.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample"], "What to do.")
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
@@ -80,12 +80,15 @@ def _run() -> None:
     from genjax import builders
 
     experiment = builders.build(config)
-    workdir = epath.Path(_WORKDIR.value)
+    workdir = epath.Path(_WORKDIR.value).expanduser()
+    if "://" not in _WORKDIR.value:
+        workdir = workdir.resolve()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     resolved = json.loads(json.dumps(builders.as_dict(config)))
     _check_config(workdir, resolved)
-    if _MODE.value == "train":
-        _make_writable(workdir)
+    if _MODE.value != "train" and not (workdir / "checkpoints").exists():
+        raise InputError(f"there is no checkpoint in {workdir}: train first (--mode=train)")
+    _make_writable(workdir)
     run = Run(experiment, workdir, console)
     if _MODE.value == "train":
         run.train(resolved)
@@ -110,9 +113,16 @@ def _check_config(workdir: epath.Path, resolved: Mapping[str, Any]) -> None:
     from genjax import builders
 
     path = workdir / "config.json"
-    if not path.exists() or not (workdir / "checkpoints").exists() or _ALLOW_CONFIG_CHANGE.value:
+    if not (workdir / "checkpoints").exists() or _ALLOW_CONFIG_CHANGE.value:
         return
-    changed = set(builders.changed_keys(json.loads(path.read_text()), resolved)) - _FREE_KEYS
+    try:
+        own = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{workdir} has checkpoints, but its config.json cannot be read ({error}); "
+            "--allow_config_change writes it anew"
+        ) from error
+    changed = set(builders.changed_keys(own, resolved)) - _FREE_KEYS
     if _MODE.value != "train":
         changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
     if changed:
@@ -120,6 +130,20 @@ def _check_config(workdir: epath.Path, resolved: Mapping[str, Any]) -> None:
             f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
             "use another --workdir, or --allow_config_change to go on all the same"
         )
+
+
+def _lock(workdir: epath.Path) -> Any:
+    """Keeps a second run out of the workdir until this process ends, however it ends."""
+    import fcntl
+
+    if "://" in str(workdir):
+        return None
+    file = open(workdir / ".lock", "w")  # noqa: SIM115 - open, and locked, until the process ends
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(f"another run is going on in {workdir}; wait for it or stop it") from error
+    return file
 
 
 class Run:
@@ -153,6 +177,7 @@ class Run:
         self.train_key = random_key(experiment.train.seed, "train")
         self.template = loop.state_template(experiment.state_shapes, self.mesh)
         self._live = False  # whether a progress bar is on the screen: there can be one
+        self._stop: Any = None
 
     # Modes.
 
@@ -162,7 +187,8 @@ class Run:
         from genjax.training import logs, loop
         from genjax.training.checkpoints import Checkpoints
 
-        stop = loop.stop_on_signals()
+        self._lock = _lock(self.workdir)
+        stop = self._stop = loop.stop_on_signals()
         settings = self.experiment.train
         with (
             Checkpoints(
@@ -172,7 +198,8 @@ class Run:
         ):
             restored = checkpoints.restore(self.template)
             step, state, host_state = restored or (0, None, None)
-            if step >= settings.num_steps:
+            actions_due = checkpoints.actions_due(step)
+            if step >= settings.num_steps and not actions_due:
                 self.console.print(
                     f"{self.workdir} is at step {step} of {settings.num_steps}: nothing to do"
                 )
@@ -180,7 +207,7 @@ class Run:
             if self.writes:
                 text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
                 logs.write_atomically(self.workdir / "config.json", text)
-            self.log.rewind(step)
+            self.log.rewind(step, actions_due=actions_due)
             if state is None:
                 state = loop.init_state(
                     self.experiment.family, self.init_key, self.train_batches[0], self.mesh
@@ -225,13 +252,12 @@ class Run:
     def _newest(self) -> tuple[int, Any]:
         from genjax.training.checkpoints import Checkpoints
 
-        place = self.workdir / "checkpoints"
-        if not place.exists():
-            raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
         with Checkpoints(self.workdir, read_only=True) as checkpoints:
             restored = checkpoints.restore(self.template)
         if restored is None:
-            raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
+            raise InputError(
+                f"there is no checkpoint in {self.workdir}: train first (--mode=train)"
+            )
         step, state, _ = restored
         return step, state
 
@@ -255,9 +281,12 @@ class Run:
             random_key(settings.seed, "eval"),
         )
         named = {f"eval/{name}": value for name, value in result.items()}
-        named["eval/split"] = self.experiment.data.test_split
-        self.log.write(step, named)
+        named |= {"eval/split": self.experiment.data.test_split, "eval/seed": settings.seed}
         self._print_eval(step, result)
+        self.log.write(step, named)
+        best = self.experiment.train.best_metric
+        if best not in named:
+            raise InputError(f"train.best_metric {best!r} is not one of {', '.join(sorted(named))}")
         return named
 
     def _draw(self, step: int, state: Any) -> None:
@@ -289,7 +318,7 @@ class Run:
         with (folder / f"{stem}.npz").open("wb") as file:
             np.savez_compressed(file, **arrays)
 
-        shown = {"samples": self._picture(drawn["samples"][:256])}
+        shown = {"samples": self._picture(drawn["samples"])}
         if "trajectory" in drawn:
             shown["trajectory"] = self._trajectory_picture(drawn["trajectory"])
         curves = self.experiment.family.curves
@@ -306,7 +335,7 @@ class Run:
 
         levels = self.experiment.train_data.num_levels
         if levels:
-            return pictures.image_grid(samples, levels)
+            return pictures.image_grid(samples[:256], levels)
         return pictures.scatter(samples[None])
 
     def _trajectory_picture(self, frames: Any) -> Any:
@@ -356,12 +385,19 @@ class Run:
             f"{self.experiment.data.test_split}, {protocol})"
         )
 
-    def _progress(self, items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
+    def _progress(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
         from rich.progress import track
 
-        if not self.console.is_terminal or self._live:
-            return items
-        return track(items, description=label, total=total, console=self.console, transient=True)
+        from genjax.training.loop import StopRequested
+
+        if self.console.is_terminal and not self._live:
+            items = track(
+                items, description=label, total=total, console=self.console, transient=True
+            )
+        for item in items:
+            if self._stop is not None and self._stop.is_set():
+                raise StopRequested
+            yield item
 
     def _training_progress(self, first: int) -> Any:
         return _TrainingProgress(self, first)
@@ -435,8 +471,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
             _CONFIG.value.to_dict()  # an experiment file that failed to load raises here
     except (flags.Error, OSError) as error:
         sys.exit(_fail(str(error), 2))
-    except (AttributeError, KeyError) as error:
-        sys.exit(_fail(_unknown_key(argv) or str(error), 2))
+    except (AttributeError, KeyError):
+        message = _unknown_key(argv)
+        if message is None:
+            raise
+        sys.exit(_fail(message, 2))
     if len(rest) > 1:
         sys.exit(_fail(f"unexpected argument {rest[1]!r}", 2))
     return rest
@@ -446,9 +485,10 @@ def _unknown_key(argv: list[str]) -> str | None:
     """Says which override has a key that the experiment file does not have, if any does."""
     from genjax import builders
 
-    values = dict(a.lstrip("-").partition("=")[::2] for a in argv[1:] if "=" in a)
-    config = runpy.run_path(values["config"])["get_config"]()
-    for name in values:
+    names = [a.lstrip("-").partition("=")[0] for a in argv[1:] if a.startswith("-")]
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    config = runpy.run_path(file)["get_config"]()
+    for name in names:
         path = name.removeprefix("config.")
         node: Any = config
         for part in path.split(".") if path != name else ():

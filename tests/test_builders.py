@@ -42,7 +42,7 @@ def test_defaults_come_from_signatures():
         (dict(train=dict(num_steps=0)), r"train\.num_steps must be at least 1"),
         (dict(train=dict(log_every=0)), r"train\.log_every must be at least 1"),
         (dict(data=dict(train_split="tarin")), r"has the splits train and test"),
-        (dict(model=dict(num_groups=3)), r"model: num_groups \(3\) must divide channels \(8\)"),
+        (dict(model=dict(num_groups=3)), r"num_groups \(3\) must divide channels \(8\)"),
         (dict(model=dict(num_classes=3)), r"digits has 10 classes"),
         (
             dict(data=dict(name="swirl"), model=dict(name="score_mlp")),

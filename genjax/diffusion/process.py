@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.losses.vdm import per_row
+
 
 def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Signal scale :math:`\alpha = \sqrt{\mathrm{sigmoid}(-\gamma)}`.
@@ -32,11 +34,6 @@ def sigma(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.exp(0.5 * jax.nn.log_sigmoid(gamma))
 
 
-def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
-    """Appends the axes that let a scalar or ``[B]`` array broadcast against ``[B, *event]``."""
-    return values.reshape(values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
-
-
 def diffuse(
     x: Float[Array, "B *event"], noise: Float[Array, "B *event"], gamma_t: Float[Array, "*batch"]
 ) -> Float[Array, "B *event"]:
@@ -49,6 +46,9 @@ def diffuse(
 
     Returns:
         The latent ``z_t``, ``[B, *event]``.
+
+    Raises:
+        ValueError: If ``gamma_t`` is neither a scalar nor one value a row.
 
     Example:
         >>> diffuse(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.array([0.0]))

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.diffusion.process import alpha, per_row, sigma
+from genjax.diffusion.process import alpha, sigma
+from genjax.losses.vdm import per_row
 
 
 def ancestral_step(

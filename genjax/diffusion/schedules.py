@@ -17,6 +17,11 @@ GAMMA_0 = -13.3
 GAMMA_1 = 5.0
 
 
+def _check_endpoints(gamma_0: float, gamma_1: float) -> None:
+    if not gamma_0 < gamma_1:
+        raise ValueError(f"gamma_0 must be below gamma_1, got {gamma_0} and {gamma_1}")
+
+
 def gamma_and_slope(
     schedule_fn: Callable[[Array], Array], times: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
@@ -53,6 +58,7 @@ class FixedLinearSchedule(nn.Module):
     @nn.compact
     def __call__(self, times: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Maps times in [0, 1] to gamma."""
+        _check_endpoints(self.gamma_0, self.gamma_1)
         return self.gamma_0 + (self.gamma_1 - self.gamma_0) * times
 
 
@@ -74,6 +80,7 @@ class LearnedLinearSchedule(nn.Module):
     @nn.compact
     def __call__(self, times: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Maps times in [0, 1] to gamma."""
+        _check_endpoints(self.gamma_0, self.gamma_1)
         gamma_0 = self.param("gamma_0", nn.initializers.constant(self.gamma_0), ())
         gamma_1 = self.param("gamma_1", nn.initializers.constant(self.gamma_1), ())
         return gamma_0 + (gamma_1 - gamma_0) * times
@@ -97,6 +104,8 @@ class MonotoneCurve(nn.Module):
     @nn.compact
     def __call__(self, times: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Maps times in [0, 1] to heights in [0, 1]."""
+        if self.num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {self.num_features}")
         linear = self.param("linear", nn.initializers.ones, ())
         steepness = self.param("steepness", nn.initializers.normal(1.0), (self.num_features,))
         offset = self.param("offset", nn.initializers.normal(1.0), (self.num_features,))
@@ -133,6 +142,7 @@ class LearnedMonotoneSchedule(nn.Module):
     @nn.compact
     def __call__(self, times: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Maps times in [0, 1] to gamma."""
+        _check_endpoints(self.gamma_0, self.gamma_1)
         gamma_0 = self.param("gamma_0", nn.initializers.constant(self.gamma_0), ())
         gamma_1 = self.param("gamma_1", nn.initializers.constant(self.gamma_1), ())
         height = MonotoneCurve(self.num_features, name="shape")(times)

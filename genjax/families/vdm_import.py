@@ -63,7 +63,8 @@ def import_official_vdm(
         ``{"score_net": ..., "schedule": ...}``. A ``FixedLinearSchedule`` has no parameters.
 
     Raises:
-        ValueError: If the tree has entries that are not the official model's, or lacks some.
+        ValueError: If the tree has entries that are not the official model's, or no score network.
+            Whether it has all that a given network needs shows when the two are compared.
 
     References:
         google-research/vdm at commit dc27b98, model_vdm.py.

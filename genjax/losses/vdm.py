@@ -25,7 +25,7 @@ def _sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
     return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
-def _per_row(gamma: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
+def per_row(gamma: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
     """Gives a scalar or ``[B]`` quantity the trailing axes to broadcast against ``like``."""
     if gamma.ndim not in (0, 1) or (gamma.ndim == 1 and gamma.shape[0] != like.shape[0]):
         raise ValueError(
@@ -82,7 +82,7 @@ def prior_loss(x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]) -> 
     References:
         Kingma et al., arXiv:2107.00630, eq. 11 (first term) and appendix B.1.
     """
-    gamma_1 = _per_row(gamma_1, x)
+    gamma_1 = per_row(gamma_1, x)
     # alpha^2 x^2 + sigma^2 - 1 = alpha^2 (x^2 - 1), which does not cancel for small alpha.
     return 0.5 * _sum_event(
         jax.nn.sigmoid(-gamma_1) * (jnp.square(x) - 1.0) + jax.nn.softplus(-gamma_1)
@@ -110,7 +110,7 @@ def decoder_logits(
         Kingma et al., arXiv:2107.00630, section 3.2 and eq. 8.
     """
     centres = grey_levels(jnp.arange(num_levels), num_levels).astype(z_0_rescaled.dtype)
-    inverse_scale = _per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
+    inverse_scale = per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
     return -0.5 * jnp.square((z_0_rescaled[..., None] - centres) * inverse_scale[..., None])
 
 
@@ -151,7 +151,7 @@ def reconstruction_loss(
     _same_shape(levels=levels, z_0_rescaled=z_0_rescaled)
     logits = decoder_logits(z_0_rescaled, gamma_0, num_levels)
     own = grey_levels(levels, num_levels).astype(z_0_rescaled.dtype)
-    inverse_scale = _per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
+    inverse_scale = per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
     # The logit of the true level is written out again rather than gathered: the gradient of a
     # gather is a scatter into [B, *event, V].
     own_logit = -0.5 * jnp.square((z_0_rescaled - own) * inverse_scale)
@@ -185,7 +185,7 @@ def gaussian_reconstruction_loss(
         Kingma et al., arXiv:2107.00630, eq. 8 for a continuous x.
     """  # noqa: D205
     _same_shape(x=x, z_0_rescaled=z_0_rescaled)
-    gamma_0 = _per_row(gamma_0, x)
+    gamma_0 = per_row(gamma_0, x)
     squares = jnp.square(z_0_rescaled - x) * jnp.exp(-gamma_0)
     return 0.5 * _sum_event(squares + gamma_0 + math.log(2.0 * math.pi))
 
@@ -218,7 +218,7 @@ def diffusion_loss(
         Kingma et al., arXiv:2107.00630, eq. 17.
     """
     _same_shape(noise=noise, noise_hat=noise_hat)
-    return 0.5 * _sum_event(_per_row(gamma_slope_t, noise) * jnp.square(noise - noise_hat))
+    return 0.5 * _sum_event(per_row(gamma_slope_t, noise) * jnp.square(noise - noise_hat))
 
 
 def discrete_diffusion_loss(
@@ -260,5 +260,5 @@ def discrete_diffusion_loss(
     _same_shape(noise=noise, noise_hat=noise_hat)
     if num_timesteps < 1:
         raise ValueError(f"num_timesteps must be at least 1, got {num_timesteps}")
-    weight = num_timesteps * jnp.expm1(_per_row(gamma_t, noise) - _per_row(gamma_s, noise))
+    weight = num_timesteps * jnp.expm1(per_row(gamma_t, noise) - per_row(gamma_s, noise))
     return 0.5 * _sum_event(weight * jnp.square(noise - noise_hat))

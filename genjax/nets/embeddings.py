@@ -65,3 +65,14 @@ def fourier_features(
     scales = jnp.array([2.0 * math.pi * 2.0**k for k in exponents], jnp.float32)
     angles = (z.astype(jnp.float32)[..., None] * scales).reshape(*z.shape[:-1], -1)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def check_conditioning(
+    gamma_min: float, gamma_max: float, num_classes: int | None, label: Array | None
+) -> None:
+    """Raises ValueError where a score network's conditioning cannot be what was meant."""
+    if not gamma_min < gamma_max:
+        raise ValueError(f"gamma_min must be below gamma_max, got {gamma_min} and {gamma_max}")
+    if (label is None) != (num_classes is None):
+        state = "missing" if label is None else "given"
+        raise ValueError(f"num_classes is {num_classes}, but the label is {state}")

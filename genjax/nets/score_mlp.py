@@ -6,7 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genjax.nets.embeddings import fourier_features, sinusoidal_embedding
+from genjax.nets.embeddings import (
+    check_conditioning,
+    fourier_features,
+    sinusoidal_embedding,
+)
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -61,11 +65,7 @@ class ScoreMLP(nn.Module):
         del deterministic
         if z_t.ndim != 2:
             raise ValueError(f"expected points [B, D], got shape {z_t.shape}")
-        if (label is None) != (self.num_classes is None):
-            raise ValueError(
-                f"num_classes is {self.num_classes}, but the label is "
-                f"{'missing' if label is None else 'given'}"
-            )
+        check_conditioning(self.gamma_min, self.gamma_max, self.num_classes, label)
         position = (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
         embedding = sinusoidal_embedding(1000.0 * position, self.hidden_size)
         condition = nn.swish(nn.Dense(self.hidden_size, name="condition")(embedding))

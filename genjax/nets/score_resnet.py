@@ -9,7 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from genjax.nets.convolution import Conv
 from genjax.nets.dropout import Dropout
-from genjax.nets.embeddings import fourier_features, sinusoidal_embedding
+from genjax.nets.embeddings import (
+    check_conditioning,
+    fourier_features,
+    sinusoidal_embedding,
+)
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -229,14 +233,15 @@ class ScoreResNet(nn.Module):
     def _check(self, z_t: Array, label: Array | None) -> None:
         if z_t.ndim != 4:
             raise ValueError(f"expected images [B, H, W, C], got shape {z_t.shape}")
+        for name in ("channels", "num_groups", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.context_size < 0:
+            raise ValueError(f"context_size must not be negative, got {self.context_size}")
+        check_conditioning(self.gamma_min, self.gamma_max, self.num_classes, label)
         if self.channels % self.num_groups:
             raise ValueError(
                 f"num_groups ({self.num_groups}) must divide channels ({self.channels})"
-            )
-        if (label is None) != (self.num_classes is None):
-            raise ValueError(
-                f"num_classes is {self.num_classes}, but the label is "
-                f"{'missing' if label is None else 'given'}"
             )
 
     def _condition(self, gamma_t: Array, label: Array | None, context: Array | None) -> Array:

@@ -1,15 +1,22 @@
 """Checkpoints with Orbax: asynchronous, atomic, and restored past damage."""
 
+import math
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
 from genjax.families.base import TrainState
+from genjax.training.logs import write_atomically
+
+# A machine in trouble, not a damaged file: the checkpoint stays where it is.
+_NOT_DAMAGE = (MemoryError, PermissionError)
 
 
 class CheckpointError(RuntimeError):
@@ -39,15 +46,18 @@ class Checkpoints:
         read_only: bool = False,
     ):
         self._directory = epath.Path(workdir) / "checkpoints"
+        self._due = epath.Path(workdir) / "actions_due"
         self._best_metric = best_metric
         self._read_only = read_only
         best = managers.BestN(
-            # Orbax keeps what sorts highest; without the metric it never is the best.
-            get_metric_fn=lambda metrics: -metrics[best_metric],
+            get_metric_fn=lambda metrics: -metrics[best_metric],  # what sorts highest is kept
             n=1,
             keep_checkpoints_without_metrics=False,
         )
         options = ocp.CheckpointManagerOptions(
+            # Without it Orbax does not write the metrics down, and a resumed run forgets the best.
+            best_fn=lambda metrics: metrics[best_metric],
+            best_mode="min",
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
             create=not read_only,
             cleanup_tmp_directories=not read_only,
@@ -67,6 +77,8 @@ class Checkpoints:
         state: TrainState,
         host_state: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
+        *,
+        actions_due: bool = False,
     ) -> None:
         """Starts saving.
 
@@ -75,25 +87,36 @@ class Checkpoints:
             state: State on devices.
             host_state: What the loop itself needs to resume exactly; JSON.
             metrics: Metrics of this very state, if it was evaluated.
+            actions_due: Note that evaluation and samples of this state are still to come.
         """
+        if actions_due and not jax.process_index():
+            write_atomically(self._due, str(step))
         if step in self._manager.all_steps():
             return
-        best = None
-        if metrics and self._best_metric in metrics:
-            best = {self._best_metric: float(metrics[self._best_metric])}
+        score = (metrics or {}).get(self._best_metric, math.inf)  # not evaluated: never the best
+        host = {"loop": dict(host_state), "checksums": _checksums(state)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(dict(host_state))
+                state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
             ),
-            metrics=best,
+            metrics={self._best_metric: float(score)},
         )
+
+    def actions_due(self, step: int) -> bool:
+        """Whether the state of ``step`` was saved before it was evaluated and sampled."""
+        return self._due.exists() and self._due.read_text() == str(step)
+
+    def actions_done(self) -> None:
+        """Strikes the note that actions are due."""
+        if not jax.process_index():
+            self._due.unlink(missing_ok=True)
 
     def restore(self, template: TrainState) -> tuple[int, TrainState, dict[str, Any]] | None:
         """Restores the newest checkpoint that can be read.
 
-        Damaged ones newer than it are skipped with a warning and moved to ``damaged_<step>`` in the
-        workdir. If none can be read, nothing is touched.
+        Damaged ones newer than it, down to a single flipped bit, are skipped with a warning and
+        moved to ``damaged_<step>`` in the workdir. If none can be read, nothing is touched.
 
         Args:
             template: Shapes, dtypes and shardings to restore to (``jax.ShapeDtypeStruct`` leaves).
@@ -110,6 +133,8 @@ class Checkpoints:
         for step in steps:
             try:
                 shapes = _shapes(self._manager.item_metadata(step)["state"].tree)
+            except _NOT_DAMAGE:
+                raise
             except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
                 damaged.append(step)
                 self._warn(step, error)
@@ -124,15 +149,18 @@ class Checkpoints:
                         state=ocp.args.StandardRestore(template), host=ocp.args.JsonRestore()
                     ),
                 )
-                state, host_state = restored["state"], restored["host"]
-                if int(state.step) != step:
-                    raise ValueError(f"it holds the state of step {int(state.step)}")
+                state, host = restored["state"], restored["host"]
+                for name, checksum in _checksums(state).items():
+                    if host["checksums"].get(name) != checksum:
+                        raise ValueError(f"the content of {name} has changed since it was saved")
+            except _NOT_DAMAGE:
+                raise
             except Exception as error:  # noqa: BLE001
                 damaged.append(step)
                 self._warn(step, error)
                 continue
             self._set_aside(damaged)
-            return step, state, host_state
+            return step, state, host["loop"]
         if steps:
             raise CheckpointError(
                 f"none of the checkpoints in {self._directory} can be read "
@@ -159,9 +187,10 @@ class Checkpoints:
         if self._read_only or jax.process_index():
             return
         for step in steps:
-            target = self._directory.parent / f"damaged_{step}"
-            if target.exists():
-                target.rmtree()
+            target, copies = self._directory.parent / f"damaged_{step}", 1
+            while target.exists():
+                copies += 1
+                target = self._directory.parent / f"damaged_{step}_{copies}"
             (self._directory / str(step)).rename(target)
         if steps:
             self._manager.reload()
@@ -183,4 +212,15 @@ def _shapes(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree.leaves_with_path(tree)
         if hasattr(leaf, "shape")
+    }
+
+
+def _checksums(state: TrainState) -> dict[str, int]:
+    """CRC-32 of every array that this process holds whole."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
+            np.ascontiguousarray(jax.device_get(leaf)).tobytes()
+        )
+        for path, leaf in jax.tree.leaves_with_path(state)
+        if leaf.is_fully_addressable
     }

@@ -63,8 +63,7 @@ class Evaluator:
             values = np.concatenate([row[name] for row in rows])
             result[name] = math.fsum(values) / values.size
             result[f"{name}_stderr"] = float(values.std(ddof=1) / math.sqrt(values.size))
-            result["num_examples"] = values.size
-        return {**result, **self._family.eval_protocol}
+        return {**result, "num_examples": values.size, **self._family.eval_protocol}
 
     def sample(
         self,

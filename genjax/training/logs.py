@@ -23,50 +23,60 @@ class MetricLog:
 
     def __init__(self, workdir: epath.PathLike, *, active: bool = True):
         self._path = epath.Path(workdir) / "metrics.jsonl"
-        self._events = str(epath.Path(workdir) / "tensorboard")
+        self._event_folder = str(epath.Path(workdir) / "tensorboard")
         self._active = active
+        self._file: Any = None
         self._writer: Any = None
         self._purge_step: int | None = None
 
-    def rewind(self, step: int) -> None:
-        """Drops every line after ``step``, and a last line that was cut off."""
+    def rewind(self, step: int, *, actions_due: bool = False) -> None:
+        """Drops every line after ``step``, and what is no line at all: a write that was cut off.
+
+        Args:
+            step: Step the run resumes from.
+            actions_due: Whether it starts with the evaluation of that step, whose line it drops.
+        """
         self._purge_step = step + 1
         if not self._active or not self._path.exists():
             return
         kept = []
-        lines = self._path.read_text().splitlines()
-        for number, line in enumerate(lines):
+        for line in self._path.read_text().splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                if number != len(lines) - 1:
-                    raise ValueError(f"{self._path}, line {number + 1} is not JSON") from None
-                continue
-            if record["step"] <= step:
-                kept.append(line)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.replace(self._path)
+                evaluated = any(name.startswith("eval/") for name in record)
+                keep = record["step"] < step + (not (actions_due and evaluated))
+            except (json.JSONDecodeError, KeyError, TypeError):
+                keep = False
+            if keep:
+                kept.append(line + "\n")
+        write_atomically(self._path, "".join(kept))
 
     def write(self, step: int, values: Mapping[str, Value]) -> None:
         """Logs values, whose names carry their prefix (``train/loss``), at a step."""
         if not self._active:
             return
         line = json.dumps({"step": step, **values}) + "\n"
-        with self._path.open("a") as file:
-            file.write(line)
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(self._events, purge_step=self._purge_step)
+        if self._file is None:
+            torn = self._path.exists() and self._path.read_bytes()[-1:] not in (b"", b"\n")
+            self._file = self._path.open("a")
+            line = "\n" * torn + line
+        self._file.write(line)
+        self._file.flush()
         for name, value in values.items():
             if not isinstance(value, str):
-                self._writer.add_scalar(name, value, step)
+                self._events().add_scalar(name, value, step)
 
     def image(self, step: int, name: str, pixels: Any) -> None:
         """Adds a picture ``[H, W, C]`` uint8 to the event files."""
-        if self._active and self._writer is not None:
-            self._writer.add_image(name, pixels, step, dataformats="HWC")
+        if self._active:
+            self._events().add_image(name, pixels, step, dataformats="HWC")
+
+    def _events(self) -> Any:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(self._event_folder, purge_step=self._purge_step)
+        return self._writer
 
     def flush(self) -> None:
         """Hands everything written so far to the file system."""
@@ -77,9 +87,10 @@ class MetricLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for opened in (self._file, self._writer):
+            if opened is not None:
+                opened.close()
+        self._file = self._writer = None
 
 
 def write_atomically(path: epath.Path, text: str) -> None:

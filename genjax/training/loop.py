@@ -28,14 +28,29 @@ class Preempted(RuntimeError):  # noqa: N818 - not an error
     """The run was asked to stop, has saved its state, and can be resumed."""
 
 
+class StopRequested(Exception):  # noqa: N818 - not an error
+    """Raised by an action that gives way to a request to stop; the run does it when resumed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Periods:
-    """Steps between actions; 0 for never. All but logging also happen after the last step."""
+    """Steps between actions.
+
+    Attributes:
+        log: Between lines of the log.
+        evaluate: Between evaluations, and one after the last step; 0 for never.
+        sample: Between sample pictures, and one after the last step; 0 for never.
+        checkpoint: Between checkpoints. One is also saved with each evaluation and at the end.
+    """
 
     log: int
     evaluate: int
     sample: int
     checkpoint: int
+
+
+def _due(period: int, step: int, num_steps: int) -> bool:
+    return period > 0 and (step == num_steps or step % period == 0)
 
 
 class Meters:
@@ -167,7 +182,8 @@ def train(
 
     After each step, in this order and on the number of steps taken: log, evaluate, sample,
     checkpoint. A run that is stopped and resumed computes what an uninterrupted one computes, bit
-    for bit, and logs the same.
+    for bit, and logs the same. If a request to stop or an error comes before the checkpoint, the
+    state is saved with a note of what is due, which the resumed run does first.
 
     Args:
         family: The family.
@@ -193,14 +209,49 @@ def train(
         Preempted: If ``stop`` was set; the state is saved.
     """
     first = int(state.step)
-    if first >= num_steps:
-        return state
     key = jax.device_put(key, meshes.replicated(mesh))
+    meters = Meters(periods.log, log, (host_state or {}).get("window", ()))
+
+    def act(step: int, state: TrainState) -> None:
+        """Evaluates, samples and saves as is due after ``step``."""
+        evaluating = _due(periods.evaluate, step, num_steps)
+        sampling = _due(periods.sample, step, num_steps)
+        stopping = stop is not None and stop.is_set() and step < num_steps
+        saving = evaluating or stopping or _due(periods.checkpoint, step, num_steps)
+        if not (saving or sampling):
+            return
+        # No bad state is evaluated or saved, and a saved state has its log on disk.
+        window = meters.flush()
+        resume_clock = meters.pause()
+        scores: Mapping[str, float] | None = None
+        try:
+            if stopping:
+                raise StopRequested
+            if evaluating:
+                scores = evaluate(step, state)
+            if sampling:
+                sample(step, state)
+        except BaseException as error:
+            checkpoints.save(step, state, {"window": window}, actions_due=True)
+            checkpoints.wait()
+            if isinstance(error, StopRequested):
+                message = f"stopped on request after step {step} of {num_steps}; state saved"
+                raise Preempted(message) from None
+            raise
+        if saving:
+            log.flush()
+            checkpoints.save(step, state, {"window": window}, scores)
+        resume_clock()
+
+    if checkpoints.actions_due(first):
+        act(first, state)
+        checkpoints.actions_done()
+    if first >= num_steps:
+        checkpoints.wait()
+        return state
     iterator = batches(first, num_steps)
     batch = next(iterator)
     train_step = compile_train_step(family, state, batch, key, mesh)
-    meters = Meters(periods.log, log, (host_state or {}).get("window", ()))
-
     for step in range(first + 1, num_steps + 1):
         on_mesh = meshes.global_batch(mesh, batch)
         with jax.transfer_guard("disallow"):
@@ -208,31 +259,8 @@ def train(
         meters.add(step, metrics)
         if step < num_steps:
             batch = next(iterator)
-
-        last = step == num_steps
-        stopping = stop is not None and stop.is_set() and not last
-
-        def due(period: int, last: bool = last, step: int = step) -> bool:
-            return period > 0 and (last or step % period == 0)
-
-        saving = due(periods.checkpoint) or stopping or last
-        acting = saving or due(periods.evaluate) or due(periods.sample)
-        if acting:
-            # No bad state may be evaluated or saved, and a saved state has its log on disk.
-            window = meters.flush()
-            resume_clock = meters.pause()
-            scores = evaluate(step, state) if due(periods.evaluate) else None
-            if due(periods.sample):
-                sample(step, state)
-            if saving:
-                log.flush()
-                checkpoints.save(step, state, {"window": window}, scores)
-            resume_clock()
+        act(step, state)
         on_step(step, meters.latest)
-        if stopping:
-            checkpoints.wait()
-            raise Preempted(f"stopped on request after step {step} of {num_steps}; state saved")
-
     checkpoints.wait()
     return state
 

@@ -41,9 +41,21 @@ def adamw(
     Returns:
         The optimiser.
 
+    Raises:
+        ValueError: If an argument is out of range.
+
     References:
         Loshchilov and Hutter, arXiv:1711.05101; the defaults are those of google-research/vdm.
     """
+    for name, value in [("learning_rate", learning_rate), ("clip_norm", clip_norm), ("eps", eps)]:
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    for name, value in [("warmup_steps", warmup_steps), ("weight_decay", weight_decay)]:
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    for name, value in [("b1", b1), ("b2", b2)]:
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")
     schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps)
     optimizer = optax.adamw(
         schedule if warmup_steps else learning_rate,

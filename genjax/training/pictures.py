@@ -11,18 +11,16 @@ def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = Non
     """Tiles images into one, with a grey line of one pixel between them.
 
     Args:
-        images: ``[N, H, W, C]`` of whole grey levels, ``C`` 1 or 3.
+        images: ``[N, H, W, C]`` of whole grey levels. Of channels other than 1 or 3 the first is
+            shown.
         num_levels: Number of grey levels; the highest becomes white.
         columns: Images in a row; as square as possible by default.
 
     Returns:
         ``[H', W', 3]`` uint8. Images smaller than 32 pixels are enlarged by a whole factor.
-
-    Raises:
-        ValueError: If the images have neither 1 nor 3 channels.
     """
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"expected images [N, H, W, 1 or 3], got shape {images.shape}")
+    if images.shape[-1] not in (1, 3):
+        images = images[..., :1]
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -166,10 +166,11 @@ def test_stratified_times_lower_the_variance_of_the_loss():
         family = build(time_sampling=name)
         state = perturbed(family.init(jax.random.key(1), data))
         loss = jax.jit(jax.vmap(lambda k, f=family, s=state: f.train_step(s, data, k)[1]["loss"]))
-        spread[name] = np.asarray(loss(jax.random.split(jax.random.key(0), 400)))
+        spread[name] = np.asarray(loss(jax.random.split(jax.random.key(0), 2000)))
     means = [values.mean() for values in spread.values()]
-    assert abs(means[0] - means[1]) < 4 * spread["independent"].std() / math.sqrt(400)
-    assert spread["stratified"].var() < 0.7 * spread["independent"].var()
+    assert abs(means[0] - means[1]) < 4 * spread["independent"].std() / math.sqrt(2000)
+    # Were the two the same, the ratio of 2,000 draws each would be 1 to within 5 %.
+    assert spread["stratified"].var() < 0.8 * spread["independent"].var()
 
 
 def test_finite_step_bound_tends_to_the_continuous_one_from_above():

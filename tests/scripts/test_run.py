@@ -234,6 +234,10 @@ BAD = {
     "unknown data": (["--config.data.name=mnits"], r"unknown data set 'mnits'"),
     "images for points": (["--config.data.name=swirl"], r"takes images .* has shape \(2,\)"),
     "classes": (["--config.model.num_classes=7"], r"num_classes is 7.*10 classes"),
+    "seed": (["--config.eval.seed=-1"], r"eval\.seed must be in \[0, 2\*\*32\), got -1"),
+    "endpoints": (["--config.family.schedule.gamma_0=9.0"], r"gamma_0 must be below gamma_1"),
+    "steps": (["--config.sample.num_steps=0"], r"sample\.num_steps must be at least 1"),
+    "rate": (["--config.optimizer.learning_rate=-1.0"], r"learning_rate must be positive"),
     "groups": (["--config.model.num_groups=3"], r"num_groups \(3\) must divide channels \(8\)"),
     "unknown option": (
         ["--config.family.time_sampling=odd"],
@@ -264,6 +268,28 @@ def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
     )
     assert done.returncode == 2
     assert "multiple of the 3 devices, got 16" in done.stderr
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
+    first = subprocess.Popen(
+        command(tmp_path, "--config.train.num_steps=100000"), cwd=REPO, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not (tmp_path / "metrics.jsonl").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        done = run(tmp_path, "--config.train.num_steps=100000", code=2)
+        assert "another run is going on" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_relative_workdir_is_taken(tmp_path):
+    workdir = os.path.relpath(tmp_path / "run", REPO)
+    run(workdir, "--config.train.num_steps=1")
+    assert steps(tmp_path / "run") == [1]
 
 
 def test_an_unwritable_workdir_is_refused(tmp_path):

@@ -1,11 +1,14 @@
 import dataclasses
 import json
+import platform
 import threading
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from genjax.families.base import Family, TrainState
@@ -135,10 +138,58 @@ def test_actions_come_in_order_on_their_steps_and_after_the_last(tmp_path):
     assert recorder.calls == expected
 
 
-def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+def test_the_last_checkpoints_and_the_best_are_kept_across_resumes(tmp_path):
+    class Scored(Recorder):
+        def evaluate(self, step, state):
+            return {"eval/bits_per_dim": abs(step - 4.0)}  # best after step 4
+
     periods = loop.Periods(log=1, evaluate=1, sample=0, checkpoint=1)
-    run(tmp_path, 11, periods=periods, keep=2)  # scores are step % 4
-    assert saved_steps(tmp_path) == [8, 10, 11] or saved_steps(tmp_path) == [4, 10, 11]
+    for num_steps in (6, 9, 11):
+        run(tmp_path, num_steps, periods=periods, keep=2, recorder=Scored())
+    assert saved_steps(tmp_path) == [4, 10, 11]
+
+
+def test_an_evaluated_state_is_saved_and_an_unevaluated_one_never_the_best(tmp_path):
+    periods = loop.Periods(log=1, evaluate=2, sample=0, checkpoint=3)
+    run(tmp_path, 5, periods=periods, keep=9)
+    assert saved_steps(tmp_path) == [2, 3, 4, 5]
+    scores = {
+        step: json.loads((tmp_path / "checkpoints" / str(step) / "metrics" / "metrics").read_text())
+        for step in (3, 4)
+    }
+    assert scores[3]["eval/bits_per_dim"] == float("inf") and scores[4]["eval/bits_per_dim"] == 0.0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no disk for pictures"), loop.StopRequested()])
+def test_an_action_that_fails_loses_nothing_and_is_done_by_the_next_run(tmp_path, error):
+    class Failing(Recorder):
+        def sample(self, step, state):
+            raise error
+
+    periods = loop.Periods(log=1, evaluate=4, sample=4, checkpoint=100)
+    expected = loop.Preempted if isinstance(error, loop.StopRequested) else RuntimeError
+    with pytest.raises(expected):
+        run(tmp_path / "parts", 10, periods=periods, recorder=Failing())
+    assert saved_steps(tmp_path / "parts") == [4]
+    recorder = Recorder()
+    state = run(tmp_path / "parts", 10, periods=periods, recorder=recorder)
+    assert recorder.calls[:3] == [("evaluate", 4), ("sample", 4), ("evaluate", 8)]
+    assert_same(state, run(tmp_path / "whole", 10, periods=periods))
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_rewinding_drops_what_comes_again_and_torn_lines_only(tmp_path):
+    lines = ['{"step": 2, "train/a": 1}', '{"step": 2, "eval/a": 1}', '{"step": 3, "tra']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    with MetricLog(tmp_path) as log:  # eval mode writes after a torn line
+        log.write(2, {"eval/b": 1})
+    with MetricLog(tmp_path) as log:
+        log.rewind(2)
+        assert [*records(tmp_path)[-1]] == ["step", "eval/b"] and len(records(tmp_path)) == 3
+        log.rewind(2, actions_due=True)
+        assert records(tmp_path) == [{"step": 2, "train/a": 1}]
+        log.rewind(1)
+        assert records(tmp_path) == []
 
 
 def test_a_metric_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path):
@@ -175,18 +226,7 @@ def damage_metadata(folder):
             path.write_bytes(b"garbage")
 
 
-def damage_by_flipped_bits(folder):
-    for path in (folder / "state").rglob("d/*"):
-        content = bytearray(path.read_bytes())
-        for i in range(0, len(content), 7):
-            content[i] ^= 255
-        path.write_bytes(bytes(content))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [damage_by_truncation, damage_by_deletion, damage_metadata, damage_by_flipped_bits],
-)
+@pytest.mark.parametrize("damage", [damage_by_truncation, damage_by_deletion, damage_metadata])
 def test_a_damaged_newest_checkpoint_is_skipped(tmp_path, damage, caplog):
     whole = run(tmp_path / "whole", 10)
     run(tmp_path / "hurt", 6)
@@ -197,6 +237,45 @@ def test_a_damaged_newest_checkpoint_is_skipped(tmp_path, damage, caplog):
     assert "checkpoint 6" in caplog.text and "skipped" in caplog.text
     assert (tmp_path / "hurt" / "damaged_6").exists()
     assert records(tmp_path / "hurt") == records(tmp_path / "whole")
+
+
+def test_one_flipped_bit_is_noticed(tmp_path):
+    weights = {"net": {"w": jax.random.normal(KEY, (64, 64))}}
+    states = {
+        step: TrainState(
+            step=jnp.asarray(step, jnp.int32), params=weights, opt_state={}, model_state={}, ema={}
+        )
+        for step in (1, 2)
+    }
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, state in states.items():
+            checkpoints.save(step, state, {})
+    shapes = jax.eval_shape(lambda: states[1])
+    template = loop.state_template(shapes, meshes.data_mesh())
+    folder = tmp_path / "checkpoints" / "2" / "state"
+    file = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+    sound = file.read_bytes()
+    assert len(sound) > 10_000  # the weights do not compress
+    noticed = 0
+    for offset in range(100, len(sound), len(sound) // 8):
+        file.write_bytes(sound[:offset] + bytes([sound[offset] ^ 4]) + sound[offset + 1 :])
+        with Checkpoints(tmp_path, read_only=True) as checkpoints:
+            step, state, _ = checkpoints.restore(template)
+        assert_same(state, states[step])  # never the newest with another content
+        noticed += step == 1
+    assert noticed >= 6
+
+
+def test_a_machine_in_trouble_is_not_taken_for_damage(tmp_path, monkeypatch):
+    run(tmp_path, 6)
+
+    def failing(self, step, args):
+        raise MemoryError
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", failing)
+    with pytest.raises(MemoryError):
+        run(tmp_path, 7)
+    assert saved_steps(tmp_path) == [3, 6]
 
 
 def test_a_half_written_checkpoint_is_never_seen(tmp_path):
@@ -286,8 +365,7 @@ def test_grid_places_images_in_reading_order_at_full_contrast():
     assert grid.shape == (2 * 33 + 1, 3 * 33 + 1, 3) and grid.dtype == np.uint8
     centres = grid[16::33, 16::33, 0]
     np.testing.assert_array_equal(centres, [[0, 51, 102], [153, 204, 255]])
-    with pytest.raises(ValueError, match="1 or 3"):
-        pictures.image_grid(np.zeros((1, 4, 4, 2)), 2)
+    assert pictures.image_grid(np.zeros((1, 32, 32, 4)), 2).shape == (34, 34, 3)
 
 
 def test_plots_are_pictures():
@@ -297,5 +375,39 @@ def test_plots_are_pictures():
         assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.std() > 1
 
 
-def test_allocator_settings_are_taken_or_refused_without_harm():
-    assert allocator.keep_freed_memory() in (True, False)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_allocator_settings_are_taken():
+    assert allocator.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [dict(learning_rate=-1.0), dict(clip_norm=0.0), dict(warmup_steps=-1), dict(b2=1.0)],
+)
+def test_optimizer_arguments_out_of_range_raise(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        optimizers.adamw(**kwargs)
+
+
+def test_clipping_is_not_spent_on_the_shape_of_the_schedule():
+    from genjax import builders, data
+
+    config = ml_collections.ConfigDict(
+        dict(
+            data=dict(name="digits", batch_size=32),
+            model=dict(name="score_resnet", channels=8, num_layers=1, num_groups=4),
+            family=dict(name="vdm", schedule=dict(name="learned_monotone", gamma_0=-8.0)),
+            optimizer=dict(name="adamw"),
+            train=dict(num_steps=1),
+            eval=dict(batch_size=36),
+            sample=dict(num_samples=1),
+        )
+    )
+    experiment = builders.build(config)
+    batch = data.TrainBatches(experiment.train_data.source, 32, seed=0)[0]
+    state = jax.jit(experiment.family.init)(KEY, batch)
+    # After one step from zero, Adam's first moment is the gradient up to a factor.
+    state, _ = jax.jit(experiment.family.train_step)(state, batch, KEY)
+    moment = state.opt_state["model"][0].mu
+    shape = optax.global_norm(moment["schedule"]["shape"])
+    assert 0 < float(shape) < 0.5 * float(optax.global_norm(moment["score_net"]))
