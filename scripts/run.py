@@ -14,7 +14,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from absl import app, flags, logging
@@ -486,7 +486,9 @@ def _unknown_key(argv: list[str]) -> str | None:
     from genjax import builders
 
     names = [a.lstrip("-").partition("=")[0] for a in argv[1:] if a.startswith("-")]
-    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    # The flags have not been parsed: --config=FILE or --config FILE.
+    words = [word for a in argv[1:] for word in a.lstrip("-").split("=", 1)]
+    file = words[words.index("config") + 1]
     config = runpy.run_path(file)["get_config"]()
     for name in names:
         path = name.removeprefix("config.")

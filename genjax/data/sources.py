@@ -131,8 +131,10 @@ def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) ->
     features = source.dataset_info.features
     if "image" not in features or None in features["image"].shape:
         raise ValueError(f"{name} is not a set of images of one size: its features are {features}")
-    if np.dtype(features["image"].dtype) != np.uint8:
-        raise ValueError(f"{name} has images of {features['image'].dtype}, not of 8 bits")
+    if features["image"].np_dtype != np.uint8:
+        raise ValueError(
+            f"{name} has images of {np.dtype(features['image'].np_dtype)}, not of 8 bits"
+        )
     label = features["label"] if "label" in features else None
     num_classes = getattr(label, "num_classes", None)
     stream = TfdsSource(source, has_label=num_classes is not None)
