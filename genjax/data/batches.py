@@ -20,6 +20,17 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(sequence)).permutation(num_examples)
 
 
+def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    """Number of rows of a process in each global batch, and the first of them."""
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"the batch size must be a positive multiple of the {process_count} processes, "
+            f"got {batch_size}"
+        )
+    size = batch_size // process_count
+    return size, process_index * size
+
+
 class TrainBatches:
     """Shuffled batches without end; item ``step`` is the batch of that step.
 
@@ -47,16 +58,10 @@ class TrainBatches:
         process_index: int = 0,
         process_count: int = 1,
     ):
-        if batch_size < 1 or batch_size % process_count:
-            raise ValueError(
-                f"the batch size must be a positive multiple of the {process_count} processes, "
-                f"got {batch_size}"
-            )
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
-        self.local_size = batch_size // process_count
-        self.first_row = process_index * self.local_size
+        self.local_size, self.first_row = _share(batch_size, process_index, process_count)
 
     def indices(self, step: int) -> np.ndarray:
         """Positions in the source of this process's rows of the batch of ``step``."""
@@ -96,15 +101,9 @@ class EvalBatches:
     def __init__(
         self, source: Source, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ):
-        if batch_size < 1 or batch_size % process_count:
-            raise ValueError(
-                f"the batch size must be a positive multiple of the {process_count} processes, "
-                f"got {batch_size}"
-            )
         self.source = source
         self.batch_size = batch_size
-        self.local_size = batch_size // process_count
-        self.first_row = process_index * self.local_size
+        self.local_size, self.first_row = _share(batch_size, process_index, process_count)
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)

@@ -173,6 +173,19 @@ ad.defbilinear(
 )
 
 
+def _spatial_rank(x: Array, kernel: Array) -> int:
+    """Checks that the operands are those of one convolution; returns its spatial rank."""
+    spatial = x.ndim - 2
+    if kernel.ndim != x.ndim or not 1 <= spatial <= 3:
+        raise ValueError(
+            f"expected x [B, *spatial, I] and a kernel [*taps, I, O] with 1 to 3 spatial axes, "
+            f"got shapes {x.shape} and {kernel.shape}"
+        )
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
+    return spatial
+
+
 def conv(
     x: Array,
     kernel: Array,
@@ -202,19 +215,12 @@ def conv(
     Raises:
         ValueError: If the ranks, dtypes or channel counts do not match.
     """
-    spatial = x.ndim - 2
-    if kernel.ndim != x.ndim or not 1 <= spatial <= 3:
-        raise ValueError(
-            f"expected x [B, *spatial, I] and a kernel [*taps, I, O] with 1 to 3 spatial axes, "
-            f"got shapes {x.shape} and {kernel.shape}"
-        )
+    spatial = _spatial_rank(x, kernel)
     if x.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
         raise ValueError(
             f"expected {kernel.shape[-2]} x {groups} groups input channels and a multiple of "
             f"{groups} output channels, got x {x.shape} and kernel {kernel.shape}"
         )
-    if x.dtype != kernel.dtype:
-        raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
     dilation = tuple(kernel_dilation or (1,) * spatial)
     extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)]
     if isinstance(padding, str):
@@ -262,14 +268,7 @@ def conv_transpose(
     Raises:
         ValueError: If the ranks, dtypes or channel counts do not match.
     """
-    spatial = x.ndim - 2
-    if kernel.ndim != x.ndim or not 1 <= spatial <= 3:
-        raise ValueError(
-            f"expected x [B, *spatial, I] and a kernel [*taps, I, O] with 1 to 3 spatial axes, "
-            f"got shapes {x.shape} and {kernel.shape}"
-        )
-    if x.dtype != kernel.dtype:
-        raise ValueError(f"expected one dtype, got x {x.dtype} and kernel {kernel.dtype}")
+    spatial = _spatial_rank(x, kernel)
     # The plain convolution maps the output back to the input with the mirrored kernel.
     if not transpose_kernel:
         kernel = jnp.flip(kernel, tuple(range(spatial))).swapaxes(-1, -2)
