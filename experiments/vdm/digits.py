@@ -1,7 +1,7 @@
 """VDM on the 8x8 handwritten digits that ship with scikit-learn: no download, CPU only.
 
 Command:  python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/genjax/digits
-Expected: at most 1.95 bits/dim on the 360 held-out digits (a per-pixel histogram scores 2.44), in
+Expected: at most 1.95 bits/dim on the 360 held-out digits (a histogram a pixel scores 2.42), in
           under 3 minutes on two CPU cores; the README has the measured numbers.
 """
 

@@ -120,3 +120,21 @@ def test_a_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
 def test_unknown_names_raise(name, split):
     with pytest.raises(ValueError, match="unknown data set|has the splits"):
         data.load(name, split)
+
+
+def histogram_bits_per_dim(train, test, num_levels):
+    """What a smoothed histogram for each pixel scores: no dependence between pixels at all."""
+    train, test = (x.reshape(len(x), -1) for x in (train, test))
+    counts = np.stack([(train == k).sum(0) for k in range(num_levels)]) + 1.0
+    probability = counts / counts.sum(0)
+    return -np.log2(probability[test, np.arange(test.shape[1])]).mean()
+
+
+def test_histograms_score_what_the_readme_says(tfds_dir):
+    digits = [data.load("digits", split).source.arrays["x"] for split in ("train", "test")]
+    assert histogram_bits_per_dim(*digits, 17) == pytest.approx(2.42, abs=0.005)
+    mnist = [
+        data.load("mnist", split, data_dir=tfds_dir).source.arrays["x"]
+        for split in ("train", "test")
+    ]
+    assert histogram_bits_per_dim(*mnist, 256) == pytest.approx(1.69, abs=0.005)
