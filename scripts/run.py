@@ -176,7 +176,7 @@ class Run:
         self.init_key = random_key(experiment.train.seed, "init")
         self.train_key = random_key(experiment.train.seed, "train")
         self.template = loop.state_template(experiment.state_shapes, self.mesh)
-        self._live = False  # whether a progress bar is on the screen: there can be one
+        self.bars = _bars(console, shown=self.writes)
         self._stop: Any = None
 
     # Modes.
@@ -214,7 +214,7 @@ class Run:
                 )
             self._summary(step)
             num_workers = self.experiment.data.num_workers
-            with self._training_progress(step) as on_step:
+            with self.bars:
                 loop.train(
                     self.experiment.family,
                     state,
@@ -230,7 +230,7 @@ class Run:
                     evaluate=self._evaluate,
                     sample=self._draw,
                     host_state=host_state,
-                    on_step=on_step,
+                    on_step=self._training_progress(step),
                     stop=stop,
                 )
         self.console.print(f"done: {self.workdir} is at step {settings.num_steps}")
@@ -238,13 +238,13 @@ class Run:
     def evaluate(self) -> None:
         """Evaluates the newest checkpoint."""
         step, state = self._newest()
-        with self.log:
+        with self.log, self.bars:
             self._evaluate(step, state)
 
     def sample(self) -> None:
         """Samples from the newest checkpoint."""
         step, state = self._newest()
-        with self.log:
+        with self.log, self.bars:
             self._draw(step, state)
 
     # Parts.
@@ -386,81 +386,68 @@ class Run:
         )
 
     def _progress(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-        from rich.progress import track
-
+        """Shows progress through ``items``; gives way to a request to stop."""
         from genjax.training.loop import StopRequested
 
-        if self.console.is_terminal and not self._live:
-            items = track(
-                items, description=label, total=total, console=self.console, transient=True
+        task = self.bars.add_task(label, total=total, rate="")
+        try:
+            for item in items:
+                if self._stop is not None and self._stop.is_set():
+                    raise StopRequested
+                yield item
+                self.bars.advance(task)
+        finally:
+            self.bars.remove_task(task)
+
+    def _training_progress(self, first: int) -> Callable[[int, Mapping[str, float]], None]:
+        """Shows where training is: a bar on a terminal, and a line a log step everywhere."""
+        num_steps = self.experiment.train.num_steps
+        task = self.bars.add_task("training", total=num_steps, completed=first, rate="")
+        printed: Mapping[str, float] = {}
+
+        def on_step(step: int, latest: Mapping[str, float]) -> None:
+            nonlocal printed
+            self.bars.update(task, completed=step)
+            if latest is printed or not latest or not self.writes:
+                return
+            printed = latest
+            rate = latest["train/steps_per_second"]
+            left = (num_steps - step) / rate
+            self.bars.update(task, rate=f"{rate:.2f} steps/s")
+            numbers = "  ".join(
+                f"{name} {latest[f'train/{name}']:.4g}"
+                for name in ("loss", "grad_norm")
+                if f"train/{name}" in latest
             )
-        for item in items:
-            if self._stop is not None and self._stop.is_set():
-                raise StopRequested
-            yield item
+            self.console.print(
+                f"step {step}/{num_steps}  {numbers}  {rate:.2f} steps/s  "
+                f"{left // 60:.0f}:{left % 60:02.0f} left"
+            )
 
-    def _training_progress(self, first: int) -> Any:
-        return _TrainingProgress(self, first)
+        return on_step
 
 
-class _TrainingProgress:
-    """A bar with rate and time left on a terminal; a line a log step everywhere."""
+def _bars(console: Any, *, shown: bool) -> Any:
+    """Progress bars with counts, rate and time left; nothing where there is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    def __init__(self, run: Run, first: int):
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.run = run
-        self.first = first
-        self.num_steps = run.experiment.train.num_steps
-        self.printed: Mapping[str, float] = {}
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[rate]}"),
-            console=run.console,
-            disable=not run.console.is_terminal or not run.writes,
-        )
-
-    def __enter__(self) -> Callable[[int, Mapping[str, float]], None]:
-        self.progress.start()
-        self.run._live = True
-        self.task = self.progress.add_task(
-            "training", total=self.num_steps, completed=self.first, rate=""
-        )
-        return self.on_step
-
-    def __exit__(self, *_: object) -> None:
-        self.run._live = False
-        self.progress.stop()
-
-    def on_step(self, step: int, latest: Mapping[str, float]) -> None:
-        """Shows where training is."""
-        self.progress.update(self.task, completed=step)
-        if latest is self.printed or not latest or not self.run.writes:
-            return
-        self.printed = latest
-        rate = latest["train/steps_per_second"]
-        left = (self.num_steps - step) / rate
-        self.progress.update(self.task, rate=f"{rate:.2f} steps/s")
-        numbers = "  ".join(
-            f"{name} {latest[f'train/{name}']:.4g}"
-            for name in ("loss", "grad_norm")
-            if f"train/{name}" in latest
-        )
-        self.run.console.print(
-            f"step {step}/{self.num_steps}  {numbers}  {rate:.2f} steps/s  "
-            f"{left // 60:.0f}:{left % 60:02.0f} left"
-        )
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[rate]}"),
+        console=console,
+        disable=not (shown and console.is_terminal),
+    )
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
