@@ -107,7 +107,7 @@ def decoder_logits(
         Array([[[-0.125, -0.125]]], dtype=float32)
 
     References:
-        Kingma et al., arXiv:2107.00630, section 3.2 and eq. 8.
+        Kingma et al., arXiv:2107.00630, eq. 8.
     """
     centres = grey_levels(jnp.arange(num_levels), num_levels).astype(z_0_rescaled.dtype)
     inverse_scale = per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
