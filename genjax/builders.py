@@ -301,16 +301,17 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def unknown_key(config: ml_collections.ConfigDict, path: str) -> str:
-    """Says which keys a config has where ``path`` leads to an unknown one."""
-    *sections, key = path.split(".")
+def unknown_key(config: ml_collections.ConfigDict, path: str) -> str | None:
+    """Says where a dotted ``path`` leaves the keys of a config, or None if it leads to one."""
     node: Any = config
-    for i, section in enumerate(sections):
-        if not isinstance(node, ml_collections.ConfigDict) or section not in node:
-            return unknown_key(config, ".".join(sections[: i + 1]))
-        node = node[section]
-    keys = sorted(node) if isinstance(node, ml_collections.ConfigDict) else []
-    return f"unknown config key {path!r}{_nearest(key, keys)}"
+    walked: list[str] = []
+    for part in path.split("."):
+        walked.append(part)
+        keys = sorted(node) if isinstance(node, ml_collections.ConfigDict) else []
+        if part not in keys:
+            return f"unknown config key {'.'.join(walked)!r}{_nearest(part, keys)}"
+        node = node[part]
+    return None
 
 
 def _nearest(name: str, valid: typing.Iterable[str]) -> str:

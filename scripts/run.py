@@ -477,14 +477,9 @@ def _unknown_key(argv: list[str]) -> str | None:
     words = [word for a in argv[1:] for word in a.lstrip("-").split("=", 1)]
     file = words[words.index("config") + 1]
     config = runpy.run_path(file)["get_config"]()
-    for name in names:
-        path = name.removeprefix("config.")
-        node: Any = config
-        for part in path.split(".") if path != name else ():
-            if not hasattr(node, "keys") or part not in node:
-                return builders.unknown_key(config, path)
-            node = node[part]
-    return None
+    paths = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+    messages = (builders.unknown_key(config, path) for path in paths)
+    return next((message for message in messages if message), None)
 
 
 if __name__ == "__main__":
