@@ -1,0 +1,412 @@
+r"""Losses of the two players of a generative adversarial network.
+
+Outputs of the discriminator or critic are raw and grow with "more real". A discriminator's loss
+takes its outputs on as many real rows as generated ones and returns one number for each pair of
+rows, which the discriminator minimises. With optimal discriminator and equal distributions it is,
+per pair, ``2 log 2`` (logistic), 1/4 (least squares on 0 and 1, Brier), 2 (hinge), 0 (Wasserstein)
+and ``log 2`` (relativistic).
+
+References:
+    Goodfellow et al., Generative Adversarial Networks, arXiv:1406.2661.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class AdversarialLoss(NamedTuple):
+    """What two players minimise, as functions of the discriminator's outputs.
+
+    Attributes:
+        discriminator: ``(real_outputs, fake_outputs)`` to the discriminator's loss, ``[B]`` (or a
+            scalar, for losses of whole batches).
+        generator: The same for the generator; its gradient flows through both arguments.
+        correct: ``(real_outputs, fake_outputs)`` to the share of each pair that the discriminator
+            gets right, in [0, 1], at the loss's own threshold; None where it has none, as a
+            Wasserstein critic, whose outputs mean nothing but their differences.
+        uses_real: Whether the generator's loss depends on real rows.
+        witness: ``(outputs, real_outputs, fake_outputs)`` to the scalar function of a row whose
+            slope penalties look at, ``[B]``. None if that is the output itself.
+    """
+
+    discriminator: Callable[[Array, Array], Array]
+    generator: Callable[[Array, Array], Array]
+    correct: Callable[[Array, Array], Array] | None = None
+    uses_real: bool = False
+    witness: Callable[[Array, Array, Array], Array] | None = None
+
+
+def logistic_discriminator_loss(
+    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""Binary cross-entropy of telling real from generated rows.
+
+    Args:
+        real_logits: Discriminator on data, :math:`v` with :math:`D = \mathrm{sigmoid}(v)`.
+        fake_logits: Discriminator on generated rows.
+
+    Returns:
+        :math:`-\log D(x) - \log(1 - D(\tilde x))` for each pair.
+
+    Example:
+        >>> logistic_discriminator_loss(jnp.zeros(1), jnp.zeros(1))
+        Array([1.3862944], dtype=float32)
+
+    References:
+        Goodfellow et al., arXiv:1406.2661, eq. 1.
+    """
+    return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
+
+
+def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+    r"""The zero-sum generator loss, whose gradient vanishes where the discriminator is sure.
+
+    Args:
+        fake_logits: Discriminator on generated rows.
+
+    Returns:
+        :math:`\log(1 - D(\tilde x))`.
+
+    Example:
+        >>> minimax_generator_loss(jnp.zeros(1))
+        Array([-0.6931472], dtype=float32)
+
+    References:
+        Goodfellow et al., arXiv:1406.2661, eq. 1.
+    """
+    return -jax.nn.softplus(fake_logits)
+
+
+def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+    r"""The generator loss with the same fixed point as minimax and a gradient that does not vanish.
+
+    Args:
+        fake_logits: Discriminator on generated rows.
+
+    Returns:
+        :math:`-\log D(\tilde x)`.
+
+    Example:
+        >>> nonsaturating_generator_loss(jnp.array([-100.0]))
+        Array([100.], dtype=float32)
+
+    References:
+        Goodfellow et al., arXiv:1406.2661, section 3.
+    """
+    return jax.nn.softplus(-fake_logits)
+
+
+def least_squares_discriminator_loss(
+    real_outputs: Float[Array, " B"],
+    fake_outputs: Float[Array, " B"],
+    *,
+    real_code: float = 1.0,
+    fake_code: float = 0.0,
+) -> Float[Array, " B"]:
+    r"""Squared error of linear outputs against one code for data and another for generated rows.
+
+    The optimum is :math:`(b\,p + a\,q)/(p + q)`.
+
+    Args:
+        real_outputs: Discriminator on data, not squashed.
+        fake_outputs: Discriminator on generated rows.
+        real_code: Target ``b`` of data.
+        fake_code: Target ``a`` of generated rows.
+
+    Returns:
+        :math:`\frac12 (v(x) - b)^2 + \frac12 (v(\tilde x) - a)^2` for each pair.
+
+    Example:
+        >>> least_squares_discriminator_loss(jnp.array([0.5]), jnp.array([0.5]))
+        Array([0.25], dtype=float32)
+
+    References:
+        Mao et al., Least Squares Generative Adversarial Networks, arXiv:1611.04076, eq. 2.
+    """
+    return 0.5 * jnp.square(real_outputs - real_code) + 0.5 * jnp.square(fake_outputs - fake_code)
+
+
+def least_squares_generator_loss(
+    fake_outputs: Float[Array, " B"], *, target: float = 1.0
+) -> Float[Array, " B"]:
+    r"""Squared error of linear outputs on generated rows against the generator's target.
+
+    With codes a = -1, b = 1 and target 0 the game minimises Pearson's
+    :math:`\chi^2(p + q \,\|\, 2q)`; with a = 0 and b = 1 the target is 1.
+
+    Args:
+        fake_outputs: Discriminator on generated rows.
+        target: What the generator wants the discriminator to say, ``c``.
+
+    Returns:
+        :math:`\frac12 (v(\tilde x) - c)^2`.
+
+    Example:
+        >>> least_squares_generator_loss(jnp.array([0.5]))
+        Array([0.125], dtype=float32)
+
+    References:
+        Mao et al., arXiv:1611.04076, eq. 2 and 9.
+    """
+    return 0.5 * jnp.square(fake_outputs - target)
+
+
+def brier_discriminator_loss(
+    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""Least squares on probabilities: the Brier score of the discriminator.
+
+    Some libraries call this, too, "least-squares GAN"; with linear outputs it is
+    :func:`least_squares_discriminator_loss`.
+
+    Args:
+        real_logits: Discriminator on data, before the sigmoid.
+        fake_logits: Discriminator on generated rows.
+
+    Returns:
+        :math:`\frac12 (D(x) - 1)^2 + \frac12 D(\tilde x)^2` for each pair.
+
+    Example:
+        >>> brier_discriminator_loss(jnp.zeros(1), jnp.zeros(1))
+        Array([0.25], dtype=float32)
+    """
+    real, fake = jax.nn.sigmoid(-real_logits), jax.nn.sigmoid(fake_logits)
+    return 0.5 * jnp.square(real) + 0.5 * jnp.square(fake)
+
+
+def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+    r"""Squared error of probabilities on generated rows, :math:`\frac12 (D(\tilde x) - 1)^2`.
+
+    Args:
+        fake_logits: Discriminator on generated rows, before the sigmoid.
+
+    Returns:
+        The loss of each row.
+
+    Example:
+        >>> brier_generator_loss(jnp.zeros(1))
+        Array([0.125], dtype=float32)
+    """
+    return 0.5 * jnp.square(jax.nn.sigmoid(-fake_logits))
+
+
+def hinge_discriminator_loss(
+    real_outputs: Float[Array, " B"], fake_outputs: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""Hinge loss: outputs beyond the margins +1 and -1 are not pushed further.
+
+    Its minimum over all discriminators is ``2 (1 - TV(p, q))``, TV the total variation in [0, 1].
+
+    Args:
+        real_outputs: Discriminator on data.
+        fake_outputs: Discriminator on generated rows.
+
+    Returns:
+        :math:`\max(0, 1 - v(x)) + \max(0, 1 + v(\tilde x))` for each pair.
+
+    Example:
+        >>> hinge_discriminator_loss(jnp.array([3.0]), jnp.array([0.0]))
+        Array([1.], dtype=float32)
+
+    References:
+        Lim and Ye, Geometric GAN, arXiv:1705.02894, section 3; Miyato et al., arXiv:1802.05957,
+        eq. 16.
+    """
+    return jax.nn.relu(1.0 - real_outputs) + jax.nn.relu(1.0 + fake_outputs)
+
+
+def hinge_generator_loss(fake_outputs: Float[Array, " B"]) -> Float[Array, " B"]:
+    r"""The generator's side of the hinge loss, :math:`-v(\tilde x)`.
+
+    Args:
+        fake_outputs: Discriminator on generated rows.
+
+    Returns:
+        The loss of each row.
+
+    Example:
+        >>> hinge_generator_loss(jnp.array([2.0]))
+        Array([-2.], dtype=float32)
+
+    References:
+        Miyato et al., arXiv:1802.05957, eq. 17.
+    """
+    return -fake_outputs
+
+
+def wasserstein_critic_loss(
+    real_scores: Float[Array, " B"], fake_scores: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""Minus the difference that a 1-Lipschitz critic makes as large as the Wasserstein-1 distance.
+
+    Args:
+        real_scores: Critic on data.
+        fake_scores: Critic on generated rows.
+
+    Returns:
+        :math:`f(\tilde x) - f(x)` for each pair. If the critic is 1-Lipschitz, its negative mean
+        estimates the distance from below.
+
+    Example:
+        >>> wasserstein_critic_loss(jnp.array([3.0]), jnp.array([1.0]))
+        Array([-2.], dtype=float32)
+
+    References:
+        Arjovsky et al., Wasserstein GAN, arXiv:1701.07875, eq. 2.
+    """
+    return fake_scores - real_scores
+
+
+def wasserstein_generator_loss(fake_scores: Float[Array, " B"]) -> Float[Array, " B"]:
+    r"""The generator's side of the Wasserstein loss, :math:`-f(\tilde x)`.
+
+    Args:
+        fake_scores: Critic on generated rows.
+
+    Returns:
+        The loss of each row.
+
+    Example:
+        >>> wasserstein_generator_loss(jnp.array([2.0]))
+        Array([-2.], dtype=float32)
+
+    References:
+        Arjovsky et al., arXiv:1701.07875, eq. 3.
+    """
+    return -fake_scores
+
+
+def relativistic_discriminator_loss(
+    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""Relativistic pairing loss: each real row is compared with one generated row.
+
+    Args:
+        real_logits: Discriminator on data.
+        fake_logits: Discriminator on as many generated rows; row ``i`` is paired with row ``i``.
+
+    Returns:
+        :math:`\log(1 + e^{-(v(x) - v(\tilde x))})` for each pair.
+
+    Example:
+        >>> relativistic_discriminator_loss(jnp.array([5.0]), jnp.array([5.0]))
+        Array([0.6931472], dtype=float32)
+
+    References:
+        Jolicoeur-Martineau, arXiv:1807.00734; Huang et al., The GAN is dead; long live the GAN!,
+        arXiv:2501.05441, eq. 2.
+    """
+    return jax.nn.softplus(fake_logits - real_logits)
+
+
+def relativistic_generator_loss(
+    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    r"""The generator's side of relativistic pairing.
+
+    Args:
+        real_logits: Discriminator on data.
+        fake_logits: Discriminator on as many generated rows.
+
+    Returns:
+        :math:`\log(1 + e^{-(v(\tilde x) - v(x))})` for each pair.
+
+    Example:
+        >>> relativistic_generator_loss(jnp.array([5.0]), jnp.array([5.0]))
+        Array([0.6931472], dtype=float32)
+
+    References:
+        Huang et al., arXiv:2501.05441, eq. 2.
+    """
+    return jax.nn.softplus(real_logits - fake_logits)
+
+
+def correct_at(threshold: float) -> Callable[[Array, Array], Array]:
+    """Share of a pair on the right side of a threshold, for :class:`AdversarialLoss`.
+
+    Args:
+        threshold: Output above which a row is called real.
+
+    Returns:
+        ``(real_outputs, fake_outputs)`` to 0, 1/2 or 1 for each pair.
+
+    Example:
+        >>> correct_at(0.0)(jnp.array([1.0, -1.0]), jnp.array([-1.0, -1.0]))
+        Array([1. , 0.5], dtype=float32)
+    """
+
+    def correct(real_outputs: Array, fake_outputs: Array) -> Array:
+        right_real, right_fake = real_outputs > threshold, fake_outputs < threshold
+        return 0.5 * (right_real.astype(jnp.float32) + right_fake.astype(jnp.float32))
+
+    return correct
+
+
+def least_squares_loss(
+    *, real_code: float = 1.0, fake_code: float = 0.0, target: float = 1.0
+) -> AdversarialLoss:
+    """The least-squares game with codes ``b``, ``a`` and the generator's target ``c``.
+
+    Args:
+        real_code: Target of data.
+        fake_code: Target of generated rows.
+        target: What the generator wants the discriminator to say of its rows.
+
+    Returns:
+        Both players' losses.
+
+    Raises:
+        ValueError: If the codes are not in order.
+
+    Example:
+        >>> least_squares_loss(real_code=1.0, fake_code=-1.0, target=0.0).generator(
+        ...     jnp.ones(1), jnp.ones(1))
+        Array([0.5], dtype=float32)
+    """
+    if not real_code > fake_code:
+        raise ValueError(
+            f"real_code must be above fake_code, as outputs grow with 'more real'; got {real_code} "
+            f"and {fake_code}"
+        )
+    return AdversarialLoss(
+        lambda real, fake: least_squares_discriminator_loss(
+            real, fake, real_code=real_code, fake_code=fake_code
+        ),
+        lambda real, fake: least_squares_generator_loss(fake, target=target),
+        correct_at(0.5 * (real_code + fake_code)),
+    )
+
+
+ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
+    "minimax": AdversarialLoss(
+        logistic_discriminator_loss,
+        lambda real, fake: minimax_generator_loss(fake),
+        correct_at(0.0),
+    ),
+    "nonsaturating": AdversarialLoss(
+        logistic_discriminator_loss,
+        lambda real, fake: nonsaturating_generator_loss(fake),
+        correct_at(0.0),
+    ),
+    "least_squares": least_squares_loss(),
+    "brier": AdversarialLoss(
+        brier_discriminator_loss, lambda real, fake: brier_generator_loss(fake), correct_at(0.0)
+    ),
+    "hinge": AdversarialLoss(
+        hinge_discriminator_loss, lambda real, fake: hinge_generator_loss(fake), correct_at(0.0)
+    ),
+    "wasserstein": AdversarialLoss(
+        wasserstein_critic_loss, lambda real, fake: wasserstein_generator_loss(fake)
+    ),
+    "relativistic": AdversarialLoss(
+        relativistic_discriminator_loss,
+        relativistic_generator_loss,
+        lambda real, fake: (real > fake).astype(jnp.float32),
+        uses_real=True,
+    ),
+}
+"""Games by name. ``nonsaturating`` is what most libraries call "vanilla"."""
