@@ -7,10 +7,12 @@ wrong type, is a :class:`ConfigError` before anything is compiled.
 
 import dataclasses
 import difflib
+import functools
 import inspect
+import json
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,17 +20,31 @@ import ml_collections
 import numpy as np
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from etils import epath
 
-from genjax import data, nets
+from genjax import data, families, nets
 from genjax.diffusion import schedules
-from genjax.families import vdm
 from genjax.families.base import Family, TrainState
 from genjax.training import optimizers
 from genjax.training.loop import Periods
+from genjax.training.quality import Features, Reference, SampleQuality
 
-NETS: Mapping[str, Callable[..., Any]] = {
+SCORE_NETS: Mapping[str, Callable[..., Any]] = {
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
+}
+GENERATORS: Mapping[str, Callable[..., Any]] = {
+    "dcgan": nets.DCGANGenerator,
+    "mlp": nets.MLPGenerator,
+    "resnet": nets.ResNetGenerator,
+}
+CRITICS: Mapping[str, Callable[..., Any]] = {
+    "dcgan": nets.DCGANCritic,
+    "mlp": nets.MLPCritic,
+    "resnet": nets.ResNetCritic,
+}
+CLASSIFIERS: Mapping[str, Callable[..., Any]] = {
+    "conv_classifier": nets.ConvClassifier,
 }
 SCHEDULES: Mapping[str, Callable[..., Any]] = {
     "fixed_linear": schedules.FixedLinearSchedule,
@@ -36,7 +52,9 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = {
     "learned_monotone": schedules.LearnedMonotoneSchedule,
 }
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
+    "adam": optimizers.adam,
     "adamw": optimizers.adamw,
+    "rmsprop": optimizers.rmsprop,
 }
 
 
@@ -58,6 +76,7 @@ class Experiment:
         sample: Settings of sampling.
         data: Settings of the batches.
         num_classes: Number of classes if the model is conditional on labels, else None.
+        quality: Measures of samples that evaluation makes, if any.
     """
 
     family: Family
@@ -69,6 +88,7 @@ class Experiment:
     sample: "SampleSettings"
     data: "DataSettings"
     num_classes: int | None
+    quality: SampleQuality | None
 
     def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
         """A batch of rows to sample from: no data, and the classes in turn where they matter."""
@@ -144,13 +164,23 @@ class EvalSettings:
 
     Attributes:
         batch_size: Examples at a time, over all devices.
-        num_times: Stratified times for each example.
-        seed: Seed of times and noise.
+        num_times: Stratified times for each example (diffusion models).
+        seed: Seed of times, noise and evaluated samples.
+        metrics: Measures of samples: see :class:`genjax.training.quality.SampleQuality`.
+        num_samples: Samples they are computed from.
+        reference: ``"train"`` or ``"test"``: the split samples are compared with.
+        num_reference: Its first rows that are used; all if None.
+        features: A ``name`` of :data:`FEATURES` and its arguments; needed by some metrics.
     """
 
     batch_size: int
     num_times: int = 1
     seed: int = 0
+    metrics: Sequence[str] = ()
+    num_samples: int = 10_000
+    reference: Literal["train", "test"] = "test"
+    num_reference: int | None = None
+    features: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +194,7 @@ class SampleSettings:
         seed: Seed of the draws.
     """
 
-    num_samples: int
+    num_samples: int = 64
     num_steps: int = 1000
     batch_size: int | None = None
     seed: int = 0
@@ -189,6 +219,7 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     unknown = sorted(set(sections) - set(valid))
     if unknown:
         raise ConfigError(f"unknown config section {unknown[0]!r}{_nearest(unknown[0], valid)}")
+    sections.setdefault("sample", {})
     for section in valid:
         if section not in sections:
             raise ConfigError(f"the config has no section {section!r}")
@@ -198,9 +229,6 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     evaluation = _call(EvalSettings, sections["eval"], "eval")
     sampling = _call(SampleSettings, sections["sample"], "sample")
     _check_sizes(data_settings, train, evaluation, sampling, num_devices or jax.device_count())
-
-    optimizer = _build(OPTIMIZERS, sections["optimizer"], "optimizer")
-    model = _build(NETS, sections["model"], "model")
 
     def split(name: str) -> data.DataSet:
         try:
@@ -219,27 +247,37 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     for key, dataset in [("train_split", train_data), ("test_split", test_data)]:
         if len(dataset.source) < 2:
             raise ConfigError(f"data.{key} has {len(dataset.source)} examples, too few")
-    _check_fit(model, train_data)
 
-    family = _build(
-        FAMILIES,
-        sections["family"],
-        "family",
-        model=model,
-        optimizer=optimizer,
+    parts = Parts(
+        model=sections["model"],
+        optimizer=sections["optimizer"],
         train_data=train_data,
-        evaluation=evaluation,
-        sampling=sampling,
+        data=data_settings,
+        eval=evaluation,
+        sample=sampling,
     )
+    kwargs = dict(sections["family"])
+    family, num_classes = _named(FAMILIES, kwargs, "family")(parts, kwargs)
+    requests = _sample_requests(train_data, num_classes, 1)
+    if family.batches_per_step > 1:
+        requests = {name: rows[None] for name, rows in requests.items()}
     try:
         # Traces the model on shapes alone, so that what does not fit is found here.
-        state_shapes = jax.eval_shape(
-            family.init,
-            jax.random.key(0),
-            _sample_requests(train_data, model.num_classes, 1),
-        )
+        state_shapes = jax.eval_shape(family.init, jax.random.key(0), requests)
     except ValueError as error:
         raise ConfigError(f"model or schedule: {error}") from error
+    quality = None
+    if evaluation.metrics:
+        if family.sample is None:
+            raise ConfigError("eval.metrics measure samples, but this family generates nothing")
+        reference = train_data if evaluation.reference == "train" else test_data
+        quality = _build_quality(evaluation, reference, data_settings, num_classes)
+    if family.eval_step is None and quality is None and train.eval_every:
+        raise ConfigError(
+            "this family is evaluated by its samples: name measures in eval.metrics, or set "
+            "train.eval_every to 0"
+        )
+    _check_best_metric(train, family, state_shapes, requests, quality)
     return Experiment(
         family=family,
         state_shapes=state_shapes,
@@ -249,38 +287,219 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         eval=evaluation,
         sample=sampling,
         data=data_settings,
-        num_classes=model.num_classes,
+        num_classes=num_classes,
+        quality=quality,
     )
 
 
-def _build_vdm(
-    *,
-    model: Any,
-    optimizer: Any,
-    train_data: data.DataSet,
-    evaluation: EvalSettings,
-    sampling: SampleSettings,
-    schedule: Mapping[str, Any],
-    **kwargs: Any,
-) -> Family:
-    return _call(
-        vdm,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What families are built from, besides their own section."""
+
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    train_data: data.DataSet
+    data: DataSettings
+    eval: EvalSettings
+    sample: SampleSettings
+
+
+def _build_vdm(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | None]:
+    model = _build(SCORE_NETS, parts.model, "model")
+    _check_fit(model, parts.train_data, "model", conditional=model.num_classes is not None)
+    schedule = kwargs.pop("schedule", {})
+    family = _call(
+        families.vdm,
         kwargs,
         "family",
         score_net=model,
         schedule=_build(SCHEDULES, schedule, "family.schedule"),
-        optimizer=optimizer,
-        event_shape=train_data.event_shape,
-        num_levels=train_data.num_levels,
-        eval_num_times=evaluation.num_times,
-        sample_num_steps=sampling.num_steps,
+        optimizer=_build(OPTIMIZERS, parts.optimizer, "optimizer"),
+        event_shape=parts.train_data.event_shape,
+        num_levels=parts.train_data.num_levels,
+        eval_num_times=parts.eval.num_times,
+        sample_num_steps=parts.sample.num_steps,
         # A picture of points takes many of them, one of images a row each.
-        num_trajectories=2000 if len(train_data.event_shape) == 1 else 8,
+        num_trajectories=2000 if len(parts.train_data.event_shape) == 1 else 8,
+    )
+    return family, model.num_classes
+
+
+def _build_gan(
+    make: Callable[..., Family], parts: Parts, kwargs: dict[str, Any]
+) -> tuple[Family, int | None]:
+    """A generator and a critic, each with a section of its own in ``model`` and ``optimizer``."""
+    players = ("generator", "critic")
+    for name, section in [("model", parts.model), ("optimizer", parts.optimizer)]:
+        if set(section) != set(players) or not all(
+            isinstance(v, Mapping) for v in section.values()
+        ):
+            raise ConfigError(
+                f"{name} must have two sections, generator and critic, each with a name; got "
+                f"{', '.join(section)}"
+            )
+    shape = parts.train_data.event_shape
+    generator = _build(GENERATORS, parts.model["generator"], "model.generator", event_shape=shape)
+    critic = _build(CRITICS, parts.model["critic"], "model.critic")
+    for net, where in [(generator, "model.generator"), (critic, "model.critic")]:
+        _check_fit(net, parts.train_data, where, conditional=net.num_classes is not None)
+    signature = _parameters(make, families.gan)
+    turns = {
+        told: kwargs.get(name, signature[name].default)
+        for name, told in [
+            ("critic_steps", "updates_per_step"),
+            ("penalty_every", "regularize_every"),
+        ]
+    }
+    optimizer = {
+        f"{name}_optimizer": _build(
+            OPTIMIZERS,
+            parts.optimizer[name],
+            f"optimizer.{name}",
+            # How often the critic's optimiser acts in a step, which its schedule must know.
+            optional=turns if name == "critic" else {},
+        )
+        for name in players
+    }
+    family = _call(
+        make,
+        kwargs,
+        "family",
+        extends=families.gan,
+        generator=generator,
+        critic=critic,
+        **optimizer,
+        event_shape=shape,
+        num_levels=parts.train_data.num_levels,
+        batch_size=parts.data.batch_size,
+    )
+    return family, generator.num_classes
+
+
+def _build_classifier(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | None]:
+    model = _build(CLASSIFIERS, parts.model, "model")
+    _check_fit(model, parts.train_data, "model", conditional=True)
+    family = _call(
+        families.classifier,
+        kwargs,
+        "family",
+        net=model,
+        optimizer=_build(OPTIMIZERS, parts.optimizer, "optimizer"),
+        event_shape=parts.train_data.event_shape,
+        num_levels=parts.train_data.num_levels,
+    )
+    # Its labels are what it predicts, so they come with every batch.
+    return family, model.num_classes
+
+
+_GANS = (
+    families.fgan,
+    families.gan,
+    families.hinge_gan,
+    families.lsgan,
+    families.mmd_gan,
+    families.r3gan,
+    families.sngan,
+    families.wgan,
+    families.wgan_gp,
+)
+FAMILIES: Mapping[str, Callable[[Parts, dict[str, Any]], tuple[Family, int | None]]] = {
+    "classifier": _build_classifier,
+    "vdm": _build_vdm,
+    **{make.__name__: functools.partial(_build_gan, make) for make in _GANS},
+}
+
+
+def _build_quality(
+    evaluation: EvalSettings,
+    reference: data.DataSet,
+    data_settings: DataSettings,
+    num_classes: int | None,
+) -> SampleQuality:
+    if "label_accuracy" in evaluation.metrics and num_classes is None:
+        raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
+    features = None
+    if evaluation.features is not None:
+        kwargs = dict(evaluation.features)
+        make = _named(FEATURES, kwargs, "eval.features")
+        features = _call(make, kwargs, "eval.features", dataset=reference)
+    count = min(evaluation.num_reference or len(reference.source), len(reference.source))
+    rows = reference.source.rows(np.arange(count))["x"]
+    split = getattr(data_settings, f"{evaluation.reference}_split")
+    described = f"{count} rows of {reference.name} {split}"
+    try:
+        return SampleQuality(
+            evaluation.metrics,
+            evaluation.num_samples,
+            Reference(rows, described, reference.mixture),
+            features,
+        )
+    except ValueError as error:
+        raise ConfigError(f"eval: {error}") from error
+
+
+def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
+    """Features of a classifier that was trained here on the same data.
+
+    Args:
+        dataset: Data the samples imitate.
+        workdir: Directory of the classifier's run.
+    """
+    from genjax.training.checkpoints import Checkpoints
+    from genjax.training.loop import state_template
+    from genjax.training.mesh import data_mesh
+
+    place = epath.Path(workdir).expanduser()
+    command = (
+        f"python scripts/run.py --config=experiments/classifier/{dataset.name}.py "
+        f"--workdir={workdir}"
+    )
+    try:
+        config = json.loads((place / "config.json").read_text())
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
+            f"({command}), name another workdir, or set eval.metrics to ()"
+        ) from None
+    if config["family"].get("name") != "classifier" or config["data"]["name"] != dataset.name:
+        raise ConfigError(
+            f"eval.features.workdir: {workdir} holds a {config['family'].get('name')} of "
+            f"{config['data']['name']}, not a classifier of {dataset.name}"
+        )
+    parts = Parts(
+        model=config["model"],
+        optimizer=config["optimizer"],
+        train_data=dataset,
+        data=_call(DataSettings, config["data"], "data"),
+        eval=_call(EvalSettings, config["eval"], "eval"),
+        sample=_call(SampleSettings, config["sample"], "sample"),
+    )
+    kwargs = {key: value for key, value in config["family"].items() if key != "name"}
+    family, _ = _build_classifier(parts, kwargs)
+    net = _build(CLASSIFIERS, parts.model, "model")
+    shapes = jax.eval_shape(family.init, jax.random.key(0), {})
+    with Checkpoints(place, read_only=True) as checkpoints:
+        restored = checkpoints.restore(state_template(shapes, data_mesh()))
+    if restored is None:
+        raise ConfigError(f"eval.features.workdir: {workdir} has no checkpoint yet; run {command}")
+    step, state, _ = restored
+    levels = dataset.num_levels
+    assert levels is not None
+
+    def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, features = net.apply(variables, families.classifier_scale(images, levels))
+        return features, logits
+
+    return Features(
+        name=dataset.name,
+        description=f"{config['model']['name']} trained on {dataset.name} for {step} steps",
+        apply=apply,
+        variables={"params": state.ema["net"]},
     )
 
 
-FAMILIES: Mapping[str, Callable[..., Family]] = {
-    "vdm": _build_vdm,
+FEATURES: Mapping[str, Callable[..., Features]] = {
+    "classifier": _classifier_features,
 }
 
 
@@ -321,30 +540,66 @@ def _nearest(name: str, valid: typing.Iterable[str]) -> str:
     return f"{guess} valid: {', '.join(valid)}"
 
 
-def _build(
-    table: Mapping[str, Callable[..., Any]], section: Mapping[str, Any], where: str, **given: Any
-) -> Any:
-    kwargs = dict(section)
+def _named(table: Mapping[str, Any], kwargs: dict[str, Any], where: str) -> Any:
+    """Takes ``name`` out of a section and looks it up."""
     name = kwargs.pop("name", None)
     if name is None:
         raise ConfigError(f"{where} has no name; valid: {', '.join(sorted(table))}")
     if name not in table:
         raise ConfigError(f"unknown {where}.name {name!r}{_nearest(str(name), table)}")
-    return _call(table[name], kwargs, where, **given)
+    return table[name]
 
 
-def _call(function: Callable[..., Any], kwargs: Mapping[str, Any], where: str, **given: Any) -> Any:
-    """Calls with checked keyword arguments; errors name the config key."""
+def _build(
+    table: Mapping[str, Callable[..., Any]],
+    section: Mapping[str, Any],
+    where: str,
+    *,
+    optional: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Any:
+    """Builds what a section names; ``optional`` arguments go to functions that have them."""
+    kwargs = dict(section)
+    function = _named(table, kwargs, where)
+    names = _parameters(function)
+    given |= {name: value for name, value in (optional or {}).items() if name in names}
+    return _call(function, kwargs, where, **given)
+
+
+def _parameters(
+    function: Callable[..., Any], extends: Callable[..., Any] | None = None
+) -> dict[str, inspect.Parameter]:
+    """Parameters of a function; where it has ``**kwargs``, those of what it extends too."""
     parameters = dict(inspect.signature(function).parameters)
     if isinstance(function, type) and issubclass(function, nn.Module):
         del parameters["parent"], parameters["name"]  # Linen's own
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    names = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD and n not in given]
+    passes_on = [n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+    for name in passes_on:
+        del parameters[name]
+    if passes_on and extends is not None:
+        # What the alias decides itself is not to be given.
+        fixed = getattr(function, "fixes", ())
+        base = _parameters(extends)
+        parameters = {**{n: p for n, p in base.items() if n not in fixed}, **parameters}
+    return parameters
+
+
+def _call(
+    function: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    where: str,
+    *,
+    extends: Callable[..., Any] | None = None,
+    **given: Any,
+) -> Any:
+    """Calls with checked keyword arguments; errors name the config key."""
+    parameters = _parameters(function, extends)
+    names = [n for n in parameters if n not in given]
     hints = typing.get_type_hints(function)
+    if extends is not None:
+        hints = {**typing.get_type_hints(extends), **hints}
     for name, value in kwargs.items():
         if name not in names:
-            if open_ended:
-                continue
             raise ConfigError(f"unknown config key '{where}.{name}'{_nearest(name, names)}")
         hint = hints.get(name, Any)
         if not is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True)):
@@ -391,6 +646,7 @@ def _check_sizes(
         ("sample.batch_size", 1 if sampling.batch_size is None else sampling.batch_size, 1),
         ("sample.num_steps", sampling.num_steps, 1),
         ("eval.num_times", evaluation.num_times, 1),
+        ("eval.num_samples", evaluation.num_samples, 2),
         ("data.num_workers", data_settings.num_workers, 0),
     ]:
         if value < least:
@@ -405,23 +661,43 @@ def _check_sizes(
             raise ConfigError(f"{name} must be in [0, 2**32), got {seed}")
 
 
-def _check_fit(model: Any, train_data: data.DataSet) -> None:
-    """Whether the model takes such examples; found on shapes alone, before any compilation."""
-    if len(train_data.event_shape) != model.event_rank:
+def _check_best_metric(
+    train: TrainSettings,
+    family: Family,
+    state_shapes: TrainState,
+    requests: Mapping[str, np.ndarray],
+    quality: SampleQuality | None,
+) -> None:
+    """Whether evaluation gives the metric that decides on the best checkpoint."""
+    names = set(quality.names) if quality else set()
+    if family.eval_step is not None:
+        rows = {**requests, "index": np.zeros(1, np.int32)}
+        names |= set(jax.eval_shape(family.eval_step, state_shapes, rows, jax.random.key(0)))
+    named = sorted(f"eval/{name}" for name in names)
+    if train.eval_every and train.best_metric not in named:
+        raise ConfigError(
+            f"train.best_metric {train.best_metric!r} is not evaluated"
+            f"{_nearest(train.best_metric, named)}"
+        )
+
+
+def _check_fit(net: Any, dataset: data.DataSet, where: str, *, conditional: bool) -> None:
+    """Whether a network takes such examples; found on shapes alone, before any compilation."""
+    if len(dataset.event_shape) != net.event_rank:
         kinds = {1: "points [D]", 3: "images [H, W, C]"}
         raise ConfigError(
-            f"the model {type(model).__name__} takes {kinds[model.event_rank]}, but an example of "
-            f"{train_data.name} has shape {train_data.event_shape}"
+            f"{where}: {type(net).__name__} takes {kinds[net.event_rank]}, but an example of "
+            f"{dataset.name} has shape {dataset.event_shape}"
         )
-    if model.num_classes is None:
+    if not conditional:
         return
-    if train_data.num_classes is None:
+    if dataset.num_classes is None:
         raise ConfigError(
-            f"model.num_classes is {model.num_classes}, but {train_data.name} has no labels; set "
-            "it to None"
+            f"{where}.num_classes is {net.num_classes}, but {dataset.name} has no labels; set it "
+            "to None"
         )
-    if model.num_classes != train_data.num_classes:
+    if net.num_classes != dataset.num_classes:
         raise ConfigError(
-            f"model.num_classes is {model.num_classes}, but {train_data.name} has "
-            f"{train_data.num_classes} classes"
+            f"{where}.num_classes is {net.num_classes}, but {dataset.name} has "
+            f"{dataset.num_classes} classes"
         )

@@ -10,6 +10,7 @@ Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped
 Ctrl-C with the state saved, to be resumed by the same command.
 """
 
+import dataclasses
 import json
 import os
 import runpy
@@ -33,6 +34,8 @@ _FREE_KEYS = {
     "data.data_dir",
     "data.memory_limit_mib",
     "data.num_workers",
+    "eval.features.weights",
+    "eval.features.workdir",
     "train.num_steps",
 }
 
@@ -168,6 +171,7 @@ class Run:
             experiment.train_data.source,
             experiment.data.batch_size,
             seed=experiment.train.seed,
+            batches_per_step=experiment.family.batches_per_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -226,7 +230,7 @@ class Run:
                     mesh=self.mesh,
                     log=self.log,
                     checkpoints=checkpoints,
-                    periods=settings.periods,
+                    periods=self._periods(),
                     evaluate=self._evaluate,
                     sample=self._draw,
                     host_state=host_state,
@@ -243,11 +247,20 @@ class Run:
 
     def sample(self) -> None:
         """Samples from the newest checkpoint."""
+        if self.experiment.family.sample is None:
+            raise InputError("this family generates nothing to sample")
         step, state = self._newest()
         with self.log, self.bars:
             self._draw(step, state)
 
     # Parts.
+
+    def _periods(self) -> Any:
+        """The periods of the loop; none between samples of what generates nothing."""
+        periods = self.experiment.train.periods
+        if self.experiment.family.sample is None:
+            periods = dataclasses.replace(periods, sample=0)
+        return periods
 
     def _newest(self) -> tuple[int, Any]:
         from genjax.training.checkpoints import Checkpoints
@@ -262,6 +275,20 @@ class Run:
         return step, state
 
     def _evaluate(self, step: int, state: Any) -> dict[str, Any]:
+        family = self.experiment.family
+        result: dict[str, Any] = {}
+        if family.eval_step is not None:
+            result |= self._evaluate_examples(state)
+        if self.experiment.quality is not None:
+            result |= self._measure_samples(state)
+        result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
+        named = {f"eval/{name}": value for name, value in result.items()}
+        self._print_eval(step, result)
+        self.log.write(step, named)
+        return named
+
+    def _evaluate_examples(self, state: Any) -> dict[str, Any]:
+        """One pass over the test split."""
         import jax
 
         from genjax.data import EvalBatches, iterate
@@ -280,14 +307,27 @@ class Run:
             len(batches),
             random_key(settings.seed, "eval"),
         )
-        named = {f"eval/{name}": value for name, value in result.items()}
-        named |= {"eval/split": self.experiment.data.test_split, "eval/seed": settings.seed}
-        self._print_eval(step, result)
-        self.log.write(step, named)
-        best = self.experiment.train.best_metric
-        if best not in named:
-            raise InputError(f"train.best_metric {best!r} is not one of {', '.join(sorted(named))}")
-        return named
+        return {**result, "split": self.experiment.data.test_split}
+
+    def _measure_samples(self, state: Any) -> dict[str, Any]:
+        """Samples against the reference split."""
+        from genjax.training.random import random_key
+
+        settings, quality = self.experiment.eval, self.experiment.quality
+        requests = self.experiment.sample_requests(quality.num_samples)
+        drawn = self.evaluator.sample(
+            state,
+            requests,
+            random_key(settings.seed, "eval_samples"),
+            batch_size=min(settings.batch_size, quality.num_samples),
+        )
+        return quality.measure(
+            drawn["samples"],
+            requests.get("label"),
+            mesh=self.mesh,
+            batch_size=settings.batch_size,
+            progress=self._progress,
+        )
 
     def _draw(self, step: int, state: Any) -> None:
         import jax
@@ -374,16 +414,28 @@ class Run:
         self.console.print(f"{'resuming at' if step else 'starting from'} step {step}; compiling")
 
     def _print_eval(self, step: int, result: Mapping[str, Any]) -> None:
-        numbers = [
-            f"{name} {value:.4f} ± {result[f'{name}_stderr']:.4f}"
-            for name, value in result.items()
-            if f"{name}_stderr" in result
+        """Numbers with their spread, then in brackets how they were made."""
+        spreads = {f"{name}_{kind}" for name in result for kind in ("stderr", "std")}
+        counts = {"num_examples": "examples of", "num_samples": "samples against"}
+        numbers = []
+        for name, value in result.items():
+            if isinstance(value, float) and name not in spreads:
+                around = [
+                    result[f"{name}_{k}"] for k in ("stderr", "std") if f"{name}_{k}" in result
+                ]
+                numbers.append(f"{name} {value:.4f}" + (f" ± {around[0]:.4f}" if around else ""))
+        made = [
+            f"{result[count]} {what} {result[of]}"
+            for (count, what), of in zip(counts.items(), ("split", "reference"), strict=True)
+            if count in result
         ]
-        protocol = ", ".join(f"{k} {v}" for k, v in self.experiment.family.eval_protocol.items())
-        self.console.print(
-            f"step {step}: {'; '.join(numbers)} ({result['num_examples']} examples of "
-            f"{self.experiment.data.test_split}, {protocol})"
-        )
+        shown = {*counts, "split", "reference"}
+        made += [
+            f"{name} {value}"
+            for name, value in result.items()
+            if not isinstance(value, float) and name not in shown
+        ]
+        self.console.print(f"step {step}: {'; '.join(numbers)} ({', '.join(made)})")
 
     def _progress(self, items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
         """Shows progress through ``items``; gives way to a request to stop."""
@@ -404,9 +456,11 @@ class Run:
         num_steps = self.experiment.train.num_steps
         task = self.bars.add_task("training", total=num_steps, completed=first, rate="")
         printed: Mapping[str, float] = {}
+        warned: set[str] = set()
+        diagnose = self.experiment.family.diagnose
 
         def on_step(step: int, latest: Mapping[str, float]) -> None:
-            nonlocal printed
+            nonlocal printed, warned
             self.bars.update(task, completed=step)
             if latest is printed or not latest or not self.writes:
                 return
@@ -416,13 +470,20 @@ class Run:
             self.bars.update(task, rate=f"{rate:.2f} steps/s")
             numbers = "  ".join(
                 f"{name} {latest[f'train/{name}']:.4g}"
-                for name in ("loss", "grad_norm")
+                for name in ("loss", "critic_loss", "generator_loss", "grad_norm")
                 if f"train/{name}" in latest
             )
             self.console.print(
                 f"step {step}/{num_steps}  {numbers}  {rate:.2f} steps/s  "
                 f"{left // 60:.0f}:{left % 60:02.0f} left"
             )
+            if diagnose is None:
+                return
+            means = {name.removeprefix("train/"): value for name, value in latest.items()}
+            lines = {line.partition(":")[0]: line for line in diagnose(means)}
+            for kind in lines.keys() - warned:  # said again only after it had gone
+                self.console.print(f"warning: step {step}: {lines[kind]}")
+            warned = set(lines)
 
         return on_step
 
@@ -456,7 +517,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # an experiment file that failed to load raises here
-    except (flags.Error, OSError) as error:
+    except (flags.Error, OSError, ValueError) as error:
         sys.exit(_fail(str(error), 2))
     except (AttributeError, KeyError):
         message = _unknown_key(argv)
@@ -475,8 +536,8 @@ def _unknown_key(argv: list[str]) -> str | None:
     names = [a.lstrip("-").partition("=")[0] for a in argv[1:] if a.startswith("-")]
     # The flags have not been parsed: --config=FILE or --config FILE.
     words = [word for a in argv[1:] for word in a.lstrip("-").split("=", 1)]
-    file = words[words.index("config") + 1]
-    config = runpy.run_path(file)["get_config"]()
+    file, _, argument = words[words.index("config") + 1].partition(":")
+    config = runpy.run_path(file)["get_config"](*([argument] if argument else []))
     paths = [name.removeprefix("config.") for name in names if name.startswith("config.")]
     messages = (builders.unknown_key(config, path) for path in paths)
     return next((message for message in messages if message), None)

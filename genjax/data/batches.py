@@ -32,7 +32,7 @@ def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int
 
 
 class TrainBatches:
-    """Shuffled batches without end; item ``step`` is the batch of that step.
+    """Shuffled batches without end; item ``step`` is the batch of that step, or its batches.
 
     Epochs follow each other without a gap: a batch may hold the end of one and the start of the
     next, and every example is seen equally often. With several processes, each gets its own
@@ -42,6 +42,7 @@ class TrainBatches:
         source: Examples.
         batch_size: Size of the global batch.
         seed: Seed of the order.
+        batches_per_step: Batches a step; if more than one, they are stacked along a first axis.
         process_index: This process, of ``process_count``.
         process_count: Number of processes, which must divide ``batch_size``.
 
@@ -55,19 +56,22 @@ class TrainBatches:
         batch_size: int,
         *,
         seed: int,
+        batches_per_step: int = 1,
         process_index: int = 0,
         process_count: int = 1,
     ):
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
+        self.batches_per_step = batches_per_step
         self.local_size, self.first_row = _share(batch_size, process_index, process_count)
 
     def indices(self, step: int) -> np.ndarray:
-        """Positions in the source of this process's rows of the batch of ``step``."""
+        """Positions in the source of this process's rows of the batches of ``step``, one by one."""
         num_examples = len(self.source)
-        start = step * self.batch_size + self.first_row
-        positions = np.arange(start, start + self.local_size)
+        batches = step * self.batches_per_step + np.arange(self.batches_per_step)
+        starts = batches * self.batch_size + self.first_row
+        positions = (starts[:, None] + np.arange(self.local_size)).reshape(-1)
         epochs, places = np.divmod(positions, num_examples)
         indices = np.empty_like(positions)
         for epoch in np.unique(epochs):
@@ -79,7 +83,11 @@ class TrainBatches:
         return 2**31 - 1
 
     def __getitem__(self, step: int) -> Batch:
-        return self.source.rows(self.indices(int(step)))
+        rows = self.source.rows(self.indices(int(step)))
+        if self.batches_per_step == 1:
+            return rows
+        lead = (self.batches_per_step, self.local_size)
+        return {name: array.reshape(*lead, *array.shape[1:]) for name, array in rows.items()}
 
 
 class EvalBatches:

@@ -29,6 +29,8 @@ class DataSet:
         event_shape: Shape of one ``x``.
         num_levels: Number of grey levels if ``x`` holds whole numbers, else None.
         num_classes: Number of classes if there are labels, else None.
+        mixture: Centres ``[K, D]`` and standard deviation of the components, if the data is a known
+            mixture of equally weighted Gaussians.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DataSet:
     event_shape: tuple[int, ...]
     num_levels: int | None
     num_classes: int | None
+    mixture: tuple[np.ndarray, float] | None = None
 
 
 class MissingDataError(ValueError):
@@ -175,11 +178,24 @@ def _swirl(rng: np.random.Generator, n: int) -> np.ndarray:
     return points + 0.05 * rng.standard_normal((n, 2))
 
 
-def _eight_gaussians(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Eight Gaussians of standard deviation 0.1 on a circle of radius 1."""
-    angle = rng.integers(8, size=n) * np.pi / 4.0
-    centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return centres + 0.1 * rng.standard_normal((n, 2))
+def _circle(radius: float) -> np.ndarray:
+    """Eight distinct points on a circle."""
+    angle = np.arange(8) * np.pi / 4.0
+    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+# Eight Gaussians on a circle: a wide one of radius 1, and the narrow one of the mode collapse
+# literature (Metz et al., arXiv:1611.02163) of radius 2.
+MIXTURES: Mapping[str, tuple[np.ndarray, float]] = {
+    "eight_gaussians": (_circle(1.0), 0.1),
+    "ring": (_circle(2.0), 0.02),
+}
+
+
+def _mixture(name: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Equally weighted Gaussians."""
+    centres, std = MIXTURES[name]
+    return centres[rng.integers(len(centres), size=n)] + std * rng.standard_normal((n, 2))
 
 
 def _checkerboard(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -199,7 +215,7 @@ def _two_moons(rng: np.random.Generator, n: int) -> np.ndarray:
 
 DENSITIES: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "checkerboard": _checkerboard,
-    "eight_gaussians": _eight_gaussians,
+    **{name: functools.partial(_mixture, name) for name in MIXTURES},
     "swirl": _swirl,
     "two_moons": _two_moons,
 }
@@ -209,4 +225,4 @@ def _density(name: str, split: str) -> DataSet:
     """100,000 fixed draws to train on, 10,000 others to test."""
     seed, count = (1, 100_000) if split == "train" else (2, 10_000)
     points = DENSITIES[name](_generator(seed), count).astype(np.float32)
-    return DataSet(name, ArraySource(x=points), (2,), None, None)
+    return DataSet(name, ArraySource(x=points), (2,), None, None, MIXTURES.get(name))

@@ -1,7 +1,7 @@
 """What every family of models offers to the training loop."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flax import struct
@@ -39,19 +39,25 @@ class Family:
     Attributes:
         init: Makes the state before the first step from one batch, of which it reads only shapes.
         train_step: One step; scalars as metrics. The loop stops on a non-finite one.
+        eval_protocol: What must be said beside a number: which bound it is, how many draws it took,
+            which parameters.
         eval_step: Metrics of each example, every leaf ``[B]``; the same key for a whole pass.
             Draws are keyed by ``batch["index"]``, so that they do not depend on the batch size.
+            None for models without a score of single examples.
         sample: Draws ``samples``, one a row of the batch, from which it takes labels or source
             images if the model is conditional. Other entries are pictures of how the samples came
-            about, such as ``trajectory`` ``[F, B', *event]``.
-        eval_protocol: What must be said beside a number of ``eval_step``: which bound it is, how
-            many draws it took.
+            about, such as ``trajectory`` ``[F, B', *event]``. None for what generates nothing.
+        batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
+            batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.
+        diagnose: Lines of warning about logged means of metrics of training, without prefix.
     """
 
     init: Callable[[PRNGKeyArray, Batch], TrainState]
     train_step: Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
-    eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics]
-    sample: Callable[[TrainState, PRNGKeyArray, Batch], Mapping[str, Array]]
     eval_protocol: Mapping[str, str | int | float]
+    eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics] | None = None
+    sample: Callable[[TrainState, PRNGKeyArray, Batch], Mapping[str, Array]] | None = None
+    batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None
+    diagnose: Callable[[Mapping[str, float]], Sequence[str]] | None = None

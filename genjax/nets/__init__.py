@@ -1,7 +1,23 @@
 """Networks as Linen modules. They see no loss, no optimiser and no noise schedule."""
 
+from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
+from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
+from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
+from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 
-__all__ = ["Conv", "ConvTranspose", "ScoreMLP", "ScoreResNet"]
+__all__ = [
+    "Conv",
+    "ConvClassifier",
+    "ConvTranspose",
+    "DCGANCritic",
+    "DCGANGenerator",
+    "MLPCritic",
+    "MLPGenerator",
+    "ResNetCritic",
+    "ResNetGenerator",
+    "ScoreMLP",
+    "ScoreResNet",
+]

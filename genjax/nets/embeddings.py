@@ -73,6 +73,11 @@ def check_conditioning(
     """Raises ValueError where a score network's conditioning cannot be what was meant."""
     if not gamma_min < gamma_max:
         raise ValueError(f"gamma_min must be below gamma_max, got {gamma_min} and {gamma_max}")
+    check_label(num_classes, label)
+
+
+def check_label(num_classes: int | None, label: Array | None) -> None:
+    """Raises ValueError unless there are labels if and only if there are classes."""
     if (label is None) != (num_classes is None):
         state = "missing" if label is None else "given"
         raise ValueError(f"num_classes is {num_classes}, but the label is {state}")

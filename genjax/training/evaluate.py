@@ -29,8 +29,12 @@ class Evaluator:
         self._family = family
         self._mesh = mesh
         self._progress = progress
-        self._eval_step = jax.jit(family.eval_step, out_shardings=meshes.by_row(mesh))
-        self._sample = jax.jit(family.sample, out_shardings=meshes.replicated(mesh))
+        self._eval_step = family.eval_step and jax.jit(
+            family.eval_step, out_shardings=meshes.by_row(mesh)
+        )
+        self._sample = family.sample and jax.jit(
+            family.sample, out_shardings=meshes.replicated(mesh)
+        )
 
     def evaluate(
         self,
@@ -49,8 +53,13 @@ class Evaluator:
 
         Returns:
             For each metric its mean over examples and ``_stderr``, the standard error of that mean
-            over the draw of examples and noise; ``num_examples``; and the family's protocol.
+            over the draw of examples and noise; and ``num_examples``.
+
+        Raises:
+            ValueError: If the family has no score of single examples.
         """
+        if self._eval_step is None:
+            raise ValueError("this family is evaluated by its samples, not by single examples")
         key = jax.device_put(key, meshes.replicated(self._mesh))
         rows: list[Mapping[str, np.ndarray]] = []
         for local in self._progress(batches, num_batches, "evaluating"):
@@ -63,7 +72,7 @@ class Evaluator:
             values = np.concatenate([row[name] for row in rows])
             result[name] = math.fsum(values) / values.size
             result[f"{name}_stderr"] = float(values.std(ddof=1) / math.sqrt(values.size))
-        return {**result, "num_examples": values.size, **self._family.eval_protocol}
+        return {**result, "num_examples": values.size}
 
     def sample(
         self,
@@ -83,7 +92,12 @@ class Evaluator:
 
         Returns:
             ``samples``, one for each row, and whatever else the family shows, from the first batch.
+
+        Raises:
+            ValueError: If the family generates nothing.
         """
+        if self._sample is None:
+            raise ValueError("this family generates nothing to sample")
         count = len(next(iter(requests.values())))
         starts = range(0, count, batch_size)
         samples, extras = [], {}

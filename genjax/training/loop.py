@@ -138,7 +138,7 @@ class Meters:
 def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
     """Makes the initial state on the mesh, in one compiled call."""
     init = jax.jit(family.init, out_shardings=meshes.replicated(mesh))
-    return init(key, meshes.global_batch(mesh, batch))
+    return init(key, meshes.global_batch(mesh, batch, family.batches_per_step))
 
 
 def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
@@ -158,7 +158,8 @@ def compile_train_step(
         return family.train_step(state, batch, jax.random.fold_in(key, state.step))
 
     jitted = jax.jit(step, donate_argnums=0, out_shardings=meshes.replicated(mesh))
-    return jitted.lower(state, meshes.global_batch(mesh, batch), key).compile()
+    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    return jitted.lower(state, on_mesh, key).compile()
 
 
 def train(
@@ -253,7 +254,7 @@ def train(
     batch = next(iterator)
     train_step = compile_train_step(family, state, batch, key, mesh)
     for step in range(first + 1, num_steps + 1):
-        on_mesh = meshes.global_batch(mesh, batch)
+        on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
         with jax.transfer_guard("disallow"):
             state, metrics = train_step(state, on_mesh, key)
         meters.add(step, metrics)

@@ -18,14 +18,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_row(mesh: Mesh) -> NamedSharding:
-    """Devices hold consecutive rows."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def by_row(mesh: Mesh, batches: int = 1) -> NamedSharding:
+    """Devices hold consecutive rows: of the first axis, or of the second of stacked batches."""
+    return NamedSharding(mesh, PartitionSpec(*([None] * (batches > 1)), "data"))
 
 
-def global_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+def global_batch(
+    mesh: Mesh, local: Mapping[str, np.ndarray], batches: int = 1
+) -> dict[str, jax.Array]:
     """Joins the rows of all processes into global arrays, spread over the mesh by row."""
-    sharding = by_row(mesh)
+    sharding = by_row(mesh, batches)
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in local.items()
     }

@@ -47,15 +47,11 @@ def adamw(
     References:
         Loshchilov and Hutter, arXiv:1711.05101; the defaults are those of google-research/vdm.
     """
-    for name, value in [("learning_rate", learning_rate), ("clip_norm", clip_norm), ("eps", eps)]:
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
     for name, value in [("warmup_steps", warmup_steps), ("weight_decay", weight_decay)]:
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
-    for name, value in [("b1", b1), ("b2", b2)]:
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {value}")
+    _check_decays(b1=b1, b2=b2)
     schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps)
     optimizer = optax.adamw(
         schedule if warmup_steps else learning_rate,
@@ -68,3 +64,93 @@ def adamw(
     if clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def adam(
+    *,
+    learning_rate: float = 2e-4,
+    b1: float = 0.5,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    decay_steps: int | None = None,
+    clip_norm: float | None = None,
+    updates_per_step: int = 1,
+    regularize_every: int = 1,
+) -> optax.GradientTransformation:
+    """Adam as adversarial training uses it: little momentum, at most a linear decay.
+
+    Args:
+        learning_rate: Learning rate.
+        b1: Decay of the first moment: 0.5 in DCGAN, 0 in WGAN-GP and SNGAN.
+        b2: Decay of the second moment.
+        eps: Added to the root of the second moment.
+        decay_steps: Training steps over which the learning rate falls linearly to 0, or None to
+            keep it.
+        clip_norm: Largest global norm of the gradient, or None not to clip.
+        updates_per_step: Updates of this optimiser in a training step (the critic's are several).
+        regularize_every: Updates between extra updates on a regulariser, which share this
+            optimiser's state. Above 1, learning rate and decays are those of ``k`` updates spread
+            over ``k + 1``: with ``c = k / (k + 1)``, ``c`` times the rate and decays to the ``c``.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        Kingma and Ba, arXiv:1412.6980; the correction: Karras et al., arXiv:1912.04958, appendix B.
+    """
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps, decay_steps=decay_steps)
+    _check(updates_per_step=updates_per_step, regularize_every=regularize_every)
+    _check_decays(b1=b1, b2=b2)
+    if regularize_every > 1:
+        share = regularize_every / (regularize_every + 1)
+        learning_rate, b1, b2 = share * learning_rate, b1**share, b2**share
+    schedule: optax.ScalarOrSchedule = learning_rate
+    if decay_steps is not None:
+        updates = decay_steps * updates_per_step
+        if regularize_every > 1:
+            updates += updates // regularize_every
+        schedule = optax.linear_schedule(learning_rate, 0.0, updates)
+    optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def rmsprop(
+    *, learning_rate: float = 5e-5, decay: float = 0.99, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """RMSprop without momentum, as in the Wasserstein GAN with weight clipping.
+
+    Args:
+        learning_rate: Learning rate.
+        decay: Decay of the mean square.
+        eps: Added to the root of the mean square.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        Arjovsky et al., arXiv:1701.07875; decay and eps are those of torch.optim.RMSprop, which the
+        authors' code uses.
+    """
+    _check(learning_rate=learning_rate, eps=eps)
+    _check_decays(decay=decay)
+    return optax.rmsprop(learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
+
+
+def _check(**positive: float | None) -> None:
+    for name, value in positive.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def _check_decays(**decays: float) -> None:
+    for name, value in decays.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")

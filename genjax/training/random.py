@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import PRNGKeyArray
 
-_PURPOSES = ("init", "train", "eval", "sample")
+_PURPOSES = ("init", "train", "eval", "sample", "eval_samples")
 
 
 def random_key(seed: int, purpose: str) -> PRNGKeyArray:

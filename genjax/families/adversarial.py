@@ -1,0 +1,187 @@
+"""The training step of every family in which two players minimise losses of their own."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.families.base import Batch, Metrics, PyTree, TrainState
+
+Networks: TypeAlias = Mapping[str, PyTree]
+LossFn: TypeAlias = Callable[
+    [Networks, Networks, Batch, PRNGKeyArray], tuple[Array, tuple[Metrics, Networks]]
+]
+"""``(params, model_state, batch, key) -> (loss, (metrics, model_state))``, of all networks."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Player:
+    """One of the two players.
+
+    Attributes:
+        networks: Names of the networks it owns: those its optimiser moves.
+        loss_fn: What it minimises.
+        optimizer: Optimiser of its networks together.
+        project: Applied to its parameters before each of its steps (weight clipping).
+        regularizer_fn: A second loss, minimised in a step of its own right after every
+            ``regularize_every``-th, times ``regularize_every`` ("lazy regularisation"). The
+            optimiser's state is shared between both kinds of steps.
+        regularize_every: Steps between the steps on ``regularizer_fn``.
+    """
+
+    networks: tuple[str, ...]
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    project: Callable[[Networks], Networks] | None = None
+    regularizer_fn: LossFn | None = None
+    regularize_every: int = 1
+
+
+def adversarial(
+    *,
+    init_networks: Callable[[PRNGKeyArray, Batch], tuple[Networks, Networks]],
+    critic: Player,
+    generator: Player,
+    critic_steps: int,
+    generator_batch: bool,
+    batch_images: int,
+    ema_half_life_kimg: float,
+    ema_rampup: float,
+) -> tuple[
+    Callable[[PRNGKeyArray, Batch], TrainState],
+    Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]],
+    int,
+]:
+    """Builds ``init``, ``train_step`` and ``batches_per_step`` of a family.
+
+    A step is ``critic_steps`` steps of the critic, each on a batch of its own, and one of the
+    generator. The steps are written out one after the other, not looped: XLA's CPU backend is
+    several times slower on convolutions in loops, and there are few of them.
+
+    Args:
+        init_networks: Makes ``(params, model_state)``, keyed by network, from one batch.
+        critic: The player that tells data from samples.
+        generator: The player that makes samples; its networks are averaged.
+        critic_steps: Steps of the critic for each of the generator.
+        generator_batch: Whether the generator's loss gets a batch of its own; otherwise it gets the
+            critic's last, of which it should read no more than labels and shapes.
+        batch_images: Examples in a batch, for the average.
+        ema_half_life_kimg: Half-life of the average, in thousands of examples; 0 for none.
+        ema_rampup: The half-life is at most this share of the examples seen so far; 0 for no limit.
+
+    Returns:
+        ``init``; ``train_step``, whose batch has leaves ``[batches_per_step, B, ...]``, or
+        ``[B, ...]`` if that is one; and ``batches_per_step``. Metrics of the critic are means over
+        its steps.
+
+    Raises:
+        ValueError: If a count or a half-life is out of range.
+
+    References:
+        Averaging by half-life and lazy regularisation: Karras et al., arXiv:1912.04958, appendix B,
+        and NVlabs/stylegan3's training loop.
+    """
+    if critic_steps < 1:
+        raise ValueError(f"critic_steps must be at least 1, got {critic_steps}")
+    for name, value in [("ema_half_life_kimg", ema_half_life_kimg), ("ema_rampup", ema_rampup)]:
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    players = {"critic": critic, "generator": generator}
+    for name, player in players.items():
+        if player.regularize_every < 1:
+            raise ValueError(f"{name}: regularize_every must be at least 1")
+    batches_per_step = critic_steps + generator_batch
+
+    def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
+        params, model_state = init_networks(key, batch)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state={
+                name: player.optimizer.init({n: params[n] for n in player.networks})
+                for name, player in players.items()
+            },
+            model_state=model_state,
+            # A copy: the state is donated, and two of its leaves may not share a buffer.
+            ema=jax.tree.map(jnp.copy, {n: params[n] for n in generator.networks}),
+        )
+
+    def descend(
+        name: str,
+        loss_fn: LossFn,
+        state: TrainState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        weight: float = 1.0,
+    ) -> tuple[TrainState, Metrics]:
+        """One step of a player on one loss."""
+        player = players[name]
+
+        def of_own(own: Networks) -> tuple[Array, tuple[Metrics, Networks]]:
+            loss, aux = loss_fn({**state.params, **own}, state.model_state, batch, key)
+            return weight * loss, aux
+
+        own = {n: state.params[n] for n in player.networks}
+        (loss, (metrics, model_state)), grads = jax.value_and_grad(of_own, has_aux=True)(own)
+        updates, opt_state = player.optimizer.update(grads, state.opt_state[name], own)
+        state = state.replace(
+            params={**state.params, **optax.apply_updates(own, updates)},
+            opt_state={**state.opt_state, name: opt_state},
+            model_state=model_state,
+        )
+        norm = optax.global_norm(grads)
+        return state, {**metrics, f"{name}_loss": loss / weight, f"{name}_grad_norm": norm}
+
+    def play(
+        name: str, state: TrainState, batch: Batch, key: PRNGKeyArray, turn: Array
+    ) -> tuple[TrainState, Metrics]:
+        """One turn of a player: a step on its loss and, when due, one on its regulariser."""
+        player = players[name]
+        if player.project is not None:
+            own = player.project({n: state.params[n] for n in player.networks})
+            state = state.replace(params={**state.params, **own})
+        state, metrics = descend(name, player.loss_fn, state, batch, key)
+        regularizer_fn, every = player.regularizer_fn, player.regularize_every
+        if regularizer_fn is None:
+            return state, metrics
+
+        def regularize(state: TrainState) -> TrainState:
+            return descend(name, regularizer_fn, state, batch, key, float(every))[0]
+
+        return jax.lax.cond(turn % every == 0, regularize, lambda s: s, state), metrics
+
+    def train_step(
+        state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        if batches_per_step == 1:
+            batch = {name: rows[None] for name, rows in batch.items()}
+
+        def rows_of(index: int) -> Batch:
+            return {name: rows[min(index, batches_per_step - 1)] for name, rows in batch.items()}
+
+        start, keys = state.step, jax.random.split(key, critic_steps + 1)
+        of_critic = []
+        for i in range(critic_steps):
+            turn = start * critic_steps + i
+            state, metrics = play("critic", state, rows_of(i), keys[i], turn)
+            of_critic.append(metrics)
+        state, of_generator = play("generator", state, rows_of(critic_steps), keys[-1], start)
+
+        step = start + 1
+        seen = step * (batch_images * 1e-3)
+        half_life = jnp.asarray(ema_half_life_kimg, jnp.float32)
+        if ema_rampup:
+            half_life = jnp.minimum(half_life, ema_rampup * seen)
+        decay = jnp.where(half_life > 0, 0.5 ** (batch_images * 1e-3 / half_life), 0.0)
+        averaged = {n: state.params[n] for n in generator.networks}
+        state = state.replace(
+            step=step, ema=optax.incremental_update(averaged, state.ema, 1.0 - decay)
+        )
+        means = jax.tree.map(lambda *values: sum(values) / critic_steps, *of_critic)
+        return state, {**means, **of_generator}
+
+    return init, train_step, batches_per_step

@@ -1,0 +1,198 @@
+"""Deep convolutional generator and critic (DCGAN)."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from genjax.nets.conditioning import (
+    BatchNorm,
+    CriticHead,
+    LabelledInput,
+    LabelledLatent,
+    apply_layer,
+)
+from genjax.nets.convolution import Conv, ConvTranspose
+
+_NORMAL = nn.initializers.normal(0.02)
+
+
+def num_doublings(event_shape: tuple[int, ...]) -> int:
+    """How often a side of 4 (or 7) is doubled to make images of this shape.
+
+    Args:
+        event_shape: ``(H, W, C)``.
+
+    Returns:
+        The number of doublings.
+
+    Raises:
+        ValueError: If the image is not square with a side of 4 or 7 times a power of two.
+
+    Example:
+        >>> num_doublings((32, 32, 3)), num_doublings((28, 28, 1))
+        (3, 2)
+    """
+    if len(event_shape) != 3 or event_shape[0] != event_shape[1]:
+        raise ValueError(f"expected square images (H, W, C), got shape {event_shape}")
+    side, count = event_shape[0], 0
+    while side % 2 == 0 and side > 4:
+        side, count = side // 2, count + 1
+    if side not in (4, 7) or not count:
+        raise ValueError(
+            f"expected a side of 4 * 2^n or 7 * 2^n, such as 8, 28, 32 or 64, got {event_shape[0]}"
+        )
+    return count
+
+
+class DCGANGenerator(nn.Module):
+    """Latents to images by transposed convolutions.
+
+    A dense layer to 4x4 (7x7), then for each doubling a transposed convolution (4x4, stride 2),
+    batch normalisation and ReLU, then a 3x3 convolution and tanh. With the defaults and a latent of
+    128, 3,812,355 parameters for 32x32x3.
+
+    Attributes:
+        event_shape: ``(H, W, C)``, square, with a side of 4 or 7 times a power of two.
+        channels: Channels at the lowest resolution, halved at each doubling.
+        min_channels: Halving stops here.
+        num_classes: Number of classes, or None for an unconditional model.
+        conditioning: ``"batch_norm"`` for gains and biases a class; else see
+            :class:`~genjax.nets.conditioning.LabelledLatent`.
+        dtype: Of the computation between first layer and tanh.
+
+    References:
+        Radford et al., arXiv:1511.06434, figure 1; the widths are those of
+        POSTECH-CVLab/PyTorch-StudioGAN's deep_conv.
+    """
+
+    event_shape: tuple[int, ...]
+    channels: int = 512
+    min_channels: int = 64
+    num_classes: int | None = None
+    conditioning: Literal["concatenation", "embedding", "batch_norm"] = "concatenation"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def event_rank(self) -> int:
+        """Axes of one example: height, width, channels."""
+        return 3
+
+    @nn.compact
+    def __call__(
+        self,
+        latent: Float[Array, "B Z"],
+        label: Int[Array, " B"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B H W C"]:
+        """Generates images in [-1, 1], float32.
+
+        Args:
+            latent: Draws of the latent distribution, ``[B, Z]``.
+            label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
+            train: Whether to normalise by the batch, else by the running statistics.
+
+        Returns:
+            Images, ``[B, H, W, C]``.
+
+        Raises:
+            ValueError: If labels or the image size do not fit.
+        """
+        doublings = num_doublings(self.event_shape)
+        side = self.event_shape[0] >> doublings
+        dtype = jnp.dtype(self.dtype)
+        per_class = self.num_classes if self.conditioning == "batch_norm" else None
+        h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        h = nn.Dense(side * side * self.channels, kernel_init=_NORMAL, dtype=dtype, name="dense")(h)
+        h = h.reshape(-1, side, side, self.channels)
+        for i in range(doublings):
+            width = max(self.channels >> (i + 1), self.min_channels)
+            h = ConvTranspose(
+                width, (4, 4), (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}"
+            )(h)
+            h = nn.relu(BatchNorm(per_class, dtype, name=f"norm_{i}")(h, label, train=train))
+        last = Conv(self.event_shape[-1], (3, 3), kernel_init=_NORMAL, dtype=dtype, name="conv_out")
+        return jnp.tanh(last(h).astype(jnp.float32))
+
+
+class DCGANCritic(nn.Module):
+    """Images to a score by strided convolutions (4x4, stride 2) with LeakyReLU of slope 0.2.
+
+    Attributes:
+        channels: Channels at the lowest resolution, halved at each higher one.
+        min_channels: Halving stops here.
+        norm: ``"batch"``, in all layers but the first and the last; ``"layer"``, which a gradient
+            penalty allows; or ``"none"``.
+        spectral_norm: Whether to normalise the weights of every layer.
+        num_outputs: Length of the output (features of an MMD GAN), or None for one number a row.
+        num_classes: Number of classes, or None for an unconditional model.
+        conditioning: See :class:`~genjax.nets.conditioning.LabelledInput` and, for
+            ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
+        dtype: Of the convolutions.
+
+    References:
+        Radford et al., arXiv:1511.06434, section 3.
+    """
+
+    channels: int = 512
+    min_channels: int = 64
+    norm: Literal["batch", "layer", "none"] = "batch"
+    spectral_norm: bool = False
+    num_outputs: int | None = None
+    num_classes: int | None = None
+    conditioning: Literal["concatenation", "embedding", "projection"] = "concatenation"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def event_rank(self) -> int:
+        """Axes of one example: height, width, channels."""
+        return 3
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        label: Int[Array, " B"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Array:
+        """Scores images.
+
+        Args:
+            x: Images in [-1, 1], ``[B, H, W, C]``.
+            label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
+            train: Whether to normalise by the batch, and to move power iterations on.
+
+        Returns:
+            ``[B]``, or ``[B, num_outputs]``, float32.
+
+        Raises:
+            ValueError: If labels or the image size do not fit.
+        """
+        halvings = num_doublings(x.shape[1:])
+        dtype: Any = jnp.dtype(self.dtype)
+        h = LabelledInput(self.num_classes, self.conditioning, name="condition")(x, label)
+        for i in range(halvings):
+            width = max(self.channels >> (halvings - 1 - i), self.min_channels)
+            conv = Conv(width, (4, 4), (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}")
+            h = apply_layer(
+                conv, h, spectral_norm=self.spectral_norm, train=train, name=f"conv_{i}"
+            )
+            if i and self.norm == "batch":
+                h = BatchNorm(None, dtype, name=f"norm_{i}")(h, train=train)
+            elif i and self.norm == "layer":
+                axes = (1, 2, 3)
+                h = nn.LayerNorm(reduction_axes=axes, dtype=dtype, name=f"norm_{i}")(h)
+            h = nn.leaky_relu(h, 0.2)
+        head = CriticHead(
+            self.num_outputs,
+            self.num_classes,
+            self.conditioning,
+            self.spectral_norm,
+            _NORMAL,
+            name="head",
+        )
+        h = h.astype(jnp.float32)
+        return head(h.reshape(h.shape[0], -1), jnp.sum(h, axis=(1, 2)), label, train=train)
