@@ -3,8 +3,8 @@
     python scripts/sweep.py --config=experiments/gan/ring2d.py --variants=wgan_gp,hinge --seeds=5 \
         --workdir=/tmp/genjax/ring --metrics=modes_covered,mode_kl,w1 --jobs=2
 
-A variant is what an experiment file takes after a colon. Every run is one of ``scripts/run.py`` in a
-folder of its own, so that a sweep that was stopped goes on where it was. Further arguments
+A variant is what an experiment file takes after a colon. Every run is one of ``scripts/run.py`` in
+a folder of its own, so that a sweep that was stopped goes on where it was. Further arguments
 (``--config.train.num_steps=500``) go to each run.
 """
 

@@ -1,0 +1,486 @@
+import math
+
+import flax.linen as nn
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genjax import families, losses, nets
+from genjax.training import optimizers
+
+POINTS = dict(event_shape=(2,), num_levels=None)
+IMAGES = dict(event_shape=(16, 16, 1), num_levels=17)
+
+
+def mlp(**kwargs):
+    return dict(
+        generator=nets.MLPGenerator((2,), hidden_size=8, num_layers=1),
+        critic=nets.MLPCritic(hidden_size=8, num_layers=1, **kwargs),
+    )
+
+
+def dcgan(num_classes=None, **kwargs):
+    small = dict(channels=8, min_channels=4, num_classes=num_classes)
+    return dict(
+        generator=nets.DCGANGenerator((16, 16, 1), **small),
+        critic=nets.DCGANCritic(**small, **kwargs),
+    )
+
+
+def build(make=families.gan, *, batch_size=8, **kwargs):
+    kwargs = {**mlp(), **POINTS, **kwargs}
+    for player in ("generator", "critic"):
+        kwargs.setdefault(f"{player}_optimizer", optax.adam(1e-2, b1=0.5))
+    return make(batch_size=batch_size, latent_size=4, **kwargs)
+
+
+def batch(family, size=8, *, images=False, labels=False, seed=0):
+    rng = np.random.default_rng(seed)
+    lead = (size,) if family.batches_per_step == 1 else (family.batches_per_step, size)
+    x = rng.integers(17, size=(*lead, 16, 16, 1)).astype(np.uint8)
+    rows = {"x": x if images else rng.normal(size=(*lead, 2)).astype(np.float32)}
+    if labels:
+        rows["label"] = rng.integers(10, size=lead).astype(np.int32)
+    return jax.tree.map(jnp.asarray, rows)
+
+
+def different(a, b):
+    """Names of the leaves that differ."""
+    a, b = (dict(jax.tree.leaves_with_path(t)) for t in (a, b))
+    assert a.keys() == b.keys()
+    return {jax.tree_util.keystr(k) for k in a if not np.array_equal(a[k], b[k])}
+
+
+KEY = jax.random.key(0)
+
+
+def test_each_player_moves_its_own_networks_only():
+    frozen = optax.set_to_zero()
+    for still in ("generator", "critic"):
+        family = build(**{f"{still}_optimizer": frozen}, **IMAGES, **dcgan())
+        data = batch(family, images=True)
+        state = jax.jit(family.init)(KEY, data)
+        new, _ = jax.jit(family.train_step)(state, data, KEY)
+        assert not different(state.params[still], new.params[still])
+        other = {"generator": "critic", "critic": "generator"}[still]
+        assert len(different(state.params[other], new.params[other])) > 5
+
+
+def test_running_statistics_move_in_the_own_step_only():
+    family = build(**IMAGES, **dcgan(), critic_steps=2)
+    data = batch(family, images=True)
+    state = jax.jit(family.init)(KEY, data)
+    new, _ = jax.jit(family.train_step)(state, data, KEY)
+    generator, critic = dcgan().values()
+    # The generator's statistics are those of the one batch of its own step: momentum 0.9 once.
+    moved = new.model_state["generator"]["batch_stats"]["norm_0"]["norm"]["mean"]
+    keys = jax.random.split(KEY, 3)
+    z = jax.random.normal(jax.random.split(keys[-1])[1], (8, 4))
+    variables = {"params": state.params["generator"], **state.model_state["generator"]}
+    _, expected = generator.apply(variables, z, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(moved, expected["batch_stats"]["norm_0"]["norm"]["mean"], rtol=1e-4)
+    # The critic's have seen two real and two generated batches, not those of the generator's step.
+    means = state.model_state["critic"]["batch_stats"]["norm_1"]["norm"]["mean"]
+    after = new.model_state["critic"]["batch_stats"]["norm_1"]["norm"]["mean"]
+    assert np.abs(after - means).max() > 0
+    still = build(**IMAGES, **dcgan(), critic_steps=2, critic_optimizer=optax.set_to_zero())
+    frozen, _ = jax.jit(still.train_step)(state, data, KEY)
+    kept, params = state.model_state["critic"], state.params["critic"]
+    for i in range(2):
+        z = jax.random.normal(jax.random.split(jax.random.split(keys[i])[0])[1], (8, 4))
+        fake, _ = generator.apply(variables, z, train=True, mutable=["batch_stats"])
+        for rows in (data["x"][i].astype(jnp.float32) / 8.0 - 1.0, fake):
+            _, kept = critic.apply(
+                {"params": params, **kept}, rows, train=True, mutable=["batch_stats"]
+            )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+        frozen.model_state["critic"],
+        dict(kept),
+    )
+
+
+def test_critic_steps_see_fresh_data_and_fresh_latents():
+    seen = []
+
+    class Spy(nn.Module):
+        event_rank = 1
+
+        @nn.compact
+        def __call__(self, x, label=None, *, train=False):
+            jax.debug.callback(lambda rows: seen.append(np.asarray(rows)), x)
+            return nn.Dense(1)(x)[:, 0]
+
+    family = build(critic=Spy(), critic_steps=3)
+    assert family.batches_per_step == 3
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    seen.clear()
+    jax.block_until_ready(jax.jit(family.train_step)(state, data, KEY))
+    jax.effects_barrier()
+    real = [rows for rows in seen if any(np.array_equal(rows, x) for x in np.asarray(data["x"]))]
+    fake = [rows for rows in seen if not any(np.array_equal(rows, r) for r in real)]
+    assert len(real) == 3 and len({rows.tobytes() for rows in real}) == 3
+    assert len(fake) == 4 and len({rows.tobytes() for rows in fake}) == 4
+
+
+def test_a_step_is_the_losses_of_the_papers_on_the_given_rows():
+    # One SGD step against the same written out by hand, penalty and all.
+    family = build(
+        families.wgan_gp,
+        critic_steps=1,
+        penalty_weight=3.0,
+        generator_optimizer=optax.sgd(0.1),
+        critic_optimizer=optax.sgd(0.1),
+    )
+    generator, critic = mlp().values()
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    new, metrics = jax.jit(family.train_step)(state, data, KEY)
+
+    key_critic, key_generator = jax.random.split(KEY, 2)
+    key_rows, key_penalty = jax.random.split(key_critic)
+    z = jax.random.normal(jax.random.split(key_rows)[1], (8, 4))
+    mix = jax.random.uniform(jax.random.split(key_penalty)[0], (8,))
+    fake = generator.apply({"params": state.params["generator"]}, z)
+
+    def critic_loss(params):
+        f = lambda x: critic.apply({"params": params}, x)  # noqa: E731
+        slope = jax.vmap(jax.grad(lambda x: f(x[None])[0]))(
+            mix[:, None] * data["x"] + (1 - mix)[:, None] * fake
+        )
+        penalty = jnp.mean((jnp.sqrt(jnp.sum(slope**2, axis=1)) - 1) ** 2)
+        return jnp.mean(f(fake)) - jnp.mean(f(data["x"])) + 3.0 * penalty
+
+    value, grads = jax.value_and_grad(critic_loss)(state.params["critic"])
+    np.testing.assert_allclose(metrics["critic_loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["critic_grad_norm"], optax.global_norm(grads), rtol=1e-4)
+    stepped = jax.tree.map(lambda p, g: p - 0.1 * g, state.params["critic"], grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        new.params["critic"],
+        stepped,
+    )
+    z = jax.random.normal(jax.random.split(key_generator)[1], (8, 4))
+
+    def generator_loss(params):
+        return -jnp.mean(critic.apply({"params": stepped}, generator.apply({"params": params}, z)))
+
+    value, grads = jax.value_and_grad(generator_loss)(state.params["generator"])
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-4, atol=1e-6)
+    stepped = jax.tree.map(lambda p, g: p - 0.1 * g, state.params["generator"], grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        new.params["generator"],
+        stepped,
+    )
+
+
+def test_weights_are_clipped_before_each_critic_step():
+    family = build(families.wgan, clip_limit=0.05, critic_optimizer=optax.set_to_zero())
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    new, _ = jax.jit(family.train_step)(state, data, KEY)
+    assert max(float(jnp.abs(p).max()) for p in jax.tree.leaves(state.params["critic"])) > 0.1
+    clipped = losses.clip_weights(state.params["critic"], 0.05)
+    assert not different(clipped, new.params["critic"])
+
+
+def test_average_has_the_stated_half_life_and_ramps_up():
+    # With parameters that jump to a constant, the distance halves every half-life of examples.
+    family = build(
+        generator_optimizer=optax.set_to_zero(), ema_half_life_kimg=0.032, ema_rampup=0.0
+    )
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    ones = jax.tree.map(jnp.ones_like, state.params["generator"])
+    zeros = jax.tree.map(jnp.zeros_like, ones)
+    state = state.replace(params={**state.params, "generator": ones}, ema={"generator": zeros})
+    step = jax.jit(family.train_step)
+    for _ in range(4):  # 32 examples
+        state, _ = step(state, data, KEY)
+    np.testing.assert_allclose(state.ema["generator"]["dense_0"]["bias"], 0.5, rtol=1e-5)
+
+    # In the ramp the half-life is a share of the examples seen: 5 % of 8, so the average is gone.
+    family = build(generator_optimizer=optax.set_to_zero(), ema_half_life_kimg=1e3)
+    state, _ = family.train_step(state.replace(step=jnp.array(0, jnp.int32)), data, KEY)
+    expected = 1 - 0.5 * 0.5 ** (1 / 0.05)
+    np.testing.assert_allclose(state.ema["generator"]["dense_0"]["bias"], expected, rtol=1e-5)
+
+
+def test_lazy_penalties_act_on_their_steps_with_their_weight():
+    # Small steps of plain gradient descent add up the gradients.
+    def total(steps, **kwargs):
+        family = build(
+            generator_optimizer=optax.set_to_zero(), critic_optimizer=optax.sgd(1e-3), **kwargs
+        )
+        data = batch(family)
+        state = start = jax.jit(family.init)(KEY, data)
+        step = jax.jit(family.train_step)
+        for _ in range(steps):
+            state, _ = step(state, data, KEY)
+        a, b = (jax.flatten_util.ravel_pytree(s.params["critic"])[0] for s in (start, state))
+        return (a - b) / 1e-3
+
+    penalties = dict(r1=0.7)
+    every = total(1, penalties=penalties) - total(1)
+    lazy = total(1, penalties=penalties, penalty_every=2) - total(1)
+    assert float(jnp.abs(every).max()) > 0.1
+    np.testing.assert_allclose(2 * every, lazy, atol=0.01)
+    # The second step has none.
+    lazy = total(2, penalties=penalties, penalty_every=2) - total(2)
+    np.testing.assert_allclose(2 * every, lazy, atol=0.01)
+
+
+def test_lazy_adam_makes_the_same_progress_over_an_interval():
+    # k updates and one more, each with c times the rate: the rate over an interval is unchanged.
+    lazy = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0, regularize_every=4)
+    plain = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0)
+
+    def moved(optimizer, updates):
+        params, state = jnp.zeros(()), None
+        state = optimizer.init(params)
+        for _ in range(updates):
+            change, state = optimizer.update(jnp.ones(()), state, params)
+            params = optax.apply_updates(params, change)
+        return float(params)
+
+    assert moved(lazy, 5) == pytest.approx(moved(plain, 4), rel=1e-5)
+    schedule = optimizers.adam(
+        learning_rate=0.1, b1=0.0, b2=0.0, decay_steps=10, updates_per_step=3
+    )
+    assert moved(schedule, 30) == pytest.approx(moved(schedule, 40)), "no rate left after the decay"
+    assert moved(schedule, 30) < moved(schedule, 29) < 0
+
+
+def test_packs_join_rows_of_one_origin():
+    widths = []
+
+    class Spy(nn.Module):
+        event_rank = 1
+
+        @nn.compact
+        def __call__(self, x, label=None, *, train=False):
+            widths.append(x.shape)
+            return nn.Dense(1)(x)[:, 0]
+
+    family = build(critic=Spy(), pack_size=4)
+    data = batch(family)
+    jax.jit(family.train_step)(jax.jit(family.init)(KEY, data), data, KEY)
+    assert set(widths) == {(1, 8), (2, 8)}
+
+
+def test_joint_and_separate_batches_differ_only_in_their_statistics():
+    values = {}
+    for norm in ("batch", "none"):
+        for joint in (False, True):
+            family = build(**IMAGES, **dcgan(norm=norm), joint_batches=joint)
+            data = batch(family, images=True)
+            state = jax.jit(family.init)(KEY, data)
+            _, metrics = jax.jit(family.train_step)(state, data, KEY)
+            values[norm, joint] = float(metrics["critic_loss"])
+    assert values["none", True] == pytest.approx(values["none", False], rel=1e-5)
+    assert values["batch", True] != pytest.approx(values["batch", False], rel=1e-5)
+
+
+@pytest.mark.parametrize("conditioning", ["concatenation", "embedding", "batch_norm"])
+def test_conditional_samples_depend_on_their_labels(conditioning):
+    shape = dict(event_shape=(8, 8, 1), num_levels=17)
+    small = dict(channels=8, min_channels=4, num_classes=10)
+    generator = nets.DCGANGenerator((8, 8, 1), **small, conditioning=conditioning)
+    family = build(**shape, generator=generator, critic=nets.DCGANCritic(**small))
+    state = jax.jit(family.init)(KEY, {"label": jnp.zeros(8, jnp.int32)})
+    # Gains and biases of classes start at 0.
+    noisy = jax.tree.map(
+        lambda p: p + 0.5 * jax.random.normal(KEY, p.shape), state.ema["generator"]
+    )
+    state = state.replace(ema={"generator": noisy})
+    sample = jax.jit(family.sample)
+    zero, one = (
+        sample(state, KEY, {"x": jnp.zeros((4, 1)), "label": jnp.full(4, y)})["samples"]
+        for y in (0, 1)
+    )
+    assert zero.shape == (4, 8, 8, 1) and zero.dtype == jnp.uint8
+    assert (zero != one).mean() > 0.1
+
+
+def test_generated_rows_take_the_labels_of_their_batch():
+    seen = []
+
+    class Spy(nn.Module):
+        event_rank = 1
+        num_classes = 10
+
+        @nn.compact
+        def __call__(self, x, label=None, *, train=False):
+            jax.debug.callback(lambda rows: seen.append(np.asarray(rows)), label)
+            return nn.Dense(1)(x)[:, 0]
+
+    generator = nets.MLPGenerator((2,), 8, 1, num_classes=10)
+    family = build(generator=generator, critic=Spy(), generator_batch_factor=2)
+    data = batch(family, labels=True)
+    state = jax.jit(family.init)(KEY, data)
+    seen.clear()
+    jax.block_until_ready(jax.jit(family.train_step)(state, data, KEY))
+    jax.effects_barrier()
+    label = np.asarray(data["label"])
+    assert sorted(len(rows) for rows in seen) == [8, 8, 16]
+    for rows in seen:
+        np.testing.assert_array_equal(rows, np.tile(label, len(rows) // 8))
+
+
+@pytest.mark.parametrize("dequantize", [False, True])
+def test_grey_levels_survive_encoding_and_decoding(dequantize):
+    class Constant(nn.Module):
+        event_rank = 3
+
+        @nn.compact
+        def __call__(self, latent, label=None, *, train=False):
+            level = self.param("level", nn.initializers.zeros, ())
+            return jnp.full((latent.shape[0], 16, 16, 1), level)
+
+    seen = []
+
+    class Spy(nn.Module):
+        event_rank = 3
+
+        @nn.compact
+        def __call__(self, x, label=None, *, train=False):
+            jax.debug.callback(lambda rows: seen.append(np.asarray(rows)), x)
+            return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+
+    family = build(generator=Constant(), critic=Spy(), **IMAGES, dequantize=dequantize)
+    state = jax.jit(family.init)(KEY, batch(family, images=True))
+    seen.clear()
+    data = {
+        "x": jnp.arange(17, dtype=jnp.uint8)[:8, None, None, None]
+        * jnp.ones((8, 16, 16, 1), jnp.uint8)
+    }
+    jax.block_until_ready(jax.jit(family.train_step)(state, data, KEY))
+    jax.effects_barrier()
+    real = next(rows for rows in seen if rows.std() > 0.01)
+    assert real.min() >= -1 and real.max() <= 1
+    sample = jax.jit(family.sample)
+    for k in range(8):  # any value the critic saw for level k decodes to k
+        for value in (real[k].min(), real[k].max()):
+            at = state.replace(ema={"generator": {"level": jnp.asarray(value)}})
+            levels = sample(at, KEY, {"x": jnp.zeros((1, 1))})["samples"]
+            assert (levels == k).all(), (k, value)
+    assert (np.ptp(real[0]) > 0.05) == dequantize
+
+
+@pytest.mark.parametrize("make, extra", [
+    (families.gan, {}),
+    (families.gan, dict(loss="minimax")),
+    (families.gan, dict(loss="brier")),
+    (families.gan, dict(penalties=dict(dragan=1.0))),
+    (families.lsgan, {}),
+    (families.hinge_gan, {}),
+    (families.wgan, {}),
+    (families.wgan_gp, {}),
+    (families.sngan, dict(critic=nets.MLPCritic(8, 1, spectral_norm=True))),
+    (families.r3gan, {}),
+    (families.mmd_gan, dict(critic=nets.MLPCritic(8, 1, num_outputs=3), kernel="rbf")),
+    (families.mmd_gan, dict(critic=nets.MLPCritic(8, 1, num_outputs=3),
+                            penalties=dict(gradient_penalty=1.0))),
+    (families.fgan, dict(divergence="jeffreys", form="paper")),
+])  # fmt: skip
+def test_every_game_steps_with_finite_metrics(make, extra):
+    family = build(make, **extra)
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    new, metrics = jax.jit(family.train_step)(state, data, KEY)
+    assert int(new.step) == 1 and all(np.isfinite(v) for v in metrics.values())
+    assert {"critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm"} <= set(
+        metrics
+    )
+    for player in ("generator", "critic"):
+        assert len(different(state.params[player], new.params[player])) >= 3
+    accuracy = "critic_accuracy" in metrics
+    assert accuracy == (make not in (families.wgan, families.wgan_gp, families.mmd_gan))
+
+
+@pytest.mark.parametrize("kwargs, message", [
+    (dict(loss="hinged"), "loss must be one of"),
+    (dict(penalties=dict(r3=1.0)), "penalties must be among"),
+    (dict(penalties=dict(r1=0.0)), "weight of r1 must be positive"),
+    (dict(pack_size=3), r"pack_size \(3\) must divide the batch size \(8\)"),
+    (dict(critic_steps=0), "critic_steps must be at least 1"),
+    (dict(clip_limit=0.0), "clip_limit must be positive"),
+    (dict(clip_limit=0.01, critic=nets.MLPCritic(8, 1, spectral_norm=True)), "spectrally norm"),
+    (dict(penalties=dict(r1=1.0), **IMAGES, **dcgan()), "batch normalisation"),
+    (dict(make=families.wgan_gp, **IMAGES, **dcgan()), "batch normalisation"),
+    (dict(make=families.sngan), "set its spectral_norm"),
+    (dict(make=families.mmd_gan), "set its num_outputs"),
+    (dict(make=families.r3gan, generator_batch_factor=2), "one to one"),
+    (dict(dequantize=True), "whole grey levels"),
+    (dict(latent="cauchy"), "latent"),
+    (dict(ema_half_life_kimg=-1.0), "ema_half_life_kimg"),
+    (dict(**IMAGES, generator=dcgan(num_classes=10)["generator"], critic=dcgan()["critic"]),
+     "agree on num_classes"),
+    (dict(pack_size=2, **IMAGES, **dcgan(num_classes=10)), "unconditional"),
+])  # fmt: skip
+def test_wrong_use_is_refused_before_anything_is_compiled(kwargs, message):
+    with pytest.raises(Exception, match=message):  # the hook's own error for a wrong literal
+        build(**kwargs)
+
+
+def test_collapse_and_a_sure_critic_are_named():
+    diagnose = families.gan.__globals__["diagnose"]
+    assert not diagnose({"diversity": 0.8, "critic_accuracy": 0.7})
+    assert "mode collapse" in diagnose({"diversity": 0.001})[0]
+    assert "sure critic" in diagnose({"critic_accuracy": 1.0})[0]
+    # What the family logs for a generator that has collapsed, and for one that has not.
+    family = build(generator=nets.MLPGenerator((2,), hidden_size=8, num_layers=1))
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    kernel = state.params["generator"]["dense_out"]["kernel"]
+    step = jax.jit(family.train_step)
+    for scale, collapsed in [(0.0, True), (30.0, False)]:
+        changed = {"kernel": scale * kernel, "bias": jnp.ones(2)}
+        generator = {**state.params["generator"], "dense_out": changed}
+        start = state.replace(params={**state.params, "generator": generator})
+        _, metrics = step(start, data, KEY)
+        found = diagnose({k: float(v) for k, v in metrics.items()})
+        assert any("mode collapse" in line for line in found) == collapsed
+
+
+def test_w1_estimate_of_a_trained_critic_is_near_the_exact_transport_cost():
+    # Two clouds; a WGAN-GP critic trained on them against the exact distance.
+    from genjax.evaluation import wasserstein_distance
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 2)).astype(np.float32)
+    y = (0.5 * rng.normal(size=(256, 2)) + [2.0, 0.0]).astype(np.float32)
+    critic = nets.MLPCritic(hidden_size=64, num_layers=2)
+    params = critic.init(KEY, jnp.asarray(x))
+    optimizer = optax.adam(optax.linear_schedule(3e-3, 0.0, 1500), b1=0.0, b2=0.9)
+
+    def estimate(params):
+        f = lambda rows: critic.apply(params, rows)  # noqa: E731
+        return losses.wasserstein_critic_loss(f(jnp.asarray(x)), f(jnp.asarray(y))).mean()
+
+    def loss(params, key):
+        mix = jax.random.uniform(key, (256,))
+        order = jax.random.permutation(jax.random.fold_in(key, 1), 256)
+        penalty = losses.gradient_penalty(
+            lambda rows: critic.apply(params, rows), jnp.asarray(x), jnp.asarray(y)[order], mix
+        )
+        return estimate(params) + 50.0 * penalty.mean()
+
+    @jax.jit
+    def step(carry, key):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params, key), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.jit(lambda c, k: jax.lax.scan(step, c, k))(
+        (params, optimizer.init(params)), jax.random.split(KEY, 1500)
+    )
+    # A penalty of weight w lets the slope be 1 + W1 / (2 w): here 2 % too much.
+    exact = wasserstein_distance(x, y)
+    assert -float(estimate(params)) == pytest.approx(exact, rel=0.05)
+    assert math.isfinite(exact) and exact > 1.5
