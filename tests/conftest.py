@@ -17,7 +17,9 @@ from jaxtyping import install_import_hook  # noqa: E402
 # whose types cannot be checked.)
 CHECKED = """
     losses diffusion families.minimizing families.vdm
+    families.adversarial families.gan families.classifier
     nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
+    nets.conditioning nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
 """.split()
 install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 
@@ -32,12 +34,22 @@ keep_freed_memory()
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     """What examples in docstrings may use without importing it."""
+    import numpy as np
+
     import genjax.diffusion
+    import genjax.evaluation
     import genjax.losses
+    import genjax.nets.dcgan
     import genjax.nets.embeddings
 
-    doctest_namespace.update(jax=jax, jnp=jnp)
-    for module in (genjax.losses, genjax.diffusion, genjax.nets.embeddings):
+    doctest_namespace.update(jax=jax, jnp=jnp, np=np)
+    for module in (
+        genjax.losses,
+        genjax.diffusion,
+        genjax.evaluation,
+        genjax.nets.embeddings,
+        genjax.nets.dcgan,
+    ):
         doctest_namespace.update(
             {name: value for name, value in vars(module).items() if not name.startswith("_")}
         )

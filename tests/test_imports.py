@@ -13,11 +13,11 @@ ALLOWED = {
     "nets": {"nets", "flax"},
     "families": {"losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax"},
     "training": {
-        "families.base", "training", "absl", "etils", "matplotlib", "numpy", "optax", "orbax",
-        "PIL", "tensorboardX",
+        "families.base", "training", "evaluation", "absl", "etils", "matplotlib", "numpy", "optax",
+        "orbax", "PIL", "tensorboardX",
     },
     "data": {"data", "absl", "grain", "numpy", "sklearn", "tensorflow_datasets"},
-    "evaluation": {"evaluation", "numpy", "scipy"},
+    "evaluation": {"evaluation", "numpy", "ot", "scipy"},
 }  # fmt: skip
 ALWAYS = {"jax", "jaxtyping", *sys.stdlib_module_names}
 

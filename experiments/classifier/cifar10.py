@@ -1,4 +1,4 @@
-"""A small classifier of CIFAR-10, whose features measure generated images ("FD-cifar10", never FID).
+"""A small classifier of CIFAR-10, whose features measure images ("FD-cifar10", never FID).
 
 Command:  python scripts/run.py --config=experiments/classifier/cifar10.py \
               --workdir=/tmp/genjax/classifier_cifar10 --config.data.data_dir=DIR

@@ -2,7 +2,7 @@
 
 Command:  python scripts/run.py --config=experiments/classifier/mnist.py \
               --workdir=/tmp/genjax/classifier_mnist --config.data.data_dir=DIR
-Expected: about 0.8 % errors on the test images; the README has the number and the time.
+Expected: 0.83 +- 0.09 % errors on the test images, in about a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict

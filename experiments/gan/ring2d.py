@@ -37,7 +37,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "pacgan": dict(family=dict(name="gan", loss="nonsaturating", pack_size=2, penalties=_R1)),
     **{
         f"fgan_{name}": dict(
-            family=dict(name="fgan", divergence=name, max_log_ratio=5.0, penalties=_R1)
+            family=dict(name="fgan", divergence=name, max_log_ratio=1.5, penalties=_R1)
         )
         for name in (
             "total_variation",

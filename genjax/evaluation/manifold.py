@@ -42,8 +42,8 @@ def precision_and_recall(real: np.ndarray, fake: np.ndarray, *, k: int = 3) -> t
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(50, 2))
-        >>> precision_and_recall(x, x[:10])
-        (1.0, 0.34)
+        >>> precision_and_recall(x, x + 100.0)
+        (0.0, 0.0)
 
     References:
         Kynkäänniemi et al., Improved Precision and Recall Metric, arXiv:1904.06991, eq. 1-3.
