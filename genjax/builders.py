@@ -471,8 +471,8 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         optimizer=config["optimizer"],
         train_data=dataset,
         data=_call(DataSettings, config["data"], "data"),
-        eval=_call(EvalSettings, config["eval"], "eval"),
-        sample=_call(SampleSettings, config["sample"], "sample"),
+        eval=EvalSettings(batch_size=1),
+        sample=SampleSettings(),
     )
     kwargs = {key: value for key, value in config["family"].items() if key != "name"}
     family, _ = _build_classifier(parts, kwargs)

@@ -1,0 +1,54 @@
+"""SNGAN on MNIST, sized for a CPU: hinge loss and a spectrally normalised critic.
+
+Published settings (Miyato et al., arXiv:1802.05957): Adam at 2e-4 with b1 = 0 and b2 = 0.9, 5
+critic steps a step, hinge loss. Here with the DCGAN networks, few channels and 2 critic steps.
+It is measured with the features of a classifier, to be trained first:
+
+          python scripts/run.py --config=experiments/classifier/mnist.py \
+              --workdir=/tmp/genjax/classifier_mnist --config.data.data_dir=DIR
+
+Command:  python scripts/run.py --config=experiments/gan/sngan_mnist.py \
+              --workdir=/tmp/genjax/sngan_mnist --config.data.data_dir=DIR
+Expected: the README has FD-mnist over the run, with the time it took on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Returns the config."""
+    return ConfigDict(
+        dict(
+            data=dict(name="mnist", data_dir=placeholder(str), batch_size=64),
+            model=dict(
+                generator=dict(name="dcgan", channels=128, min_channels=32),
+                critic=dict(
+                    name="dcgan", channels=64, min_channels=32, norm="none", spectral_norm=True
+                ),
+            ),
+            family=dict(name="sngan", critic_steps=2, latent_size=128, ema_half_life_kimg=5.0),
+            optimizer=dict(
+                generator=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9),
+                critic=dict(name="adam", learning_rate=4e-4, b1=0.0, b2=0.9),
+            ),
+            train=dict(
+                num_steps=4000,
+                seed=0,
+                log_every=50,
+                eval_every=1000,
+                sample_every=1000,
+                checkpoint_every=1000,
+                best_metric="eval/fd_mnist",
+            ),
+            eval=dict(
+                batch_size=500,
+                metrics=("fd", "kid", "precision_recall", "density_coverage"),
+                num_samples=10_000,
+                reference="test",
+                features=dict(name="classifier", workdir="/tmp/genjax/classifier_mnist"),
+                seed=0,
+            ),
+            sample=dict(num_samples=100, seed=0),
+        )
+    )
