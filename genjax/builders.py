@@ -12,7 +12,7 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -498,8 +498,60 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     )
 
 
+def _inception_features(*, dataset: data.DataSet, weights: str) -> Features:
+    """Features of the Inception-v3 that FID is defined by.
+
+    Args:
+        dataset: Data the samples imitate.
+        weights: File with the published weights: ``.pth`` (which needs torch to read) or ``.npz``
+            with the same names.
+    """
+    if dataset.num_levels != 256 or dataset.event_shape[-1] not in (1, 3):
+        raise ConfigError(
+            f"eval.features: Inception takes 8-bit images of 1 or 3 channels; {dataset.name} has "
+            f"{dataset.num_levels} levels and shape {dataset.event_shape}"
+        )
+    place = epath.Path(weights).expanduser()
+    if not place.exists():
+        raise ConfigError(
+            f"eval.features.weights: there is no file {weights}; get "
+            "pt_inception-2015-12-05-6726825d.pth from the releases of mseitzer/pytorch-fid, or "
+            "set eval.metrics to ()"
+        )
+    try:
+        if place.suffix == ".npz":
+            with np.load(place) as file:
+                arrays = dict(file)
+        else:
+            try:
+                import torch
+            except ImportError:
+                raise ConfigError(
+                    f"eval.features.weights: reading {weights} needs torch (pip install torch); an "
+                    ".npz file with the same names does not"
+                ) from None
+            loaded = torch.load(place, map_location="cpu", weights_only=True)
+            arrays = {name: value.numpy() for name, value in loaded.items()}
+        variables = nets.inception_variables(arrays)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"eval.features.weights: {weights}: {error}") from error
+    net = nets.InceptionV3()
+
+    def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features, logits = cast(Any, net.apply(variables, images))[:2]
+        return features, logits
+
+    return Features(
+        name=None,
+        description="Inception-v3 2015-12-05, 2048 features, resized as TensorFlow 1",
+        apply=apply,
+        variables=variables,
+    )
+
+
 FEATURES: Mapping[str, Callable[..., Features]] = {
     "classifier": _classifier_features,
+    "inception": _inception_features,
 }
 
 

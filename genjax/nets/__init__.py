@@ -5,6 +5,7 @@ from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
+from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 
@@ -14,10 +15,12 @@ __all__ = [
     "ConvTranspose",
     "DCGANCritic",
     "DCGANGenerator",
+    "InceptionV3",
     "MLPCritic",
     "MLPGenerator",
     "ResNetCritic",
     "ResNetGenerator",
     "ScoreMLP",
     "ScoreResNet",
+    "inception_variables",
 ]

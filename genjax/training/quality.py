@@ -174,7 +174,7 @@ class SampleQuality:
                 result[name("fid", "fd")] = evaluation.frechet_distance(real, fake)
             elif metric == "kid":
                 value, stderr = evaluation.kernel_distance(real, fake)
-                result |= {name("kid", "kd"): value, name("kid_stderr", "kd_stderr"): stderr}
+                result |= {name("kid", "kd"): value, f"{name('kid', 'kd')}_stderr": stderr}
             elif metric == "precision_recall":
                 precision, recall = evaluation.precision_and_recall(real, fake)
                 result |= {name("precision"): precision, name("recall"): recall}
@@ -183,8 +183,8 @@ class SampleQuality:
                 result |= {name("density"): density, name("coverage"): coverage}
             elif metric == "inception_score":
                 value, spread = evaluation.inception_score(logits)
-                result[name("inception_score", "classifier_score")] = value
-                result[name("inception_score_std", "classifier_score_std")] = spread
+                called = name("inception_score", "classifier_score")
+                result |= {called: value, f"{called}_std": spread}
             elif metric == "label_accuracy":
                 if labels is None:
                     raise ValueError("the metric 'label_accuracy' needs a conditional model")
