@@ -518,7 +518,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # an experiment file that failed to load raises here
     except (flags.Error, OSError, ValueError) as error:
-        sys.exit(_fail(str(error), 2))
+        # What an experiment file raised comes wrapped in its traceback: its last line says it.
+        where, _, trace = str(error).partition("Traceback")
+        last = trace.strip().splitlines()[-1:] if trace else []
+        sys.exit(_fail(" ".join([where, *last]), 2))
     except (AttributeError, KeyError):
         message = _unknown_key(argv)
         if message is None:

@@ -1,4 +1,7 @@
+import inspect
+
 import ml_collections
+import optax
 import pytest
 
 from genjax import builders
@@ -53,6 +56,133 @@ def test_defaults_come_from_signatures():
 def test_bad_configs_are_named_by_key(changes, message):
     with pytest.raises(builders.ConfigError, match=message):
         builders.build(config(**changes))
+
+
+def gan_config(**sections):
+    base = dict(
+        data=dict(name="digits", batch_size=16),
+        model=dict(
+            generator=dict(name="dcgan", channels=8, min_channels=4),
+            critic=dict(name="dcgan", channels=8, min_channels=4, norm="none"),
+        ),
+        family=dict(name="gan", latent_size=4),
+        optimizer=dict(generator=dict(name="adam"), critic=dict(name="adam")),
+        train=dict(num_steps=5, eval_every=0),
+        eval=dict(batch_size=36),
+        sample=dict(num_samples=4),
+    )
+    built = ml_collections.ConfigDict(base)
+    for name, changes in sections.items():
+        built[name].update(changes)
+    return built
+
+
+LABELS = dict(generator=dict(num_classes=10), critic=dict(num_classes=10))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(model=dict(generator=dict(chanels=8))), r"'model\.generator\.chanels'; did you mean"),
+        (
+            dict(model=dict(critic=dict(norm="bach"))),
+            r"model\.critic\.norm must be Literal.*'bach'",
+        ),
+        (dict(model=dict(critic=dict(event_shape=(1,)))), r"unknown config key 'model\.critic"),
+        (
+            dict(model=dict(generator=dict(event_shape=(1,)))),
+            r"unknown config key 'model\.generator",
+        ),
+        (dict(model=dict(generator=dict(name="mlp"))), r"unknown config key 'model\.generator\."),
+        (dict(family=dict(loss="hinged")), r"loss must be one of"),
+        (dict(family=dict(critic_step=2)), r"'family\.critic_step'; did you mean 'critic_steps'"),
+        (dict(family=dict(name="wgan", loss="hinge")), r"unknown config key 'family\.loss'"),
+        (dict(family=dict(name="wgan", critic_stps=2)), r"did you mean 'critic_steps'"),
+        (dict(family=dict(name="wgan", clip_limit="x")), r"family\.clip_limit must be float"),
+        (dict(family=dict(name="wgan", latent="cauchy")), r"family\.latent must be Literal"),
+        (
+            dict(family=dict(name="wgan_gp", penalties=dict(r1=1.0))),
+            r"unknown.*'family\.penalties'",
+        ),
+        (dict(family=dict(name="fgan")), r"no family\.divergence"),
+        (dict(family=dict(name="fgan", divergence="kll")), r"divergence must be one of.*'kl'"),
+        (dict(family=dict(name="sngan")), r"family: sngan needs .* set its spectral_norm"),
+        (dict(family=dict(name="mmd_gan")), r"family: mmd_gan needs .* num_outputs"),
+        (dict(family=dict(pack_size=5)), r"pack_size \(5\) must divide the batch size \(16\)"),
+        (dict(family=dict(ema_half_life=1.0)), r"did you mean 'ema_half_life_kimg'"),
+        (dict(optimizer=dict(critic=dict(lr=1.0))), r"unknown config key 'optimizer\.critic\.lr'"),
+        (dict(optimizer=dict(critic=dict(updates_per_step=1))), r"'optimizer\.critic\.updates"),
+        (dict(optimizer=dict(encoder=dict(name="adam"))), r"two sections, generator and critic"),
+        (dict(model=dict(critic=dict(num_classes=10))), r"agree on num_classes, got None and 10"),
+        (
+            dict(data=dict(name="ring"), model=LABELS),
+            r"model\.generator: DCGANGenerator takes images",
+        ),
+        (
+            dict(train=dict(eval_every=5)),
+            r"evaluated by its samples: name measures in eval\.metrics",
+        ),
+        (dict(eval=dict(metrics=("fid",))), r"metrics must be among fd, kid"),
+        (dict(eval=dict(metrics=("fd",))), r"'fd' needs features"),
+        (dict(eval=dict(metrics=("modes",))), r"known mixture"),
+        (dict(eval=dict(metrics=("w1",))), r"needs points"),
+        (dict(eval=dict(metrics=("label_accuracy",))), r"needs a conditional model"),
+        (
+            dict(eval=dict(metrics=("fd",), features=dict(name="classifier", workdir="/nowhere"))),
+            r"no trained classifier in /nowhere; train one first \(python scripts/run\.py "
+            r"--config=experiments/classifier/digits\.py",
+        ),
+        (
+            dict(eval=dict(metrics=("fd",), features=dict(name="inception", weights="/no.pth"))),
+            r"Inception takes 8-bit images",
+        ),
+    ],
+)
+def test_bad_adversarial_configs_are_named_by_key(changes, message):
+    with pytest.raises(builders.ConfigError, match=message):
+        builders.build(gan_config(**changes))
+
+
+def test_a_conditional_gan_on_unlabelled_data_is_refused():
+    points = gan_config(data=dict(name="ring"))
+    points.model = dict(
+        generator=dict(name="mlp", num_classes=8), critic=dict(name="mlp", num_classes=8)
+    )
+    with pytest.raises(builders.ConfigError, match="ring has no labels"):
+        builders.build(points)
+
+
+def test_the_best_metric_must_be_one_that_is_evaluated():
+    ring = dict(name="ring", batch_size=16)
+    points = gan_config(data=ring, eval=dict(metrics=("w1",)), train=dict(eval_every=5))
+    points.model = dict(generator=dict(name="mlp"), critic=dict(name="mlp"))
+    with pytest.raises(
+        builders.ConfigError, match=r"'eval/bits_per_dim' is not evaluated.*eval/w1"
+    ):
+        builders.build(points)
+    points.train.best_metric = "eval/w1"
+    assert builders.build(points).quality.names == ["w1"]
+
+
+def test_the_critics_optimiser_knows_how_often_it_acts(monkeypatch):
+    seen = {}
+
+    def spy(**kwargs):
+        seen[kwargs["learning_rate"]] = kwargs
+        return optax.sgd(0.1)
+
+    spy.__signature__ = inspect.signature(builders.OPTIMIZERS["adam"])
+    monkeypatch.setitem(builders.OPTIMIZERS, "adam", spy)
+    rates = dict(generator=dict(learning_rate=1.0), critic=dict(learning_rate=2.0))
+    builders.build(
+        gan_config(
+            family=dict(critic_steps=3, penalties=dict(r1=1.0), penalty_every=4), optimizer=rates
+        )
+    )
+    assert (seen[2.0]["updates_per_step"], seen[2.0]["regularize_every"]) == (3, 4)
+    assert "updates_per_step" not in seen[1.0]
+    builders.build(gan_config(family=dict(name="wgan_gp"), optimizer=rates))
+    assert seen[2.0]["updates_per_step"] == 5, "an alias has defaults of its own"
 
 
 def test_a_missing_section_is_named():

@@ -38,12 +38,12 @@ def get_config() -> ConfigDict:
                 critic=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9),
             ),
             train=dict(
-                num_steps=3000,
+                num_steps=1500,
                 seed=0,
                 log_every=50,
-                eval_every=1000,
-                sample_every=1000,
-                checkpoint_every=1000,
+                eval_every=500,
+                sample_every=500,
+                checkpoint_every=500,
                 best_metric="eval/fd_mnist",
             ),
             eval=dict(

@@ -44,6 +44,37 @@ def test_processes_share_the_same_global_batch(count):
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def test_batches_of_a_step_are_stacked_and_follow_each_other():
+    one = data.TrainBatches(source(50), 8, seed=0)
+    three = data.TrainBatches(source(50), 8, seed=0, batches_per_step=3)
+    for step in (0, 5):
+        batch = three[step]
+        assert batch["x"].shape == (3, 8) and batch["label"].shape == (3, 8)
+        for i in range(3):
+            np.testing.assert_array_equal(batch["x"][i], one[3 * step + i]["x"])
+    parts = [
+        data.TrainBatches(
+            source(50), 8, seed=0, batches_per_step=3, process_index=i, process_count=2
+        )[5]["x"]
+        for i in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), three[5]["x"])
+
+
+@pytest.mark.parametrize("name", ["ring", "eight_gaussians"])
+def test_mixtures_are_where_they_say(name):
+    loaded = data.load(name, "train")
+    points = loaded.source.rows(np.arange(20_000))["x"]
+    centres, std = loaded.mixture
+    distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)
+    nearest = distances.argmin(1)
+    np.testing.assert_allclose(np.bincount(nearest) / 20_000, np.full(8, 1 / 8), atol=0.01)
+    if name == "ring":  # far apart: the spread around the nearest centre is the component's
+        assert np.sqrt((distances.min(1) ** 2).mean() / 2) == pytest.approx(std, rel=0.02)
+        np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 2.0)
+    assert data.load("swirl", "test").mixture is None
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_evaluation_sees_each_example_once(count):
     seen = []

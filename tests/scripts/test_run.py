@@ -32,6 +32,17 @@ TINY = [
     "--config.train.checkpoint_every=3",
 ]
 TOY = ["--config=experiments/vdm/toy2d.py"]
+# A GAN with all that a state can hold: two optimisers, batch statistics, spectral vectors...
+GAN = [
+    "--config=experiments/gan/digits.py",
+    *[f"--config.model.{net}.channels=8" for net in ("generator", "critic")],
+    *[f"--config.model.{net}.min_channels=8" for net in ("generator", "critic")],
+    "--config.data.batch_size=16",
+    "--config.eval.metrics=()",
+    "--config.sample.num_samples=20",
+    "--config.train.best_metric=",
+    *TINY[-4:],
+]
 
 
 def command(workdir, *args, base=TINY):
@@ -136,10 +147,10 @@ def test_there_is_nothing_to_evaluate_before_training(tmp_path, mode):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def kill_when(workdir, condition, *args):
+def kill_when(workdir, condition, *args, base=TINY):
     """Starts a run, kills it without notice once ``condition`` holds; says whether it was alive."""
     log = open(workdir.parent / f"{workdir.name}.log", "w")  # noqa: SIM115
-    process = subprocess.Popen(command(workdir, *args), cwd=REPO, stdout=log, stderr=log)
+    process = subprocess.Popen(command(workdir, *args, base=base), cwd=REPO, stdout=log, stderr=log)
     deadline = time.time() + 300
     while process.poll() is None and not condition():
         assert time.time() < deadline, "the run did not get there"
@@ -343,3 +354,114 @@ def test_an_official_checkpoint_is_imported_and_evaluated(tmp_path, golden):
     run(tmp_path / "imported", "--mode=eval", base=model)
     (row,) = records(tmp_path / "imported")
     assert row["step"] == 1234 and np.isfinite(row["eval/bits_per_dim"])
+
+
+@pytest.fixture(scope="module")
+def trained_gan(tmp_path_factory):
+    """Six uninterrupted steps of an adversarial run, and samples."""
+    workdir = tmp_path_factory.mktemp("gan")
+    run(workdir, "--config.train.num_steps=6", "--config.train.sample_every=6", base=GAN)
+    return workdir
+
+
+def test_an_adversarial_run_resumes_bit_for_bit(tmp_path, trained_gan):
+    workdir = tmp_path / "killed"
+    kill_when(workdir, lambda: 3 in steps(workdir), "--config.train.num_steps=100000", base=GAN)
+    target = steps(workdir)[-1] + 3
+    run(workdir, f"--config.train.num_steps={target}", base=GAN)
+    whole = trained_gan
+    if target != 6:
+        whole = tmp_path / "whole"
+        run(whole, f"--config.train.num_steps={target}", base=GAN)
+    assert_same_state(workdir, whole, target)
+    names = " ".join(arrays(workdir, target))
+    for part in (
+        "opt_state']['generator", "opt_state']['critic", "batch_stats", "spectral_stats",
+        "ema']['generator", "params']['critic",
+    ):  # fmt: skip
+        assert part in names, part
+    logged = [row for row in records(whole) if "train/critic_loss" in row]
+    assert [row for row in records(workdir) if "train/critic_loss" in row] == logged
+
+
+def test_an_adversarial_run_logs_both_players(trained_gan):
+    rows = [row for row in records(trained_gan) if "train/critic_loss" in row]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert {
+        "train/generator_loss", "train/critic_accuracy", "train/real_output", "train/fake_output",
+        "train/critic_grad_norm", "train/generator_grad_norm", "train/diversity",
+    } <= rows[0].keys()  # fmt: skip
+    with np.load(trained_gan / "samples" / "step_00000006.npz") as file:
+        assert file["samples"].shape == (20, 8, 8, 1) and file["samples"].max() <= 16
+        assert file["label"].tolist() == list(range(10)) * 2
+
+
+def test_samples_are_measured_with_a_classifier_of_the_same_data(tmp_path, trained_gan):
+    classifier = tmp_path / "classifier"
+    small = ["--config.train.num_steps=60", "--config.model.channels=8"]
+    small += ["--config.family.ema_decay=0.5"]
+    run(classifier, *small, base=["--config=experiments/classifier/digits.py"])
+    (row,) = [row for row in records(classifier) if "eval/error" in row]
+    assert row["eval/num_examples"] == 360 and 0 < row["eval/error"] < 0.9
+    done = run(classifier, *small, "--mode=sample", code=2,
+               base=["--config=experiments/classifier/digits.py"])  # fmt: skip
+    assert "generates nothing" in done.stderr
+
+    measure = [
+        "--mode=eval", "--config.eval.metrics=('fd','kid','precision_recall','density_coverage',"
+        "'inception_score','label_accuracy')", f"--config.eval.features.workdir={classifier}",
+        "--config.train.sample_every=6", "--config.eval.num_samples=250",
+    ]  # fmt: skip
+    base = [arg for arg in GAN if "eval.metrics" not in arg]
+    done = run(trained_gan, *measure, base=base)
+    run(trained_gan, *measure, "--config.eval.batch_size=64", base=base)
+    first, second = [row for row in records(trained_gan) if "eval/fd_digits" in row]
+    assert first["eval/fd_digits"] > 0 and 0 <= first["eval/label_accuracy_digits"] <= 1
+    assert first["eval/num_samples"] == 250
+    assert first["eval/reference"] == "1437 rows of digits train"
+    assert "60 steps" in first["eval/features"]
+    assert not any("fid" in name for name in first), "only Inception's features give an FID"
+    assert 1 <= first["eval/classifier_score_digits"] <= 10
+    assert second["eval/num_samples"] == 250 and np.isfinite(second["eval/kd_digits"])
+    assert "fd_digits" in done.stdout and "against 1437 rows" in done.stdout
+
+    wrong = ["--config.eval.features.workdir=" + str(trained_gan), *measure[:2], *measure[3:]]
+    done = run(trained_gan, *wrong, base=base, code=2)
+    assert "holds a sngan of digits, not a classifier" in done.stderr
+
+
+BAD_GAN = {
+    "game": (["--config=experiments/gan/ring2d.py:wagn"], r"the game must be one of .*got 'wagn'"),
+    "key of a game": (
+        ["--config=experiments/gan/ring2d.py:wgan", "--config.family.clip_limt=1.0"],
+        r"clip_limt.*did you mean 'clip_limit'",
+    ),
+    "pack": (
+        ["--config=experiments/gan/ring2d.py:pacgan", "--config.data.batch_size=255"],
+        r"pack_size \(2\) must divide the batch size \(255\)",
+    ),
+    "clipping": (["--config=experiments/gan/digits.py", "--config.family.name=wgan",
+                  "--config.eval.metrics=()", "--config.train.eval_every=0"],
+                 r"clip_limit does not fit a spectrally normalised critic"),
+    "no classifier": (["--config.eval.features.workdir=/nowhere"], r"train one first \(python scr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_GAN)
+def test_bad_adversarial_input_gets_one_line(tmp_path, case):
+    args, message = BAD_GAN[case]
+    base = [] if args[0].startswith("--config=") else ["--config=experiments/gan/digits.py"]
+    done = run(tmp_path / "run", *args, base=base, code=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert re.search(message, lines[0]), lines[0]
+    assert "Traceback" not in lines[0] and not (tmp_path / "run").exists()
+
+
+def test_points_are_measured_by_transport_and_modes(tmp_path):
+    args = ["--config.train.num_steps=20", "--config.train.log_every=10",
+            "--config.eval.num_samples=300", "--config.eval.num_reference=200"]  # fmt: skip
+    run(tmp_path, *args, base=["--config=experiments/gan/ring2d.py:wgan_gp"])
+    (row,) = [row for row in records(tmp_path) if "eval/w1" in row]
+    assert row["eval/w1"] > 0 and 0 <= row["eval/modes_covered"] <= 8
+    assert row["eval/reference"] == "200 rows of ring test" and row["eval/num_samples"] == 300
