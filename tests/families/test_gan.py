@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -484,3 +486,43 @@ def test_w1_estimate_of_a_trained_critic_is_near_the_exact_transport_cost():
     exact = wasserstein_distance(x, y)
     assert -float(estimate(params)) == pytest.approx(exact, rel=0.05)
     assert math.isfinite(exact) and exact > 1.5
+
+
+DEVICES = """
+import os, sys
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
+import jax, numpy as np, optax
+from genjax import families, nets
+from genjax.training import loop, mesh as meshes
+mesh = meshes.data_mesh()
+assert mesh.size == int(sys.argv[1])
+small = dict(channels=8, min_channels=4, num_classes=10)
+family = families.sngan(
+    generator=nets.DCGANGenerator((8, 8, 1), **small),
+    critic=nets.DCGANCritic(**small, norm="none", spectral_norm=True),
+    generator_optimizer=optax.adam(1e-3), critic_optimizer=optax.adam(1e-3),
+    event_shape=(8, 8, 1), num_levels=17, batch_size=16, latent_size=4, critic_steps=2)
+rng = np.random.default_rng(0)
+batch = {"x": rng.integers(17, size=(2, 16, 8, 8, 1)).astype(np.uint8),
+         "label": rng.integers(10, size=(2, 16)).astype(np.int32)}
+key = jax.random.key(0)
+state = loop.init_state(family, key, batch, mesh)
+key = jax.device_put(key, meshes.replicated(mesh))
+step = loop.compile_train_step(family, state, batch, key, mesh)
+for _ in range(3):
+    state, metrics = step(state, meshes.global_batch(mesh, batch, 2), key)
+    print(float(metrics["critic_loss"]), float(metrics["generator_loss"]))
+samples = jax.jit(family.sample)(state, key, {"x": batch["x"][0], "label": batch["label"][0]})
+print(float(samples["samples"].mean()))
+"""
+
+
+def test_losses_and_samples_do_not_depend_on_the_number_of_devices():
+    found = [
+        np.array(
+            subprocess.check_output([sys.executable, "-c", DEVICES, n], text=True).split(), float
+        )
+        for n in ("1", "4")
+    ]
+    assert len(found[0]) == 7
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-3)

@@ -1,0 +1,81 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import evaluation
+from genjax.training.mesh import data_mesh
+from genjax.training.quality import Features, Reference, SampleQuality
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, size=(130, 4, 4, 1)).astype(np.uint8)
+CALLS = []
+
+
+def features(name):
+    def apply(variables, images):
+        CALLS.append(images.shape)
+        flat = images.reshape(images.shape[0], -1).astype(jnp.float32) / 255.0
+        return flat @ variables["projection"], flat[:, :10]
+
+    projection = jnp.asarray(RNG.normal(size=(16, 5)), jnp.float32)
+    return Features(name, "a random projection", apply, {"projection": projection})
+
+
+def measure(quality, samples, labels=None, batch_size=50):
+    return quality.measure(
+        samples,
+        labels,
+        mesh=data_mesh(),
+        batch_size=batch_size,
+        progress=lambda items, total, label: items,
+    )
+
+
+ALL = ("fd", "kid", "precision_recall", "density_coverage", "inception_score", "label_accuracy")
+
+
+@pytest.mark.parametrize("name", [None, "mnist"])
+def test_numbers_are_those_of_the_features_under_the_promised_names(name):
+    network = features(name)
+    quality = SampleQuality(ALL, 70, Reference(IMAGES[:60], "60 rows"), network)
+    samples, labels = IMAGES[60:], np.arange(70) % 10
+    result = measure(quality, samples, labels)
+    assert set(quality.names) <= set(result)
+    real, fake = (
+        np.asarray(network.apply(network.variables, jnp.asarray(x))[0])
+        for x in (IMAGES[:60], samples)
+    )
+    end = "" if name is None else "_mnist"
+    fd = result["fid" if name is None else "fd_mnist"]
+    assert fd == pytest.approx(evaluation.frechet_distance(real, fake), rel=1e-4)
+    kd, stderr = evaluation.kernel_distance(real, fake)
+    called = "kid" if name is None else "kd_mnist"
+    assert result[called] == pytest.approx(kd, rel=1e-3, abs=1e-4)
+    assert result[f"{called}_stderr"] == pytest.approx(stderr, rel=1e-3)
+    pr = evaluation.precision_and_recall(real, fake)
+    assert (result[f"precision{end}"], result[f"recall{end}"]) == pytest.approx(pr, abs=0.02)
+    predicted = samples.reshape(70, -1)[:, :10].argmax(1)
+    assert result[f"label_accuracy{end}"] == np.mean(predicted == labels)
+    assert (result["num_samples"], result["reference"]) == (70, "60 rows")
+    assert result["features"] == "a random projection"
+    if name:
+        assert not any("fid" in key or "inception" in key for key in result)
+
+
+def test_numbers_do_not_depend_on_the_batch_size_and_data_is_seen_once():
+    quality = SampleQuality(("fd",), 70, Reference(IMAGES[:60], "60 rows"), features("x"))
+    first = measure(quality, IMAGES[60:], batch_size=50)["fd_x"]
+    assert measure(quality, IMAGES[60:], batch_size=50)["fd_x"] == first
+    other = SampleQuality(("fd",), 70, Reference(IMAGES[:60], "60 rows"), quality._features)
+    assert measure(other, IMAGES[60:], batch_size=13)["fd_x"] == pytest.approx(first, rel=1e-5)
+
+
+def test_points_and_modes_need_no_features():
+    centres = np.array([[0.0, 0.0], [5.0, 0.0]])
+    points = (centres[RNG.integers(2, size=80)] + 0.1 * RNG.normal(size=(80, 2))).astype(np.float32)
+    reference = Reference(points[:40], "40 rows", (centres, 0.1))
+    quality = SampleQuality(("modes", "w1", "w2", "sliced_w2"), 40, reference, None)
+    result = measure(quality, points[40:])
+    assert set(quality.names) <= set(result) and result["modes_covered"] == 2
+    assert result["w1"] == evaluation.wasserstein_distance(points[40:], points[:40])
+    assert result["w1"] <= result["w2"]
