@@ -11,8 +11,11 @@ import functools
 import inspect
 import json
 import typing
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pickle import UnpicklingError
 from typing import Any, Literal, cast
+from zipfile import BadZipFile
 
 import flax.linen as nn
 import jax
@@ -27,7 +30,7 @@ from genjax.diffusion import schedules
 from genjax.families.base import Family, TrainState
 from genjax.training import optimizers
 from genjax.training.loop import Periods
-from genjax.training.quality import Features, Reference, SampleQuality
+from genjax.training.quality import HIGHER_IS_BETTER, Features, Reference, SampleQuality
 
 SCORE_NETS: Mapping[str, Callable[..., Any]] = {
     "score_mlp": nets.ScoreMLP,
@@ -200,12 +203,18 @@ class SampleSettings:
     seed: int = 0
 
 
-def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> Experiment:
+def build(
+    config: ml_collections.ConfigDict,
+    *,
+    num_devices: int | None = None,
+    mode: Literal["train", "eval", "sample"] = "train",
+) -> Experiment:
     """Builds an experiment, checking all that can be checked before compilation.
 
     Args:
         config: What an experiment file's ``get_config()`` returns, overrides applied.
         num_devices: Devices the batches are spread over; all of this run's if None.
+        mode: What it is built for: what is needed for evaluation only is not asked for otherwise.
 
     Returns:
         The experiment.
@@ -267,17 +276,19 @@ def build(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     except ValueError as error:
         raise ConfigError(f"model or schedule: {error}") from error
     quality = None
-    if evaluation.metrics:
+    evaluates = mode == "eval" or (mode == "train" and train.eval_every > 0)
+    if evaluation.metrics and evaluates:
         if family.sample is None:
             raise ConfigError("eval.metrics measure samples, but this family generates nothing")
         reference = train_data if evaluation.reference == "train" else test_data
         quality = _build_quality(evaluation, reference, data_settings, num_classes)
-    if family.eval_step is None and quality is None and train.eval_every:
+    if family.eval_step is None and quality is None and evaluates:
         raise ConfigError(
             "this family is evaluated by its samples: name measures in eval.metrics, or set "
             "train.eval_every to 0"
         )
-    _check_best_metric(train, family, state_shapes, requests, quality)
+    if mode == "train":
+        _check_best_metric(train, family, state_shapes, requests, quality)
     return Experiment(
         family=family,
         state_shapes=state_shapes,
@@ -344,20 +355,24 @@ def _build_gan(
     for net, where in [(generator, "model.generator"), (critic, "model.critic")]:
         _check_fit(net, parts.train_data, where, conditional=net.num_classes is not None)
     signature = _parameters(make, families.gan)
-    turns = {
-        told: kwargs.get(name, signature[name].default)
-        for name, told in [
-            ("critic_steps", "updates_per_step"),
-            ("penalty_every", "regularize_every"),
-        ]
-    }
+    # How often the critic's optimiser acts in a step, which its schedule must know.
+    turns = {"updates_per_step": 1, "regularize_every": 1}
+    for name, told in [("critic_steps", "updates_per_step"), ("penalty_every", "regularize_every")]:
+        value = kwargs.get(name, signature[name].default)
+        if isinstance(value, int) and value > 0:  # else the family says what is wrong with it
+            turns[told] = value
+    if turns["regularize_every"] > 1 and parts.optimizer["critic"].get("name") != "adam":
+        raise ConfigError(
+            "family.penalty_every above 1 needs optimizer.critic.name 'adam', the only one that is "
+            "corrected for it"
+        )
+    once = dict.fromkeys(turns, 1)
     optimizer = {
         f"{name}_optimizer": _build(
             OPTIMIZERS,
             parts.optimizer[name],
             f"optimizer.{name}",
-            # How often the critic's optimiser acts in a step, which its schedule must know.
-            optional=turns if name == "critic" else {},
+            optional=turns if name == "critic" else once,
         )
         for name in players
     }
@@ -424,14 +439,19 @@ def _build_quality(
         make = _named(FEATURES, kwargs, "eval.features")
         features = _call(make, kwargs, "eval.features", dataset=reference)
     count = min(evaluation.num_reference or len(reference.source), len(reference.source))
-    rows = reference.source.rows(np.arange(count))["x"]
     split = getattr(data_settings, f"{evaluation.reference}_split")
     described = f"{count} rows of {reference.name} {split}"
     try:
         return SampleQuality(
             evaluation.metrics,
             evaluation.num_samples,
-            Reference(rows, described, reference.mixture),
+            Reference(
+                lambda start, stop: reference.source.rows(np.arange(start, stop))["x"],
+                count,
+                reference.event_shape,
+                described,
+                reference.mixture,
+            ),
             features,
         )
     except ValueError as error:
@@ -459,7 +479,7 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     except (OSError, ValueError):
         raise ConfigError(
             f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
-            f"({command}), name another workdir, or set eval.metrics to ()"
+            f"({command}), name another workdir, or set train.eval_every to 0"
         ) from None
     if config["family"].get("name") != "classifier" or config["data"]["name"] != dataset.name:
         raise ConfigError(
@@ -492,10 +512,21 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
 
     return Features(
         name=dataset.name,
-        description=f"{config['model']['name']} trained on {dataset.name} for {step} steps",
+        description=(
+            f"{config['model']['name']} trained on {dataset.name} for {step} steps, "
+            f"weights {_checksum(state.ema['net'])}"
+        ),
         apply=apply,
         variables={"params": state.ema["net"]},
     )
+
+
+def _checksum(tree: Any) -> str:
+    """Tells two sets of weights apart."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return f"{total:08x}"
 
 
 def _inception_features(*, dataset: data.DataSet, weights: str) -> Features:
@@ -516,7 +547,7 @@ def _inception_features(*, dataset: data.DataSet, weights: str) -> Features:
         raise ConfigError(
             f"eval.features.weights: there is no file {weights}; get "
             "pt_inception-2015-12-05-6726825d.pth from the releases of mseitzer/pytorch-fid, or "
-            "set eval.metrics to ()"
+            "set train.eval_every to 0"
         )
     try:
         if place.suffix == ".npz":
@@ -533,7 +564,7 @@ def _inception_features(*, dataset: data.DataSet, weights: str) -> Features:
             loaded = torch.load(place, map_location="cpu", weights_only=True)
             arrays = {name: value.numpy() for name, value in loaded.items()}
         variables = nets.inception_variables(arrays)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, BadZipFile, UnpicklingError) as error:
         raise ConfigError(f"eval.features.weights: {weights}: {error}") from error
     net = nets.InceptionV3()
 
@@ -699,6 +730,7 @@ def _check_sizes(
         ("sample.num_steps", sampling.num_steps, 1),
         ("eval.num_times", evaluation.num_times, 1),
         ("eval.num_samples", evaluation.num_samples, 2),
+        ("eval.num_reference", evaluation.num_reference or 2, 2),
         ("data.num_workers", data_settings.num_workers, 0),
     ]:
         if value < least:
@@ -725,10 +757,11 @@ def _check_best_metric(
     if family.eval_step is not None:
         rows = {**requests, "index": np.zeros(1, np.int32)}
         names |= set(jax.eval_shape(family.eval_step, state_shapes, rows, jax.random.key(0)))
-    named = sorted(f"eval/{name}" for name in names)
+    named = sorted(f"eval/{name}" for name in names if not name.startswith(HIGHER_IS_BETTER))
     if train.eval_every and train.best_metric not in named:
         raise ConfigError(
-            f"train.best_metric {train.best_metric!r} is not evaluated"
+            f"train.best_metric {train.best_metric!r} is not evaluated, or not one whose lowest "
+            "value is the best"
             f"{_nearest(train.best_metric, named)}"
         )
 

@@ -82,7 +82,8 @@ def _run() -> None:
         raise InputError("--workdir is missing: give the directory of the run")
     from genjax import builders
 
-    experiment = builders.build(config)
+    mode: Any = _MODE.value
+    experiment = builders.build(config, mode=mode)
     workdir = epath.Path(_WORKDIR.value).expanduser()
     if "://" not in _WORKDIR.value:
         workdir = workdir.resolve()

@@ -34,10 +34,13 @@ def main() -> None:
     variants = args.variants.split(",")
     runs = [(variant, seed) for variant in variants for seed in range(args.seeds)]
 
-    def one(run: tuple[str, int]) -> float:
+    def one(run: tuple[str, int]) -> None:
         variant, seed = run
         folder = _folder(args.workdir, variant, seed)
         folder.mkdir(parents=True, exist_ok=True)
+        outcome = folder / "outcome.json"
+        if outcome.exists() and json.loads(outcome.read_text())["code"] == 0:
+            return
         config = f"{args.config}:{variant}" if variant else args.config
         command = [sys.executable, str(REPO / "scripts" / "run.py"), f"--config={config}",
                    f"--workdir={folder}", f"--config.train.seed={seed}", *overrides]  # fmt: skip
@@ -45,36 +48,46 @@ def main() -> None:
         with (folder / "log.txt").open("a") as log:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
         seconds = time.perf_counter() - start
+        outcome.write_text(json.dumps({"code": code, "seconds": seconds}))
         print(f"{variant or 'run'} seed {seed}: exit {code}, {seconds:.0f} s", file=sys.stderr)
-        return seconds
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        seconds = dict(zip(runs, pool.map(one, runs), strict=True))
+        list(pool.map(one, runs))
 
     metrics = args.metrics.split(",")
     print(f"| variant | {' | '.join(metrics)} | seconds a run |")
     print("|---" * (len(metrics) + 2) + "|")
     for variant in variants:
-        rows = [_last(_folder(args.workdir, variant, seed)) for seed in range(args.seeds)]
-        kept = [row for row in rows if row is not None]
-        cells = [_cell([row[f"eval/{name}"] for row in kept]) for name in metrics]
-        cells.append(f"{statistics.mean(seconds[variant, s] for s in range(args.seeds)):.0f}")
-        note = "" if len(kept) == len(rows) else f" ({len(rows) - len(kept)} failed)"
-        print(f"| {variant}{note} | {' | '.join(cells)} |")
+        folders = [_folder(args.workdir, variant, seed) for seed in range(args.seeds)]
+        outcomes = [json.loads((folder / "outcome.json").read_text()) for folder in folders]
+        kept = [
+            (_last(folder), outcome["seconds"])
+            for folder, outcome in zip(folders, outcomes, strict=True)
+            if outcome["code"] == 0
+        ]
+        for row, _ in kept:
+            missing = [name for name in metrics if f"eval/{name}" not in row]
+            if missing:
+                known = ", ".join(k.removeprefix("eval/") for k in row if k.startswith("eval/"))
+                sys.exit(f"error: no metric {missing[0]!r} in {variant or 'run'}; valid: {known}")
+        cells = [_cell([row[f"eval/{name}"] for row, _ in kept]) for name in metrics]
+        cells.append(f"{statistics.mean(seconds for _, seconds in kept):.0f}" if kept else "-")
+        failed = len(folders) - len(kept)
+        note = f" ({failed} failed: see log.txt)" if failed else ""
+        print(f"| {variant or 'run'}{note} | {' | '.join(cells)} |")
 
 
 def _folder(workdir: pathlib.Path, variant: str, seed: int) -> pathlib.Path:
     return workdir / f"{variant or 'run'}_{seed}"
 
 
-def _last(folder: pathlib.Path) -> dict[str, float] | None:
-    """The last evaluation of a run, or None if there is none."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-    except OSError:
-        return None
+def _last(folder: pathlib.Path) -> dict[str, float]:
+    """The last evaluation of a finished run."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if any(k.startswith("eval/") for k in row)]
-    return rows[-1] if rows else None
+    if not rows:
+        sys.exit(f"error: {folder} has no evaluation: set train.eval_every")
+    return rows[-1]
 
 
 def _cell(values: list[float]) -> str:

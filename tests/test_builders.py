@@ -122,25 +122,49 @@ LABELS = dict(generator=dict(num_classes=10), critic=dict(num_classes=10))
             dict(train=dict(eval_every=5)),
             r"evaluated by its samples: name measures in eval\.metrics",
         ),
-        (dict(eval=dict(metrics=("fid",))), r"metrics must be among fd, kid"),
-        (dict(eval=dict(metrics=("fd",))), r"'fd' needs features"),
-        (dict(eval=dict(metrics=("modes",))), r"known mixture"),
-        (dict(eval=dict(metrics=("w1",))), r"needs points"),
-        (dict(eval=dict(metrics=("label_accuracy",))), r"needs a conditional model"),
+        (dict(family=dict(critic_steps=0)), r"family: critic_steps must be at least 1"),
         (
-            dict(eval=dict(metrics=("fd",), features=dict(name="classifier", workdir="/nowhere"))),
-            r"no trained classifier in /nowhere; train one first \(python scripts/run\.py "
-            r"--config=experiments/classifier/digits\.py",
+            dict(
+                family=dict(penalty_every=4, penalties=dict(r1=1.0)),
+                optimizer=dict(critic=dict(name="rmsprop")),
+            ),
+            r"penalty_every above 1 needs optimizer\.critic\.name 'adam'",
         ),
-        (
-            dict(eval=dict(metrics=("fd",), features=dict(name="inception", weights="/no.pth"))),
-            r"Inception takes 8-bit images",
-        ),
+        (dict(optimizer=dict(generator=dict(regularize_every=4))), r"unknown.*generator\.regular"),
     ],
 )
 def test_bad_adversarial_configs_are_named_by_key(changes, message):
     with pytest.raises(builders.ConfigError, match=message):
         builders.build(gan_config(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(metrics=("fid",)), r"metrics must be among fd, kid"),
+        (dict(metrics=("fd",)), r"'fd' needs features"),
+        (dict(metrics=("modes",)), r"known mixture"),
+        (dict(metrics=("w1",)), r"needs points"),
+        (dict(metrics=("label_accuracy",)), r"needs a conditional model"),
+        (dict(metrics=("fd",), num_reference=-5), r"num_reference must be at least 2, got -5"),
+        (
+            dict(metrics=("fd",), features=dict(name="classifier", workdir="/nowhere")),
+            r"no trained classifier in /nowhere; train one first \(python scripts/run\.py "
+            r"--config=experiments/classifier/digits\.py",
+        ),
+        (
+            dict(metrics=("fd",), features=dict(name="inception", weights="/no.pth")),
+            r"Inception takes 8-bit images",
+        ),
+    ],
+)
+def test_measures_that_cannot_be_made_are_refused_where_they_would_be(changes, message):
+    config = gan_config(eval=changes)
+    with pytest.raises(builders.ConfigError, match=message):
+        builders.build(config, mode="eval")
+    if "num_reference" not in changes:
+        assert builders.build(config).quality is None, "training does not evaluate: not asked for"
+        builders.build(config, mode="sample")
 
 
 def test_a_conditional_gan_on_unlabelled_data_is_refused():
@@ -160,8 +184,13 @@ def test_the_best_metric_must_be_one_that_is_evaluated():
         builders.ConfigError, match=r"'eval/bits_per_dim' is not evaluated.*eval/w1"
     ):
         builders.build(points)
+    # It decides on checkpoints: evaluating one under other measures needs no other config.
+    assert builders.build(points, mode="eval").quality.names == ["w1"]
     points.train.best_metric = "eval/w1"
     assert builders.build(points).quality.names == ["w1"]
+    points.update(eval=dict(metrics=("w1", "modes")), train=dict(best_metric="eval/modes_covered"))
+    with pytest.raises(builders.ConfigError, match="whose lowest value is the best"):
+        builders.build(points)
 
 
 def test_the_critics_optimiser_knows_how_often_it_acts(monkeypatch):
@@ -180,7 +209,7 @@ def test_the_critics_optimiser_knows_how_often_it_acts(monkeypatch):
         )
     )
     assert (seen[2.0]["updates_per_step"], seen[2.0]["regularize_every"]) == (3, 4)
-    assert "updates_per_step" not in seen[1.0]
+    assert (seen[1.0]["updates_per_step"], seen[1.0]["regularize_every"]) == (1, 1)
     builders.build(gan_config(family=dict(name="wgan_gp"), optimizer=rates))
     assert seen[2.0]["updates_per_step"] == 5, "an alias has defaults of its own"
 

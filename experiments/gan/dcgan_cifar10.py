@@ -1,8 +1,9 @@
 """DCGAN on CIFAR-10.
 
-Published settings: networks of PyTorch-StudioGAN's deep_conv (generator: 3,812,355 parameters),
-Adam at 2e-4 with b1 = 0.5, 2 critic steps a step, batches of 64, 200,000 steps. StudioGAN reports
-FID 48.3 (the best of its checkpoints; its runs collapse later).
+Settings of PyTorch-StudioGAN: the generator of its deep_conv (3,812,355 parameters), Adam at 2e-4
+with b1 = 0.5, 2 critic steps a step, batches of 64, 200,000 steps. StudioGAN reports FID 48.3 (the
+best of its checkpoints; its runs collapse later). The critic is this library's DCGAN critic, not
+StudioGAN's, and samples come from a moving average, which StudioGAN's do not.
 FID and the rest need the weights of the standard FID Inception (eval.features.weights).
 
 Command:  python scripts/run.py --config=experiments/gan/dcgan_cifar10.py \

@@ -69,9 +69,10 @@ def adversarial(
         critic_steps: Steps of the critic for each of the generator.
         generator_batch: Whether the generator's loss gets a batch of its own; otherwise it gets the
             critic's last, of which it should read no more than labels and shapes.
-        batch_images: Examples in a batch, for the average.
+        batch_images: Examples in a batch of the generator's step, in which the average is counted.
         ema_half_life_kimg: Half-life of the average, in thousands of examples; 0 for none.
-        ema_rampup: The half-life is at most this share of the examples seen so far; 0 for no limit.
+        ema_rampup: The half-life is at most this share of the examples counted so far; 0 for no
+            limit.
 
     Returns:
         ``init``; ``train_step``, whose batch has leaves ``[batches_per_step, B, ...]``, or
@@ -149,10 +150,18 @@ def adversarial(
         if regularizer_fn is None:
             return state, metrics
 
-        def regularize(state: TrainState) -> TrainState:
-            return descend(name, regularizer_fn, state, batch, key, float(every))[0]
+        def regularize(state: TrainState) -> tuple[TrainState, Metrics]:
+            state, of_regularizer = descend(name, regularizer_fn, state, batch, key, float(every))
+            # Zero in between: the mean over many steps is then that of the regulariser's own.
+            own = {n: every * v for n, v in of_regularizer.items() if not n.startswith(name)}
+            return state, own
 
-        return jax.lax.cond(turn % every == 0, regularize, lambda s: s, state), metrics
+        def skip(state: TrainState) -> tuple[TrainState, Metrics]:
+            _, shapes = jax.eval_shape(regularize, state)
+            return state, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
+
+        state, of_regularizer = jax.lax.cond(turn % every == 0, regularize, skip, state)
+        return state, {**metrics, **of_regularizer}
 
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray

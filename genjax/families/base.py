@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import jax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
@@ -12,6 +13,25 @@ Batch: TypeAlias = Mapping[str, Array]
 """``x`` ``[B, *event]`` (integer grey levels or real numbers), ``label`` ``[B]`` where the data has
 class labels, ``index`` ``[B]`` (position in the data set) in evaluation."""
 Metrics: TypeAlias = Mapping[str, Array]
+
+
+def spread_rows(x: Array) -> Array:
+    """Spreads rows drawn inside a step over the mesh axis ``data``, as rows of batches are.
+
+    Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
+    values do not change. Without a mesh in context, or where its size does not divide the rows,
+    nothing happens.
+
+    Args:
+        x: Rows, ``[B, ...]``.
+
+    Returns:
+        The same rows.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec("data"))
 
 
 class TrainState(struct.PyTreeNode):

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax import losses
 from genjax.families.adversarial import Networks, Player, adversarial
-from genjax.families.base import Batch, Family, Metrics, TrainState
+from genjax.families.base import Batch, Family, Metrics, TrainState, spread_rows
 from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 
 _SPECTRAL, _BATCH = "spectral_stats", "batch_stats"
@@ -70,7 +70,7 @@ def gan(
         critic_steps: Steps of the critic for each of the generator.
         generator_batch_factor: Samples in a generator step, as a multiple of ``batch_size``.
         joint_batches: Whether the critic sees real and generated rows in one pass, with joint batch
-            statistics, or in two.
+            statistics, or in two. In one pass the generator's step takes real rows, too.
         penalties: Weights of ``gradient_penalty``, ``dragan``, ``r1`` and ``r2``, each the mean of
             the function in :mod:`genjax.losses.lipschitz` (R1 and R2 have the half inside).
         penalty_every: Steps of the critic between penalties. Above 1 they are minimised in steps of
@@ -121,10 +121,19 @@ def gan(
         raise ValueError(f"pack_size ({pack_size}) must divide the batch size ({batch_size})")
     if pack_size > 1 and conditional:
         raise ValueError("pack_size above 1 needs an unconditional model: packs mix labels")
-    if game.uses_real and generator_batch_factor > 1:
+    takes_real = game.uses_real or joint_batches
+    if takes_real and generator_batch_factor > 1:
         raise ValueError(
-            "generator_batch_factor above 1 does not fit a loss that compares generated with real "
-            "rows one to one"
+            "generator_batch_factor above 1 does not fit a generator's step that sees as many real "
+            "rows as generated ones (joint_batches, or a loss that compares the two)"
+        )
+    if penalty_every > 1 and not weights:
+        raise ValueError(f"penalty_every is {penalty_every}, but there are no penalties")
+    to_a_norm = {"gradient_penalty", "dragan"} & set(weights)
+    if (penalty_target != 1.0 or penalty_one_sided) and not to_a_norm:
+        raise ValueError(
+            "penalty_target and penalty_one_sided belong to gradient_penalty and dragan, and there "
+            "is neither"
         )
     if dequantize and num_levels is None:
         raise ValueError("dequantize is for data of whole grey levels")
@@ -143,6 +152,15 @@ def gan(
 
     label_shape = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if conditional else {}
     _, kept = jax.eval_shape(init_networks, jax.random.key(0), label_shape)
+    rows = jax.ShapeDtypeStruct((2, *packed_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32) if conditional else None
+    scored, _ = jax.eval_shape(critic.init_with_output, jax.random.key(0), rows, labels)
+    rank = 1 if game.witness is None else 2
+    if len(scored.shape) != rank:
+        expected = "one number a row" if rank == 1 else "several features a row (num_outputs)"
+        raise ValueError(
+            f"this loss needs a critic with {expected}, but it gives {scored.shape[1:]} a row"
+        )
     if _BATCH in kept["critic"] and weights:
         raise ValueError(
             f"the critic has batch normalisation, under which {', '.join(weights)} does not see "
@@ -177,8 +195,8 @@ def gan(
     def draw_latent(key: PRNGKeyArray, count: int) -> Array:
         shape = (count, latent_size)
         if latent == "normal":
-            return jax.random.normal(key, shape)
-        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+            return spread_rows(jax.random.normal(key, shape))
+        return spread_rows(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
 
     def run(
         network: nn.Module, params: Any, state: Any, x: Array, label: Array | None
@@ -236,7 +254,7 @@ def gan(
         critic_fn = outputs_of
         if game.witness is not None:
             witness = game.witness
-            ends = jax.lax.stop_gradient((outputs_of(real), outputs_of(fake)))
+            ends = outputs_of(real), outputs_of(fake)
 
             def critic_fn(x: Array) -> Array:
                 return witness(outputs_of(x), *ends)
@@ -282,7 +300,7 @@ def gan(
         key_rows, key_penalty = jax.random.split(key)
         real, fake = pairs(params, state, batch, key_rows)
         value = slope_penalty(params, state, real, fake, label_of(batch), key_penalty)
-        return value, ({}, state)
+        return value, ({"penalty": value}, state)
 
     def generator_loss(
         params: Networks, state: Networks, batch: Batch, key: PRNGKeyArray
@@ -294,7 +312,7 @@ def gan(
         z = draw_latent(key_latent, batch_size * generator_batch_factor)
         fake, kept = run(generator, params["generator"], state["generator"], z, label)
         fake = pack(fake)
-        if game.uses_real:
+        if takes_real:
             real = pack(encode(batch["x"], key_noise))
             real_outputs, fake_outputs, _ = critic_on_both(params, state, real, fake, label)
         else:
@@ -324,7 +342,7 @@ def gan(
             networks=("generator",), loss_fn=generator_loss, optimizer=generator_optimizer
         ),
         critic_steps=critic_steps,
-        generator_batch=game.uses_real,
+        generator_batch=takes_real,
         batch_images=batch_size,
         ema_half_life_kimg=ema_half_life_kimg,
         ema_rampup=ema_rampup,
@@ -339,7 +357,7 @@ def gan(
         init=init,
         train_step=train_step,
         sample=sample,
-        eval_protocol={"parameters": "moving average"},
+        eval_protocol={"parameters": "moving average" if ema_half_life_kimg else "current"},
         batches_per_step=batches_per_step,
         diagnose=diagnose,
     )
@@ -460,6 +478,11 @@ def sngan(*, critic: nn.Module, critic_steps: int = 5, **kwargs: Any) -> Family:
     """
     if not getattr(critic, "spectral_norm", False):
         raise ValueError("sngan needs a spectrally normalised critic: set its spectral_norm")
+    if getattr(critic, "norm", "none") == "batch":
+        raise ValueError(
+            "sngan needs a critic without batch normalisation, which undoes the bound on its "
+            "slope: set its norm to 'none'"
+        )
     return gan(critic=critic, loss="hinge", critic_steps=critic_steps, **kwargs)
 
 

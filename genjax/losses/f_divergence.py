@@ -10,7 +10,8 @@ For a convex :math:`f` with :math:`f(1) = 0` (up to a constant),
 ways: by the paper's output activation :math:`T = g(v)`, or in *ratio form*, where :math:`v`
 estimates :math:`\log p/q` and :math:`T = f'(e^v)`. The ratio form needs no domain of :math:`f^*` to
 be respected and makes the outputs of all divergences mean the same. Both are fused here with the
-conjugate, so that neither meets the edge of a domain in floating point.
+conjugate, so that neither meets the edge of a domain in floating point. What grows exponentially
+still does: outputs of several divergences are to be limited.
 
 References:
     Nowozin et al., f-GAN, arXiv:1606.00709, tables 1, 2 and 6.
@@ -66,23 +67,27 @@ class FDivergence(NamedTuple):
 
 
 @jax.custom_jvp
-def _lambert_w_exp(y: Array) -> Array:
-    """Principal branch of Lambert's W at ``exp(y)``, without forming it: ``w + log w = y``."""
-    w = jnp.where(y > 1.0, y - jnp.log(jnp.maximum(y, 1.0)), jnp.exp(jnp.minimum(y, 1.0)) / 1.5)
+def _log_lambert_w_exp(y: Array) -> Array:
+    """Log of the principal branch of Lambert's W at ``exp(y)``: the ``s`` with ``exp(s) + s = y``.
+
+    Neither ``exp(y)`` nor W is formed, which leave the range of float32 long before ``s`` does.
+    """
+    s = jnp.where(y > 1.0, jnp.log(jnp.maximum(y, 1.0)), y - 1.0)
     for _ in range(6):  # Newton's method, quadratic from these starts
-        w = w * (1.0 + y - jnp.log(w)) / (1.0 + w)
-    return w
+        w = jnp.exp(s)
+        s = s - (w + s - y) / (w + 1.0)
+    return s
 
 
-@_lambert_w_exp.defjvp
+@_log_lambert_w_exp.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    w = _lambert_w_exp(primals[0])
-    return w, tangents[0] * w / (1.0 + w)
+    s = _log_lambert_w_exp(primals[0])
+    return s, tangents[0] / (1.0 + jnp.exp(s))
 
 
 def _jeffreys_conjugate(t: Array) -> Array:
-    w = _lambert_w_exp(1.0 - t)
-    return w + 1.0 / w + t - 2.0
+    s = _log_lambert_w_exp(1.0 - t)
+    return jnp.exp(s) + jnp.exp(-s) + t - 2.0
 
 
 def _x_log_x(u: Array) -> Array:
@@ -164,10 +169,8 @@ F_DIVERGENCES: Mapping[str, FDivergence] = {
         f=lambda u: (u - 1.0) * jnp.log(u),
         critic=lambda u: 1.0 + jnp.log(u) - 1.0 / u,
         conjugate=_jeffreys_conjugate,
-        # 1/u = W(e^(1-t)), and log W(e^y) = y - W(e^y).
-        paper=CriticForm(
-            lambda v: v, _jeffreys_conjugate, lambda v: _lambert_w_exp(1.0 - v) - (1.0 - v)
-        ),
+        # 1/u = W(e^(1-t)).
+        paper=CriticForm(lambda v: v, _jeffreys_conjugate, lambda v: -_log_lambert_w_exp(1.0 - v)),
         ratio=CriticForm(lambda v: v + 1.0 - _exp(-v), lambda v: _exp(v) + v - 1.0, lambda v: v),
     ),
     # Of 1 minus the coefficient; the distance -log(coefficient) is no f-divergence.
@@ -190,6 +193,18 @@ r"""f-divergences by name. Values for densities p (data) and q (model): ``total_
 log 4; ``jeffreys`` KL(P||Q) + KL(Q||P); ``bhattacharyya`` :math:`1 - \int\sqrt{pq}`."""
 
 
+def _limited(v: Array, form: str, max_log_ratio: float | None) -> Array:
+    """Keeps outputs in ratio form within a limit, smoothly."""
+    if max_log_ratio is None:
+        return v
+    if form == "paper" or not max_log_ratio > 0:
+        raise ValueError(
+            f"max_log_ratio must be positive, and only limits the ratio form; got {max_log_ratio} "
+            f"in form {form!r}"
+        )
+    return max_log_ratio * jnp.tanh(v / max_log_ratio)
+
+
 def _form(divergence: str, form: str) -> CriticForm:
     if divergence not in F_DIVERGENCES:
         raise ValueError(f"divergence must be one of {sorted(F_DIVERGENCES)}, got {divergence!r}")
@@ -205,6 +220,7 @@ def f_divergence_bound(
     *,
     divergence: str,
     form: Literal["paper", "ratio"] = "ratio",
+    max_log_ratio: float | None = None,
 ) -> Float[Array, " B"]:
     r"""Terms of the lower bound on an f-divergence whose mean a critic maximises.
 
@@ -216,6 +232,7 @@ def f_divergence_bound(
         divergence: A key of :data:`F_DIVERGENCES`.
         form: ``"ratio"`` if outputs estimate :math:`\log p/q`, ``"paper"`` for the output
             activation of the paper.
+        max_log_ratio: As the network was trained: see :func:`f_gan_loss`.
 
     Returns:
         :math:`T(v(x)) - f^*(T(v(\tilde x)))` for each pair.
@@ -231,7 +248,8 @@ def f_divergence_bound(
         Nowozin et al., arXiv:1606.00709, eq. 4.
     """
     chosen = _form(divergence, form)
-    return chosen.critic(real_outputs) - chosen.conjugate(fake_outputs)
+    real, fake = (_limited(v, form, max_log_ratio) for v in (real_outputs, fake_outputs))
+    return chosen.critic(real) - chosen.conjugate(fake)
 
 
 def f_divergence_log_ratio(
@@ -239,6 +257,7 @@ def f_divergence_log_ratio(
     *,
     divergence: str,
     form: Literal["paper", "ratio"] = "ratio",
+    max_log_ratio: float | None = None,
 ) -> Float[Array, "*shape"]:
     r"""The log density ratio :math:`\log p/q` that a trained critic stands for.
 
@@ -246,6 +265,7 @@ def f_divergence_log_ratio(
         outputs: Network outputs.
         divergence: A key of :data:`F_DIVERGENCES`.
         form: Form the network was trained in.
+        max_log_ratio: Limit it was trained with: see :func:`f_gan_loss`.
 
     Returns:
         The estimate at each row.
@@ -266,7 +286,7 @@ def f_divergence_log_ratio(
             f"the optimal critic of {divergence} only tells which density is larger; train another "
             "divergence to estimate the ratio"
         )
-    return log_ratio(outputs)
+    return log_ratio(_limited(outputs, form, max_log_ratio))
 
 
 def f_gan_loss(
@@ -303,14 +323,10 @@ def f_gan_loss(
     chosen = _form(divergence, form)
     if generator not in ("alternative", "bound"):
         raise ValueError(f"generator must be 'alternative' or 'bound', got {generator!r}")
-    if max_log_ratio is not None and (form == "paper" or not max_log_ratio > 0):
-        raise ValueError(
-            f"max_log_ratio must be positive, and only limits the ratio form; got {max_log_ratio} "
-            f"in form {form!r}"
-        )
+    _limited(jnp.zeros(()), form, max_log_ratio)  # refuses a wrong limit here already
 
     def limit(v: Array) -> Array:
-        return v if max_log_ratio is None else max_log_ratio * jnp.tanh(v / max_log_ratio)
+        return _limited(v, form, max_log_ratio)
 
     def discriminator(real: Array, fake: Array) -> Array:
         return chosen.conjugate(limit(fake)) - chosen.critic(limit(real))

@@ -108,7 +108,8 @@ class Evaluator:
                 sharding = meshes.replicated(self._mesh)
             # Every process knows all requests; each device takes its own part of them.
             batch = jax.device_put({k: array[rows] for k, array in requests.items()}, sharding)
-            drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
+            with jax.set_mesh(self._mesh):
+                drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
             samples.append(drawn["samples"])
             if not start:
                 extras = {name: value for name, value in drawn.items() if name != "samples"}

@@ -116,7 +116,7 @@ class Meters:
                     raise NonFiniteError(
                         f"train/{name} is {row[name]} at step {step}: training stopped, the last "
                         f"checkpoint is intact. Lower the learning rate, clip gradients "
-                        f"(optimizer.clip_norm), or look at the batch of step {step - 1}."
+                        f"(the optimizer's clip_norm), or look at the batch of step {step - 1}."
                     )
         return rows
 
@@ -138,7 +138,8 @@ class Meters:
 def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
     """Makes the initial state on the mesh, in one compiled call."""
     init = jax.jit(family.init, out_shardings=meshes.replicated(mesh))
-    return init(key, meshes.global_batch(mesh, batch, family.batches_per_step))
+    with jax.set_mesh(mesh):
+        return init(key, meshes.global_batch(mesh, batch, family.batches_per_step))
 
 
 def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
@@ -159,7 +160,8 @@ def compile_train_step(
 
     jitted = jax.jit(step, donate_argnums=0, out_shardings=meshes.replicated(mesh))
     on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    return jitted.lower(state, on_mesh, key).compile()
+    with jax.set_mesh(mesh):  # families may spread what they draw over it
+        return jitted.lower(state, on_mesh, key).compile()
 
 
 def train(

@@ -15,6 +15,13 @@ from genjax.training.evaluate import Wrap
 _OF_FEATURES = ("fd", "kid", "precision_recall", "density_coverage")
 _OF_LOGITS = ("inception_score", "label_accuracy")
 _OF_POINTS = ("w1", "w2", "sliced_w2")
+# Rows of data and of samples that a metric needs at least.
+_LEAST = {"kid": 20, "inception_score": 10, "precision_recall": 4, "density_coverage": 6}
+HIGHER_IS_BETTER = (
+    "precision", "recall", "density", "coverage", "inception_score", "classifier_score",
+    "label_accuracy", "modes_covered", "high_quality",
+)  # fmt: skip
+"""How names of numbers begin that are better the higher they are."""
 METRICS = (*_OF_FEATURES, *_OF_LOGITS, *_OF_POINTS, "modes")
 
 
@@ -42,12 +49,16 @@ class Reference:
     """What samples are compared with.
 
     Attributes:
-        rows: Data rows, ``[N, *event]``.
+        rows: ``(start, stop)`` to data rows ``[stop - start, *event]``, decoded when asked for.
+        count: Number of rows.
+        event_shape: Shape of one.
         description: Which rows these are, for the protocol.
         mixture: Centres ``[K, D]`` and standard deviation, if the data is a known mixture.
     """
 
-    rows: np.ndarray
+    rows: Callable[[int, int], np.ndarray]
+    count: int
+    event_shape: tuple[int, ...]
     description: str
     mixture: tuple[np.ndarray, float] | None = None
 
@@ -82,7 +93,12 @@ class SampleQuality:
                 raise ValueError(f"the metric {metric!r} needs features")
             if metric == "modes" and reference.mixture is None:
                 raise ValueError("the metric 'modes' needs data that is a known mixture, as ring")
-            if metric in _OF_POINTS and reference.rows.ndim != 2:
+            if min(num_samples, reference.count) < _LEAST.get(metric, 2):
+                raise ValueError(
+                    f"the metric {metric!r} needs at least {_LEAST.get(metric, 2)} samples and "
+                    f"rows of data, got num_samples {num_samples} and {reference.count} rows"
+                )
+            if metric in _OF_POINTS and len(reference.event_shape) != 1:
                 raise ValueError(f"the metric {metric!r} needs points, not images")
         self.metrics = tuple(metrics)
         self.num_samples = num_samples
@@ -136,18 +152,16 @@ class SampleQuality:
         result: dict[str, float | int | str] = {}
         if self._features is not None:
             result |= self._of_features(samples, labels, mesh, batch_size, progress)
-        points = samples.reshape(len(samples), -1)
+        reference = self._reference
         for metric in self.metrics:
             if metric == "sliced_w2":
-                result[metric] = evaluation.sliced_wasserstein_distance(
-                    points, self._reference.rows
-                )
+                rows = reference.rows(0, reference.count)
+                result[metric] = evaluation.sliced_wasserstein_distance(samples, rows)
             elif metric in _OF_POINTS:
-                result[metric] = evaluation.wasserstein_distance(
-                    points, self._reference.rows, p=int(metric[1:])
-                )
-        if "modes" in self.metrics and self._reference.mixture is not None:
-            result |= evaluation.mode_coverage(points, *self._reference.mixture)
+                rows = reference.rows(0, reference.count)
+                result[metric] = evaluation.wasserstein_distance(samples, rows, p=int(metric[1:]))
+        if "modes" in self.metrics and reference.mixture is not None:
+            result |= evaluation.mode_coverage(samples, *reference.mixture)
         result["num_samples"] = len(samples)
         result["reference"] = self._reference.description
         return result
@@ -161,10 +175,22 @@ class SampleQuality:
         progress: Wrap,
     ) -> dict[str, float | int | str]:
         assert self._features is not None
-        fake, logits = self._extract(samples, mesh, batch_size, progress, "features of samples")
+        fake, logits = self._extract(
+            lambda start, stop: samples[start:stop],
+            len(samples),
+            mesh,
+            batch_size,
+            progress,
+            "features of samples",
+        )
         if self._reference_features is None:
             self._reference_features, _ = self._extract(
-                self._reference.rows, mesh, batch_size, progress, "features of data"
+                self._reference.rows,
+                self._reference.count,
+                mesh,
+                batch_size,
+                progress,
+                "features of data",
             )
         real = self._reference_features
         result: dict[str, float | int | str] = {}
@@ -176,15 +202,17 @@ class SampleQuality:
                 value, stderr = evaluation.kernel_distance(real, fake)
                 result |= {name("kid", "kd"): value, f"{name('kid', 'kd')}_stderr": stderr}
             elif metric == "precision_recall":
-                precision, recall = evaluation.precision_and_recall(real, fake)
+                precision, recall = evaluation.precision_and_recall(real, fake, k=3)
                 result |= {name("precision"): precision, name("recall"): recall}
+                result["precision_recall_k"] = 3
             elif metric == "density_coverage":
-                density, coverage = evaluation.density_and_coverage(real, fake)
+                density, coverage = evaluation.density_and_coverage(real, fake, k=5)
                 result |= {name("density"): density, name("coverage"): coverage}
+                result["density_coverage_k"] = 5
             elif metric == "inception_score":
-                value, spread = evaluation.inception_score(logits)
+                value, spread = evaluation.inception_score(logits, num_splits=10)
                 called = name("inception_score", "classifier_score")
-                result |= {called: value, f"{called}_std": spread}
+                result |= {called: value, f"{called}_std": spread, "score_splits": 10}
             elif metric == "label_accuracy":
                 if labels is None:
                     raise ValueError("the metric 'label_accuracy' needs a conditional model")
@@ -193,19 +221,26 @@ class SampleQuality:
         return result
 
     def _extract(
-        self, images: np.ndarray, mesh: Mesh, batch_size: int, progress: Wrap, label: str
+        self,
+        images: Callable[[int, int], np.ndarray],
+        count: int,
+        mesh: Mesh,
+        batch_size: int,
+        progress: Wrap,
+        label: str,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features and logits of all images, in batches spread over the mesh."""
         assert self._features is not None
         if self._apply is None:
             self._apply = jax.jit(self._features.apply, out_shardings=meshes.replicated(mesh))
         parts = []
-        starts = range(0, len(images), batch_size)
+        starts = range(0, count, batch_size)
         for start in progress(starts, len(starts), label):
-            rows = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
-            batch = jax.device_put(images[rows], meshes.by_row(mesh))
-            parts.append(jax.device_get(self._apply(self._features.variables, batch)))
-        features, logits = (
-            np.concatenate(arrays)[: len(images)] for arrays in zip(*parts, strict=True)
-        )
+            rows = images(start, min(start + batch_size, count))
+            # The last batch is filled up with its last row, to be compiled once.
+            filled = rows[np.minimum(np.arange(batch_size), len(rows) - 1)]
+            batch = jax.device_put(filled, meshes.by_row(mesh))
+            found = jax.device_get(self._apply(self._features.variables, batch))
+            parts.append([array[: len(rows)] for array in found])
+        features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return features, logits

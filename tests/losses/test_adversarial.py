@@ -318,3 +318,22 @@ def test_parallel_lines():
     assert bound("jensen_shannon", 40.0) / 2 == pytest.approx(np.log(2), rel=1e-6)
     kl = [bound("kl", scale) for scale in (5.0, 20.0, 80.0)]
     assert kl[0] < kl[1] < kl[2] and kl[2] == pytest.approx(81.0, rel=1e-6)  # without bound
+
+
+def test_limited_outputs_stand_for_limited_ratios():
+    v = jnp.array([3.0])
+    limited = 1.5 * np.tanh(2.0)
+    ratio = losses.f_divergence_log_ratio(v, divergence="kl", max_log_ratio=1.5)
+    np.testing.assert_allclose(ratio, limited, rtol=1e-6)
+    bound = losses.f_divergence_bound(v, v, divergence="kl", max_log_ratio=1.5)
+    game = losses.f_gan_loss("kl", max_log_ratio=1.5)
+    np.testing.assert_allclose(bound, -game.discriminator(v, v), rtol=1e-6)
+
+
+def test_jeffreys_in_the_papers_form_is_finite_as_far_as_its_value_is():
+    conjugate = losses.F_DIVERGENCES["jeffreys"].paper
+    t = jnp.array([-200.0, -60.0, 0.0, 60.0, 80.0])
+    slope = jax.vmap(jax.grad(conjugate.conjugate))(t)
+    assert np.isfinite(conjugate.conjugate(t)).all() and np.isfinite(slope).all()
+    np.testing.assert_allclose(slope[3:], np.exp(t[3:] - 1), rtol=1e-4)
+    np.testing.assert_allclose(conjugate.log_ratio(jnp.array([100.0])), 99.0, rtol=1e-6)

@@ -40,7 +40,6 @@ GAN = [
     "--config.data.batch_size=16",
     "--config.eval.metrics=()",
     "--config.sample.num_samples=20",
-    "--config.train.best_metric=",
     *TINY[-4:],
 ]
 
@@ -425,6 +424,8 @@ def test_samples_are_measured_with_a_classifier_of_the_same_data(tmp_path, train
     assert second["eval/num_samples"] == 250 and np.isfinite(second["eval/kd_digits"])
     assert "fd_digits" in done.stdout and "against 1437 rows" in done.stdout
 
+    # Sampling needs no classifier at all.
+    run(trained_gan, "--mode=sample", "--config.train.sample_every=6", base=base)
     wrong = ["--config.eval.features.workdir=" + str(trained_gan), *measure[:2], *measure[3:]]
     done = run(trained_gan, *wrong, base=base, code=2)
     assert "holds a sngan of digits, not a classifier" in done.stderr
@@ -465,3 +466,17 @@ def test_points_are_measured_by_transport_and_modes(tmp_path):
     (row,) = [row for row in records(tmp_path) if "eval/w1" in row]
     assert row["eval/w1"] > 0 and 0 <= row["eval/modes_covered"] <= 8
     assert row["eval/reference"] == "200 rows of ring test" and row["eval/num_samples"] == 300
+
+
+def test_a_sweep_makes_a_table_and_counts_failures(tmp_path):
+    script = [sys.executable, "scripts/sweep.py", "--config=experiments/gan/ring2d.py",
+              "--variants=hinge,wagn", "--seeds=2", f"--workdir={tmp_path}", "--metrics=w1",
+              "--config.train.num_steps=10", "--config.eval.num_samples=50",
+              "--config.eval.num_reference=50", "--config.sample.num_samples=50"]  # fmt: skip
+    done = subprocess.run(script, cwd=REPO, capture_output=True, text=True, check=True)
+    header, _, hinge, wrong = done.stdout.strip().splitlines()
+    assert header == "| variant | w1 | seconds a run |"
+    assert re.match(r"\| hinge \| [\d.]+ ± [\d.]+ \| \d+ \|", hinge), hinge
+    assert wrong == "| wagn (2 failed: see log.txt) | - | - |"
+    again = subprocess.run(script, cwd=REPO, capture_output=True, text=True, check=True)
+    assert again.stdout == done.stdout and "hinge" not in again.stderr  # what is done is kept

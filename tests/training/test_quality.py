@@ -21,6 +21,16 @@ def features(name):
     return Features(name, "a random projection", apply, {"projection": projection})
 
 
+def reference(rows, mixture=None):
+    return Reference(
+        lambda start, stop: rows[start:stop],
+        len(rows),
+        rows.shape[1:],
+        f"{len(rows)} rows",
+        mixture,
+    )
+
+
 def measure(quality, samples, labels=None, batch_size=50):
     return quality.measure(
         samples,
@@ -37,7 +47,7 @@ ALL = ("fd", "kid", "precision_recall", "density_coverage", "inception_score", "
 @pytest.mark.parametrize("name", [None, "mnist"])
 def test_numbers_are_those_of_the_features_under_the_promised_names(name):
     network = features(name)
-    quality = SampleQuality(ALL, 70, Reference(IMAGES[:60], "60 rows"), network)
+    quality = SampleQuality(ALL, 70, reference(IMAGES[:60]), network)
     samples, labels = IMAGES[60:], np.arange(70) % 10
     result = measure(quality, samples, labels)
     assert set(quality.names) <= set(result)
@@ -63,19 +73,29 @@ def test_numbers_are_those_of_the_features_under_the_promised_names(name):
 
 
 def test_numbers_do_not_depend_on_the_batch_size_and_data_is_seen_once():
-    quality = SampleQuality(("fd",), 70, Reference(IMAGES[:60], "60 rows"), features("x"))
+    quality = SampleQuality(("fd",), 70, reference(IMAGES[:60]), features("x"))
     first = measure(quality, IMAGES[60:], batch_size=50)["fd_x"]
     assert measure(quality, IMAGES[60:], batch_size=50)["fd_x"] == first
-    other = SampleQuality(("fd",), 70, Reference(IMAGES[:60], "60 rows"), quality._features)
+    other = SampleQuality(("fd",), 70, reference(IMAGES[:60]), quality._features)
     assert measure(other, IMAGES[60:], batch_size=13)["fd_x"] == pytest.approx(first, rel=1e-5)
 
 
 def test_points_and_modes_need_no_features():
     centres = np.array([[0.0, 0.0], [5.0, 0.0]])
     points = (centres[RNG.integers(2, size=80)] + 0.1 * RNG.normal(size=(80, 2))).astype(np.float32)
-    reference = Reference(points[:40], "40 rows", (centres, 0.1))
-    quality = SampleQuality(("modes", "w1", "w2", "sliced_w2"), 40, reference, None)
+    data = reference(points[:40], (centres, 0.1))
+    quality = SampleQuality(("modes", "w1", "w2", "sliced_w2"), 40, data, None)
     result = measure(quality, points[40:])
     assert set(quality.names) <= set(result) and result["modes_covered"] == 2
     assert result["w1"] == evaluation.wasserstein_distance(points[40:], points[:40])
     assert result["w1"] <= result["w2"]
+
+
+@pytest.mark.parametrize("metric, least", [("kid", 20), ("precision_recall", 4), ("w1", 2)])
+def test_too_few_rows_are_refused_before_any_sample_is_drawn(metric, least):
+    rows = RNG.normal(size=(100, 2))
+    SampleQuality((metric,), least, reference(rows), features("x"))
+    with pytest.raises(ValueError, match=f"needs at least {least} samples and rows"):
+        SampleQuality((metric,), least - 1, reference(rows), features("x"))
+    with pytest.raises(ValueError, match=f"needs at least {least} samples and rows"):
+        SampleQuality((metric,), 100, reference(rows[: least - 1]), features("x"))
