@@ -26,7 +26,6 @@ class Evaluator:
     def __init__(
         self, family: Family, mesh: Mesh, *, progress: Wrap = lambda items, total, label: items
     ):
-        self._family = family
         self._mesh = mesh
         self._progress = progress
         self._eval_step = family.eval_step and jax.jit(
