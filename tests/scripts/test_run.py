@@ -459,10 +459,15 @@ def test_bad_adversarial_input_gets_one_line(tmp_path, case):
     assert "Traceback" not in lines[0] and not (tmp_path / "run").exists()
 
 
-def test_points_are_measured_by_transport_and_modes(tmp_path):
-    args = ["--config.train.num_steps=20", "--config.train.log_every=10",
+def test_points_are_measured_and_a_collapse_is_said_once(tmp_path):
+    # A deep generator that does not learn maps all latents to about one point.
+    args = ["--config.model.generator.num_layers=8",
+            "--config.optimizer.generator.learning_rate=1e-12",
+            "--config.train.num_steps=40", "--config.train.log_every=10",
             "--config.eval.num_samples=300", "--config.eval.num_reference=200"]  # fmt: skip
-    run(tmp_path, *args, base=["--config=experiments/gan/ring2d.py:wgan_gp"])
+    done = run(tmp_path, *args, base=["--config=experiments/gan/ring2d.py:wgan_gp"])
+    assert re.search(r"warning: step \d+: mode collapse: generated rows differ by", done.stdout)
+    assert done.stdout.count("mode collapse") == 1, "said once, not at every line of the log"
     (row,) = [row for row in records(tmp_path) if "eval/w1" in row]
     assert row["eval/w1"] > 0 and 0 <= row["eval/modes_covered"] <= 8
     assert row["eval/reference"] == "200 rows of ring test" and row["eval/num_samples"] == 300
