@@ -6,7 +6,7 @@ It is measured with the features of a classifier, to be trained first:
               --workdir=/tmp/genjax/classifier_digits
 
 Command:  python scripts/run.py --config=experiments/gan/digits.py --workdir=/tmp/genjax/gan_digits
-Expected: EXPECTED
+Expected: FD-digits 0.75 and 99 % of samples classified as asked, in 1 min 46 s on two CPU cores.
 """
 
 from ml_collections import ConfigDict
