@@ -25,7 +25,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from etils import epath
 
-from genjax import data, families, nets
+from genjax import bijectors, data, families, nets
 from genjax.diffusion import schedules
 from genjax.families.base import Family, TrainState
 from genjax.training import optimizers
@@ -53,6 +53,10 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = {
     "fixed_linear": schedules.FixedLinearSchedule,
     "learned_linear": schedules.LearnedLinearSchedule,
     "learned_monotone": schedules.LearnedMonotoneSchedule,
+}
+FLOWS: Mapping[str, Callable[..., Any]] = {
+    "autoregressive_flow": bijectors.autoregressive_flow,
+    "coupling_flow": bijectors.coupling_flow,
 }
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     "adam": optimizers.adam,
@@ -167,7 +171,8 @@ class EvalSettings:
 
     Attributes:
         batch_size: Examples at a time, over all devices.
-        num_times: Stratified times for each example (diffusion models).
+        num_times: Draws for each example: stratified times of a diffusion model, dequantisation
+            noise of a flow.
         seed: Seed of times, noise and evaluated samples.
         metrics: Measures of samples: see :class:`genjax.training.quality.SampleQuality`.
         num_samples: Samples they are computed from.
@@ -407,6 +412,22 @@ def _build_classifier(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int
     return family, model.num_classes
 
 
+def _build_flow(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | None]:
+    # Images are rows of a table to these flows.
+    size = int(np.prod(parts.train_data.event_shape))
+    family = _call(
+        families.flow,
+        kwargs,
+        "family",
+        model=_build(FLOWS, parts.model, "model", event_shape=(size,)),
+        optimizer=_build(OPTIMIZERS, parts.optimizer, "optimizer"),
+        event_shape=parts.train_data.event_shape,
+        num_levels=parts.train_data.num_levels,
+        eval_num_draws=parts.eval.num_times,
+    )
+    return family, None
+
+
 _GANS = (
     families.fgan,
     families.gan,
@@ -420,6 +441,7 @@ _GANS = (
 )
 FAMILIES: Mapping[str, Callable[[Parts, dict[str, Any]], tuple[Family, int | None]]] = {
     "classifier": _build_classifier,
+    "flow": _build_flow,
     "vdm": _build_vdm,
     **{make.__name__: functools.partial(_build_gan, make) for make in _GANS},
 }

@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 # whose types cannot be checked.)
 CHECKED = """
     losses diffusion families.minimizing families.vdm
-    families.adversarial families.gan families.classifier
+    families.adversarial families.gan families.classifier families.flow
     nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
     nets.conditioning nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
 """.split()
@@ -36,6 +36,8 @@ def doctest_names(doctest_namespace):
     """What examples in docstrings may use without importing it."""
     import numpy as np
 
+    import genjax.bijectors.coupling
+    import genjax.bijectors.elementwise
     import genjax.diffusion
     import genjax.evaluation
     import genjax.losses
@@ -49,6 +51,8 @@ def doctest_names(doctest_namespace):
         genjax.evaluation,
         genjax.nets.embeddings,
         genjax.nets.dcgan,
+        genjax.bijectors.elementwise,
+        genjax.bijectors.coupling,
     ):
         doctest_namespace.update(
             {name: value for name, value in vars(module).items() if not name.startswith("_")}

@@ -167,6 +167,31 @@ def test_measures_that_cannot_be_made_are_refused_where_they_would_be(changes, m
         builders.build(config, mode="sample")
 
 
+def test_flows_take_points_and_images_as_rows_and_name_bad_keys():
+    def flow_config(**changes):
+        return ml_collections.ConfigDict(
+            dict(
+                data=dict(name="digits", batch_size=16),
+                model=dict(name="coupling_flow", hidden_size=8, num_layers=1, **changes),
+                family=dict(name="flow"),
+                optimizer=dict(name="adam"),
+                train=dict(num_steps=5),
+                eval=dict(batch_size=36, num_times=3),
+            )
+        )
+
+    experiment = builders.build(flow_config())
+    assert experiment.family.eval_protocol["num_noise_draws"] == 3
+    for changes, message in [
+        (dict(elementwise="cubic"), r"model\.elementwise must be Literal.*'cubic'"),
+        (dict(event_shape=(2,)), r"unknown config key 'model\.event_shape'"),
+        (dict(bound=-1.0), r"model: .*positive bound"),
+        (dict(num_layer=2), r"did you mean 'num_layers'"),
+    ]:
+        with pytest.raises(builders.ConfigError, match=message):
+            builders.build(flow_config(**changes))
+
+
 def test_a_conditional_gan_on_unlabelled_data_is_refused():
     points = gan_config(data=dict(name="ring"))
     points.model = dict(

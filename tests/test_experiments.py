@@ -21,6 +21,8 @@ SMALL = {
     "dcgan": dict(channels=8, min_channels=4),
     "mlp": dict(hidden_size=8, num_layers=1),
     "resnet": dict(channels=8),
+    "autoregressive_flow": dict(hidden_size=8, num_layers=1),
+    "coupling_flow": dict(hidden_size=8, num_layers=1),
 }
 
 

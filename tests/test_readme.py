@@ -36,6 +36,13 @@ def test_wasserstein_gan_example_uses_only_the_losses_and_covers_the_modes(capsy
     assert capsys.readouterr().out == "8 of 8 modes\n"
 
 
+def test_flow_example_fits_the_array(capsys):
+    run("coupling_flow")
+    nats = float(capsys.readouterr().out.split()[0])
+    # The entropy of the banana is that of the normal it is a shear of: log(2 pi e) = 2.838 nats.
+    assert 2.6 < nats < 2.9
+
+
 @pytest.mark.parametrize("name", ["score_resnet", "wgan_gp"])
 def test_experiment_examples_build(tfds_dir, name):
     config = run(f'name="{name}"')["get_config"]()

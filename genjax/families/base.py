@@ -57,7 +57,8 @@ class Family:
     """Pure functions over global arrays: jittable, not jitted; no config, no I/O, no ``pmean``.
 
     Attributes:
-        init: Makes the state before the first step from one batch, of which it reads only shapes.
+        init: Makes the state before the first step from the run's first batch; layers that start
+            from the data's statistics read its values, all else only its shapes.
         train_step: One step; scalars as metrics. The loop stops on a non-finite one.
         eval_protocol: What must be said beside a number: which bound it is, how many draws it took,
             which parameters.

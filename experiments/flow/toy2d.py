@@ -1,0 +1,46 @@
+"""Normalizing flows on two-dimensional densities, for a CPU.
+
+Command:  python scripts/run.py --config=experiments/flow/toy2d.py --workdir=/tmp/genjax/flow_toy2d
+Expected: EXPECTED
+
+The file takes the name of a flow: `--config=experiments/flow/toy2d.py:affine`; FLOWS has them all.
+Any density of genjax.data will do: `--config.data.name=swirl`.
+"""
+
+from ml_collections import ConfigDict
+
+FLOWS = {
+    "affine": dict(name="coupling_flow", elementwise="affine", num_layers=8),
+    "spline": dict(name="coupling_flow", elementwise="spline", num_layers=4, num_bins=16),
+    "autoregressive": dict(name="autoregressive_flow", elementwise="affine", num_layers=8),
+    "autoregressive_spline": dict(
+        name="autoregressive_flow", elementwise="spline", num_layers=4, num_bins=16
+    ),
+}
+
+
+def get_config(flow: str = "spline") -> ConfigDict:
+    """Returns the config of a flow of :data:`FLOWS`."""
+    if flow not in FLOWS:
+        raise ValueError(f"the flow must be one of {', '.join(FLOWS)}, got {flow!r}")
+    return ConfigDict(
+        dict(
+            data=dict(name="eight_gaussians", data_dir=None, batch_size=512),
+            model=dict(hidden_size=64, **FLOWS[flow]),
+            family=dict(name="flow", ema_decay=0.998),
+            optimizer=dict(
+                name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=0.0, clip_norm=5.0
+            ),
+            train=dict(
+                num_steps=5000,
+                seed=0,
+                log_every=100,
+                eval_every=5000,
+                sample_every=5000,
+                checkpoint_every=1000,
+                best_metric="eval/nats",
+            ),
+            eval=dict(batch_size=2000, seed=0),
+            sample=dict(num_samples=5000, seed=0),
+        )
+    )

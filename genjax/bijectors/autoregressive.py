@@ -1,0 +1,139 @@
+"""Masked autoregressive maps of vectors, and the network they are made of."""
+
+from collections.abc import Callable
+from typing import cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.elementwise import Elementwise, sum_event
+
+
+class MaskedDense(nn.Module):
+    """A dense layer some of whose weights are held at zero.
+
+    Attributes:
+        mask: True where a weight is free, ``[inputs, outputs]``; held as nested tuples.
+        kernel_init: Initialiser of the weights.
+    """
+
+    mask: tuple[tuple[bool, ...], ...]
+    kernel_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[B, inputs]`` to ``[B, outputs]``."""
+        mask = np.asarray(self.mask)
+        kernel = self.param("kernel", self.kernel_init, mask.shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
+        return x @ jnp.where(mask, kernel, 0.0) + bias
+
+
+class MADE(nn.Module):
+    """A network whose outputs for entry ``i`` depend on entries before ``i`` only.
+
+    Attributes:
+        num_outputs: Outputs for each entry.
+        hidden_size: Width of every layer.
+        num_layers: Number of hidden layers; from the second on they are residual.
+
+    References:
+        Germain et al., MADE, arXiv:1502.03509; residual: Nash and Durkan, arXiv:1904.05626.
+    """
+
+    num_outputs: int
+    hidden_size: int = 64
+    num_layers: int = 2
+
+    @nn.compact
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        """Maps ``[B, D]`` to ``[B, D, num_outputs]``; zero at initialisation.
+
+        Args:
+            x: Entries in their order, ``[B, D]``.
+            context: What all outputs may depend on, ``[B, C]``.
+        """
+        size = x.shape[-1]
+        entries = np.arange(1, size + 1)
+        # Degree of a hidden unit: the last entry it has seen. With one entry it may see none.
+        hidden = np.arange(self.hidden_size) % max(1, size - 1) + min(1, size - 1)
+        outputs = np.repeat(entries, self.num_outputs)
+
+        def mask(before: np.ndarray, after: np.ndarray, *, strict: bool) -> tuple:
+            allowed = after[None] > before[:, None] if strict else after[None] >= before[:, None]
+            return tuple(map(tuple, allowed.tolist()))
+
+        h = MaskedDense(mask(entries, hidden, strict=False), name="dense_in")(x)
+        if context is not None:
+            h += nn.Dense(self.hidden_size, use_bias=False, name="context_in")(context)
+        for i in range(self.num_layers - 1):
+            r = MaskedDense(mask(hidden, hidden, strict=False), name=f"dense_{i}")(nn.relu(h))
+            if context is not None:
+                r += nn.Dense(self.hidden_size, use_bias=False, name=f"context_{i}")(context)
+            h += r
+        zeros = nn.initializers.zeros_init()
+        last = MaskedDense(mask(hidden, outputs, strict=True), kernel_init=zeros, name="dense_out")
+        y = last(nn.relu(h))
+        if context is not None:
+            y += nn.Dense(
+                size * self.num_outputs, use_bias=False, kernel_init=zeros, name="context_out"
+            )(context)
+        return y.reshape(*x.shape, self.num_outputs)
+
+
+class MaskedAutoregressive(Bijector):
+    """Maps each entry of a vector by parameters computed from the entries before it.
+
+    Forwards in one pass; backwards entry by entry, ``D`` passes in a compiled loop. Inverted
+    (:class:`~genjax.bijectors.containers.Invert`) it is an inverse autoregressive map: fast the
+    other way round.
+
+    Attributes:
+        elementwise: The maps.
+        hidden_size: Width of the :class:`MADE` that gives their parameters.
+        num_layers: Its number of hidden layers.
+
+    References:
+        Papamakarios et al., Masked Autoregressive Flow, arXiv:1705.07057; inverse: Kingma et al.,
+        arXiv:1606.04934.
+    """
+
+    elementwise: Elementwise
+    hidden_size: int = 64
+    num_layers: int = 2
+
+    @nn.compact
+    def _raw(self, x: Array, context: Array | None) -> Array:
+        net = MADE(self.elementwise.num_params, self.hidden_size, self.num_layers, name="made")
+        return net(x, context)
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps all entries at once."""
+        y, log_slope = self.elementwise.forward(x, self._raw(x, context))
+        return y, sum_event(log_slope)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`, one entry after the other."""
+        if self.is_initializing():
+            self._raw(y, context)
+        variables = self.variables
+
+        def raw_of(x: Array) -> Array:
+            unbound = self.clone(parent=None)
+            return cast(
+                Array, unbound.apply(variables, x, context, method=MaskedAutoregressive._raw)
+            )
+
+        def fill(i: Array, x: Array) -> Array:
+            # After pass i the first i + 1 entries are right.
+            found, _ = self.elementwise.inverse(y, raw_of(x))
+            return found.astype(x.dtype)
+
+        dtype = jnp.promote_types(y.dtype, jnp.float32)
+        x = jax.lax.fori_loop(0, y.shape[-1], fill, jnp.zeros(y.shape, dtype))
+        _, log_slope = self.elementwise.inverse(y, raw_of(x))
+        return x, sum_event(log_slope)

@@ -1,0 +1,46 @@
+"""What every bijector offers."""
+
+from typing import TypeAlias
+
+import flax.linen as nn
+from jaxtyping import Array
+
+Mapped: TypeAlias = tuple[Array, Array]
+
+
+class Bijector(nn.Module):
+    """An invertible map of batched arrays, as a Linen module.
+
+    Which direction makes data out of noise is not a bijector's matter but that of what holds it
+    (:class:`~genjax.bijectors.flow.Flow`). Log-determinants are those of the direction called,
+    summed over the event, ``[B]``, float32 or wider. Parameters are made by a call in either
+    direction.
+    """
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps ``x`` to ``y``.
+
+        Args:
+            x: ``[B, *event]``.
+            context: What the map is conditional on, ``[B, C]``; ignored by maps that are not.
+
+        Returns:
+            ``y`` ``[B, *event']`` and the log of the absolute determinant of dy/dx, ``[B]``.
+        """
+        raise NotImplementedError
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Maps ``y`` back to ``x``.
+
+        Args:
+            y: ``[B, *event']``.
+            context: The same as forwards.
+
+        Returns:
+            ``x`` ``[B, *event]`` and the log of the absolute determinant of dx/dy, ``[B]``.
+        """
+        raise NotImplementedError
+
+    def __call__(self, x: Array, context: Array | None = None) -> Mapped:
+        """The same as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
+        return self.forward_and_log_det(x, context)

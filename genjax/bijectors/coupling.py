@@ -1,0 +1,143 @@
+"""Coupling layers: one part of the event is mapped by parameters computed from the other."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.elementwise import Elementwise, sum_event
+
+Conditioner = Callable[[int], nn.Module]
+"""Number of outputs to a module ``(kept, context) -> [..., outputs]``."""
+
+
+def half_mask(size: int, *, first: bool = True) -> np.ndarray:
+    """Keeps the first or the last half of the entries of the last axis.
+
+    Args:
+        size: Length of the axis.
+        first: Whether the first half is kept.
+
+    Returns:
+        True where an entry is kept, ``[size]``.
+
+    Raises:
+        ValueError: If there is nothing to split.
+
+    Example:
+        >>> half_mask(3).tolist()
+        [True, False, False]
+    """
+    if size < 2:
+        raise ValueError(f"expected at least two entries to split, got {size}")
+    keep = np.arange(size) < size // 2
+    return keep if first else ~keep
+
+
+def alternating_mask(size: int, *, even: bool = True) -> np.ndarray:
+    """Keeps every second entry of the last axis.
+
+    Args:
+        size: Length of the axis.
+        even: Whether entries 0, 2, ... are kept.
+
+    Returns:
+        True where an entry is kept, ``[size]``.
+
+    Raises:
+        ValueError: If there is nothing to split.
+
+    Example:
+        >>> alternating_mask(3).tolist()
+        [True, False, True]
+    """
+    if size < 2:
+        raise ValueError(f"expected at least two entries to split, got {size}")
+    return (np.arange(size) % 2 == 0) == even
+
+
+def checkerboard_mask(height: int, width: int, *, even: bool = True) -> np.ndarray:
+    """Keeps the squares of one colour, in all channels.
+
+    Args:
+        height: Height of the image.
+        width: Its width.
+        even: Whether the colour of the first pixel is kept.
+
+    Returns:
+        True where a pixel is kept, ``[height, width, 1]``.
+
+    Example:
+        >>> checkerboard_mask(2, 2)[..., 0].tolist()
+        [[True, False], [False, True]]
+    """
+    rows, columns = np.mgrid[:height, :width]
+    return (((rows + columns) % 2 == 0) == even)[..., None]
+
+
+class Coupling(Bijector):
+    """Maps the entries that a mask does not keep, by parameters computed from those it keeps.
+
+    A mask of the last axis splits it: the network sees the kept entries alone. A mask over an image
+    keeps its shape: the network sees zeros where entries are mapped, and its parameters there are
+    used.
+
+    Attributes:
+        mask: True where an entry is kept: ``[D]``, or a shape that broadcasts to the event, such as
+            ``[H, W, 1]``. A tuple of tuples, as Linen modules are hashable.
+        elementwise: The maps.
+        conditioner: Number of outputs to the network that gives their parameters. Let its last
+            layer start at zero, so that the coupling starts as the identity.
+
+    References:
+        Dinh et al., NICE, arXiv:1410.8516; Real NVP, arXiv:1605.08803, section 3.
+    """
+
+    mask: Sequence
+    elementwise: Elementwise
+    conditioner: Conditioner
+
+    @nn.compact
+    def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
+        """Parameters of the maps, ``[..., size, num_params]``."""
+        net = self.conditioner(size * self.elementwise.num_params)
+        raw = net(kept, context)
+        return raw.reshape(*raw.shape[:-1], size, self.elementwise.num_params)
+
+    def _map(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
+        mask = np.asarray(self.mask, bool)
+        if mask.all() or not mask.any():
+            raise ValueError("a coupling mask must keep some entries and leave some to be mapped")
+        apply = self.elementwise.forward if forward else self.elementwise.inverse
+        if mask.ndim > 1:
+            spread = np.broadcast_to(mask, x.shape[1:])
+            raw = self._raw(jnp.where(spread, x, 0.0), context, x.shape[-1])
+            y, log_slope = apply(x, raw)
+            # Zero where the entry is kept, whatever the parameters there.
+            return jnp.where(spread, x, y), sum_event(jnp.where(spread, 0.0, log_slope))
+        if mask.shape[0] != x.shape[-1]:
+            raise ValueError(
+                f"the mask is for {mask.shape[0]} entries of the last axis, got shape {x.shape}"
+            )
+        kept, changed = np.flatnonzero(mask), np.flatnonzero(~mask)
+        raw = self._raw(x[..., kept], context, len(changed))
+        y, log_slope = apply(x[..., changed], raw)
+        order = np.argsort(np.concatenate([kept, changed]))
+        joined = jnp.concatenate([x[..., kept].astype(y.dtype), y], axis=-1)
+        return joined[..., order], sum_event(log_slope)
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps the entries that are not kept."""
+        return self._map(x, context, forward=True)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`, at the same cost."""
+        return self._map(y, context, forward=False)
+
+
+def hashable(mask: np.ndarray) -> tuple:
+    """A mask as nested tuples, as Linen modules hold it."""
+    return tuple(hashable(row) if np.ndim(row) else bool(row) for row in mask)

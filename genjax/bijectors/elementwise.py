@@ -1,0 +1,211 @@
+r"""Invertible maps of single numbers whose parameters a network gives: affine, additive, spline.
+
+They are what coupling and autoregressive layers apply. Raw parameters are any real numbers; at zero
+each map is the identity. Logs of slopes are float32 or wider, whatever the network's precision.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Elementwise(NamedTuple):
+    """A family of increasing maps of the real line.
+
+    Attributes:
+        num_params: Raw parameters a map takes.
+        forward: ``(x [...], raw [..., num_params]) -> (y [...], log_slope [...])``.
+        inverse: ``(y, raw) -> (x, log_slope of the inverse)``.
+    """
+
+    num_params: int
+    forward: Callable[[Array, Array], tuple[Array, Array]]
+    inverse: Callable[[Array, Array], tuple[Array, Array]]
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def affine(*, max_log_scale: float = 3.0) -> Elementwise:
+    r"""Maps :math:`y = e^s x + t` with :math:`s = c \tanh(r / c)`.
+
+    Args:
+        max_log_scale: Limit ``c`` of the log scale ``s`` of the raw parameter ``r``.
+
+    Returns:
+        The family, with two parameters: log scale and shift.
+
+    Raises:
+        ValueError: If the limit is not positive.
+
+    Example:
+        >>> affine().forward(jnp.array([2.0]), jnp.array([[0.0, 1.0]]))[0]
+        Array([3.], dtype=float32)
+
+    References:
+        Dinh et al., Density estimation using Real NVP, arXiv:1605.08803, eq. 7 (with a learned
+        scale in place of the fixed limit).
+    """
+    if not max_log_scale > 0:
+        raise ValueError(f"max_log_scale must be positive, got {max_log_scale}")
+
+    def split(raw: Array) -> tuple[Array, Array]:
+        raw = _at_least_float32(raw)
+        return max_log_scale * jnp.tanh(raw[..., 0] / max_log_scale), raw[..., 1]
+
+    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+        log_scale, shift = split(raw)
+        return x * jnp.exp(log_scale) + shift, log_scale
+
+    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+        log_scale, shift = split(raw)
+        return (y - shift) * jnp.exp(-log_scale), -log_scale
+
+    return Elementwise(2, forward, inverse)
+
+
+def additive() -> Elementwise:
+    """Shifts, which keep volumes.
+
+    Returns:
+        The family, with one parameter.
+
+    Example:
+        >>> additive().forward(jnp.array([2.0]), jnp.array([[1.0]]))
+        (Array([3.], dtype=float32), Array([0.], dtype=float32))
+
+    References:
+        Dinh et al., NICE, arXiv:1410.8516, section 3.2.
+    """
+
+    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+        y = x + _at_least_float32(raw[..., 0])
+        return y, jnp.zeros_like(y)
+
+    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+        x = y - _at_least_float32(raw[..., 0])
+        return x, jnp.zeros_like(x)
+
+    return Elementwise(1, forward, inverse)
+
+
+def rational_quadratic_spline(
+    *,
+    num_bins: int = 8,
+    bound: float = 3.0,
+    min_bin: float = 1e-3,
+    min_slope: float = 1e-3,
+) -> Elementwise:
+    r"""Monotone rational-quadratic splines on :math:`[-B, B]`, the identity outside.
+
+    Widths and heights of the bins are softmaxes with a floor, slopes at the inner knots softplus
+    with a floor; the slopes at the ends are 1, so that the map is smooth there. What lies outside
+    the interval is moved to its edge before the maths of the spline, so that gradients there are
+    finite.
+
+    Args:
+        num_bins: Number of bins ``K``.
+        bound: Half the length of the interval, ``B``.
+        min_bin: Least width and height of a bin, as a share of the interval.
+        min_slope: Least slope at a knot.
+
+    Returns:
+        The family, with ``3 K - 1`` parameters: widths, heights, inner slopes.
+
+    Raises:
+        ValueError: If there are no bins, or the floors leave nothing to share out.
+
+    Example:
+        >>> spline = rational_quadratic_spline()
+        >>> y, log_slope = spline.forward(jnp.array([0.5, 9.0]), jnp.zeros((2, 23)))
+        >>> [round(float(v), 5) for v in y]
+        [0.5, 9.0]
+
+    References:
+        Durkan et al., Neural Spline Flows, arXiv:1906.04032, eq. 4-8; Gregory and Delbourgo, 1982.
+    """
+    if num_bins < 1 or not bound > 0:
+        raise ValueError(f"expected at least one bin and a positive bound, got {num_bins}, {bound}")
+    if not 0 < min_bin * num_bins < 1 or not 0 < min_slope < 1:
+        raise ValueError(
+            f"expected 0 < min_bin < 1 / num_bins and 0 < min_slope < 1, got {min_bin}, {min_slope}"
+        )
+    # softplus(offset) + min_slope = 1: the identity where raw slopes are 0.
+    offset = math.log(math.expm1(1.0 - min_slope))
+
+    def knots(raw: Array) -> Array:
+        shares = min_bin + (1.0 - min_bin * num_bins) * jax.nn.softmax(raw, axis=-1)
+        # From -B to B exactly, however the cumulative sum rounds.
+        inner = 2.0 * bound * jnp.cumsum(shares, axis=-1)[..., :-1] - bound
+        ends = jnp.full((*raw.shape[:-1], 1), bound, raw.dtype)
+        return jnp.concatenate([-ends, inner, ends], axis=-1)
+
+    def pieces(value: Array, raw: Array, by: int) -> tuple[Array, ...]:
+        """The bin of each value: left knot, width, height, and slopes at both ends."""
+        raw = _at_least_float32(raw)
+        x_knots = knots(raw[..., :num_bins])
+        y_knots = knots(raw[..., num_bins : 2 * num_bins])
+        inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :] + offset)
+        ones = jnp.ones((*raw.shape[:-1], 1), raw.dtype)
+        slopes = jnp.concatenate([ones, inner, ones], axis=-1)
+        borders = (x_knots, y_knots)[by][..., 1:-1]
+        index = jnp.sum(value[..., None] >= borders, axis=-1)
+        # A sum over a one-hot vector: gathers are slow on accelerators.
+        chosen = jax.nn.one_hot(index, num_bins, dtype=raw.dtype)
+
+        def pick(values: Array) -> Array:
+            return jnp.sum(chosen * values, axis=-1)
+
+        left_x, left_y = pick(x_knots[..., :-1]), pick(y_knots[..., :-1])
+        width = pick(x_knots[..., 1:] - x_knots[..., :-1])
+        height = pick(y_knots[..., 1:] - y_knots[..., :-1])
+        return left_x, left_y, width, height, pick(slopes[..., :-1]), pick(slopes[..., 1:])
+
+    def log_slope_at(share: Array, mean: Array, low: Array, high: Array) -> Array:
+        """Log of the slope at a share of a bin of mean slope ``mean``, end slopes ``low, high``."""
+        rest = share * (1.0 - share)
+        numerator = high * share**2 + 2.0 * mean * rest + low * (1.0 - share) ** 2
+        denominator = mean + (high + low - 2.0 * mean) * rest
+        return 2.0 * jnp.log(mean) + jnp.log(numerator) - 2.0 * jnp.log(denominator)
+
+    def outside(value: Array) -> tuple[Array, Array]:
+        return jnp.abs(value) >= bound, jnp.clip(value, -bound, bound)
+
+    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+        x = _at_least_float32(x)
+        out, inside = outside(x)
+        left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
+        mean, share = height / width, (inside - left_x) / width
+        rest = share * (1.0 - share)
+        y = left_y + height * (mean * share**2 + low * rest) / (
+            mean + (high + low - 2.0 * mean) * rest
+        )
+        log_slope = log_slope_at(share, mean, low, high)
+        return jnp.where(out, x, y), jnp.where(out, 0.0, log_slope)
+
+    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+        y = _at_least_float32(y)
+        out, inside = outside(y)
+        left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
+        mean, above = height / width, inside - left_y
+        curve = high + low - 2.0 * mean
+        a = height * (mean - low) + above * curve
+        b = height * low - above * curve
+        c = -mean * above
+        root = jnp.sqrt(jnp.maximum(b * b - 4.0 * a * c, 0.0))
+        share = 2.0 * c / (-b - root)
+        x = left_x + share * width
+        log_slope = log_slope_at(share, mean, low, high)
+        return jnp.where(out, y, x), jnp.where(out, 0.0, -log_slope)
+
+    return Elementwise(3 * num_bins - 1, forward, inverse)
+
+
+def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
+    """Sums over all axes but the first, in float32 or wider."""
+    return jnp.sum(_at_least_float32(values), axis=tuple(range(1, values.ndim)))

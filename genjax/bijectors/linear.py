@@ -1,0 +1,169 @@
+"""Linear maps along the last axis: permutations, per-channel affine maps, invertible matrices."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from genjax.bijectors.base import Bijector, Mapped
+
+# Matrix products of invertible maps in full precision: TPUs would otherwise round to bfloat16, and
+# the inverse would not be one.
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def _num_positions(x: Array) -> int:
+    """Positions that share a map along the last axis: height times width of an image."""
+    return int(np.prod(x.shape[1:-1]))
+
+
+def _constant(x: Array, value: Array) -> Array:
+    """One log-determinant for all rows, ``[B]``."""
+    return jnp.broadcast_to(value, x.shape[:1])
+
+
+class Permutation(Bijector):
+    """A fixed permutation of the last axis.
+
+    Attributes:
+        order: ``y[..., i] = x[..., order[i]]``.
+    """
+
+    order: Sequence[int]
+
+    def _checked(self, x: Array) -> np.ndarray:
+        order = np.asarray(self.order)
+        if sorted(order.tolist()) != list(range(x.shape[-1])):
+            raise ValueError(
+                f"expected a permutation of {x.shape[-1]} entries, got {tuple(self.order)}"
+            )
+        return order
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Permutes."""
+        return x[..., self._checked(x)], _constant(x, jnp.zeros(()))
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Permutes back."""
+        return y[..., np.argsort(self._checked(y))], _constant(y, jnp.zeros(()))
+
+
+class ActNorm(Bijector):
+    """A scale and a shift for each entry of the last axis, set by the data at first.
+
+    Initialised forwards, the outputs of the rows of ``init`` have mean 0 and standard deviation 1
+    in each channel; over the whole global batch, if the rows are spread over a mesh. Initialised by
+    ``inverse_and_log_det``, it starts as the identity.
+
+    Attributes:
+        epsilon: Added to the standard deviation.
+
+    References:
+        Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.1.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def _parameters(self, x: Array, *, from_data: bool) -> tuple[Array, Array]:
+        axes = tuple(range(x.ndim - 1))
+        data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+        def log_scale(_: Array) -> Array:
+            if not from_data:
+                return jnp.zeros(x.shape[-1], data.dtype)
+            return -jnp.log(jnp.std(data, axis=axes) + self.epsilon)
+
+        def mean(_: Array) -> Array:
+            return jnp.mean(data, axis=axes) if from_data else jnp.zeros(x.shape[-1], data.dtype)
+
+        return self.param("log_scale", log_scale), self.param("mean", mean)
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps to ``(x - mean) exp(log_scale)``."""
+        log_scale, mean = self._parameters(x, from_data=True)
+        log_det = _num_positions(x) * jnp.sum(log_scale)
+        return (x - mean) * jnp.exp(log_scale), _constant(x, log_det)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`."""
+        log_scale, mean = self._parameters(y, from_data=False)
+        log_det = -_num_positions(y) * jnp.sum(log_scale)
+        return y * jnp.exp(-log_scale) + mean, _constant(y, log_det)
+
+
+class LULinear(Bijector):
+    """An invertible matrix along the last axis as a product of triangular ones.
+
+    Of a table it is the linear layer of neural spline flows, of an image an invertible 1x1
+    convolution. The log-determinant is a sum, the inverse two triangular solves.
+
+    Attributes:
+        use_bias: Whether to add a bias.
+        identity: Whether to start as the identity, else as a random rotation, whose permutation and
+            signs stay fixed in the collection ``constants``.
+
+    References:
+        Kingma and Dhariwal, arXiv:1807.03039, section 3.2; Durkan et al., arXiv:1906.04032,
+        section 3.2.
+    """
+
+    use_bias: bool = True
+    identity: bool = True
+
+    @nn.compact
+    def _parameters(self, x: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Permutation, both triangular factors, log of the diagonal and bias."""
+        size = x.shape[-1]
+        permutation, sign = jnp.eye(size), jnp.ones(size)
+        lower = upper = jnp.eye(size)
+        if not self.identity:
+            # Permutation and signs stay as they are, hence are no parameters.
+            def decompose() -> dict[str, Array]:
+                normal = jax.random.normal(self.make_rng("params"), (size, size))
+                parts = jax.scipy.linalg.lu(jnp.linalg.qr(normal)[0])
+                return dict(zip(("permutation", "lower", "upper"), parts, strict=True))
+
+            rotation = self.variable("constants", "rotation", decompose).value
+            permutation, lower, upper = (rotation[n] for n in ("permutation", "lower", "upper"))
+            sign = jnp.sign(jnp.diag(upper))
+
+        def start(_: Array) -> dict[str, Array]:
+            return {
+                "lower": jnp.tril(lower, -1),
+                "upper": jnp.triu(upper, 1),
+                "log_diagonal": jnp.log(jnp.abs(jnp.diag(upper))),
+            }
+
+        factors = self.param("factors", start)
+        lower = jnp.tril(factors["lower"], -1) + jnp.eye(size)
+        upper = jnp.triu(factors["upper"], 1) + jnp.diag(sign * jnp.exp(factors["log_diagonal"]))
+        bias = jnp.zeros(size)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (size,))
+        return permutation, lower, upper, factors["log_diagonal"], bias
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
+        permutation, lower, upper, log_diagonal, bias = self._parameters(x)
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        matrix = jnp.matmul(
+            jnp.matmul(permutation, lower, precision=_HIGHEST), upper, precision=_HIGHEST
+        ).astype(dtype)
+        y = jnp.matmul(x.astype(dtype), matrix.T, precision=_HIGHEST) + bias.astype(dtype)
+        return y, _constant(x, _num_positions(x) * jnp.sum(log_diagonal))
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`."""
+        permutation, lower, upper, log_diagonal, bias = self._parameters(y)
+        dtype = jnp.promote_types(y.dtype, jnp.float32)
+        rows = (y.astype(dtype) - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
+        rows = jnp.matmul(permutation.T.astype(dtype), rows, precision=_HIGHEST)
+        rows = jax.scipy.linalg.solve_triangular(
+            lower.astype(dtype), rows, lower=True, unit_diagonal=True
+        )
+        x = jax.scipy.linalg.solve_triangular(upper.astype(dtype), rows).T.reshape(y.shape)
+        return x, _constant(y, -_num_positions(y) * jnp.sum(log_diagonal))

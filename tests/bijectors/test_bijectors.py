@@ -1,0 +1,201 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import bijectors as bij
+
+KEY = jax.random.key(0)
+SPLINE = bij.rational_quadratic_spline(num_bins=5, bound=3.0)
+
+
+class Net(nn.Module):
+    """A conditioner: any trailing axis, context added, last layer not zero so that tests see it."""
+
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x, context=None):
+        h = nn.Dense(16)(x)
+        if context is not None:
+            bias = nn.Dense(16)(context)
+            h += bias.reshape(bias.shape[0], *(1,) * (x.ndim - 2), 16)
+        return 0.5 * nn.Dense(self.outputs)(jnp.tanh(h))
+
+
+def coupling(mask, elementwise):
+    return bij.Coupling(bij.hashable(mask), elementwise, Net)
+
+
+TABLE = (6, 5)
+IMAGE = (6, 2, 4, 2)
+CASES = {
+    "affine coupling": (coupling(bij.half_mask(5), bij.affine()), TABLE, True),
+    "additive coupling": (coupling(bij.half_mask(5, first=False), bij.additive()), TABLE, True),
+    "spline coupling": (coupling(bij.alternating_mask(5), SPLINE), TABLE, True),
+    "checkerboard coupling": (coupling(bij.checkerboard_mask(2, 4), bij.affine()), IMAGE, True),
+    "channel coupling": (coupling(bij.half_mask(2), SPLINE), IMAGE, True),
+    "custom coupling": (
+        coupling(np.array([True, False, False, True, True]), bij.affine()), TABLE, True,
+    ),
+    "masked autoregressive": (bij.MaskedAutoregressive(bij.affine(), 12), TABLE, True),
+    "autoregressive spline": (bij.MaskedAutoregressive(SPLINE, 12), TABLE, True),
+    "inverse autoregressive": (
+        bij.Invert(bij.MaskedAutoregressive(bij.affine(), 12)), TABLE, True,
+    ),
+    "one entry": (bij.MaskedAutoregressive(bij.affine(), 12), (6, 1), True),
+    "actnorm": (bij.ActNorm(), IMAGE, False),
+    "lu": (bij.LULinear(), TABLE, False),
+    "lu from a rotation": (bij.LULinear(identity=False), TABLE, False),
+    "1x1 convolution": (bij.LULinear(identity=False, use_bias=False), IMAGE, False),
+    "permutation": (bij.Permutation((3, 0, 4, 1, 2)), TABLE, False),
+    "squeeze": (bij.Squeeze(), IMAGE, False),
+    "sigmoid": (bij.Sigmoid(), TABLE, False),
+    "tanh": (bij.Tanh(), TABLE, False),
+    "logit": (bij.Logit(), TABLE, False),
+    "chain": (
+        bij.Chain((bij.ActNorm(), coupling(bij.half_mask(5), SPLINE), bij.LULinear())),
+        TABLE, True,
+    ),
+}  # fmt: skip
+
+
+def start(name, dtype=jnp.float32, scale=0.4):
+    """A bijector with parameters away from where they start, and rows for it."""
+    bijector, shape, conditional = CASES[name]
+    x = jax.random.normal(KEY, shape, dtype)
+    if name == "logit":
+        x = jax.nn.sigmoid(x)
+    context = jax.random.normal(jax.random.key(1), (shape[0], 3), dtype) if conditional else None
+    variables = dict(jax.jit(bijector.init)(KEY, x, context))
+    leaves, tree = jax.tree.flatten(variables.get("params", {}))
+    keys = jax.random.split(jax.random.key(2), max(len(leaves), 1))
+    leaves = [
+        leaf.astype(dtype) + scale * jax.random.normal(k, leaf.shape, dtype)
+        for leaf, k in zip(leaves, keys, strict=False)
+    ]
+    variables["params"] = jax.tree.unflatten(tree, leaves)
+
+    def forward(x, context=context):
+        return bijector.apply(variables, x, context, method="forward_and_log_det")
+
+    def inverse(y, context=context):
+        return bijector.apply(variables, y, context, method="inverse_and_log_det")
+
+    return forward, inverse, x, context
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inverse_undoes_forward_and_log_dets_are_those_of_the_jacobian(x64, name):
+    forward, inverse, x, context = start(name, jnp.float64)
+    y, log_det = jax.jit(forward)(x)
+    back, minus = jax.jit(inverse)(y)
+    np.testing.assert_allclose(back, x, atol=1e-9)
+    np.testing.assert_allclose(minus, -log_det, atol=1e-8)
+    assert log_det.shape == (6,) and log_det.dtype == jnp.float64
+
+    def one(row, c):
+        return forward(row[None], None if c is None else c[None])[0].reshape(-1)
+
+    jacobian = jax.jit(jax.jacobian(one))(x[1], None if context is None else context[1])
+    jacobian = jacobian.reshape(y[1].size, x[1].size)
+    np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], log_det[1], atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_round_trip_and_finite_gradients(name):
+    forward, inverse, x, context = start(name, scale=0.1)
+    y, log_det = jax.jit(forward)(x)
+    assert log_det.dtype == jnp.float32
+    np.testing.assert_allclose(jax.jit(inverse)(y)[0], x, atol=2e-4)
+
+    def loss(x):
+        y, log_det = forward(x)
+        return jnp.sum(y**2) - jnp.sum(log_det)
+
+    scale = 1.0 if name == "logit" else 5.0  # splines: inside and outside of the interval
+    assert np.isfinite(jax.jit(jax.grad(loss))(scale * x)).all()
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2]])
+def test_context_changes_the_map(name):
+    forward, _, x, context = start(name)
+    assert np.abs(forward(x)[0] - forward(x, context + 1.0)[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("elementwise", [bij.affine(), bij.additive(), SPLINE])
+def test_raw_zeros_are_the_identity(elementwise):
+    x = jnp.linspace(-5.0, 5.0, 41)
+    raw = jnp.zeros((41, elementwise.num_params))
+    for apply in (elementwise.forward, elementwise.inverse):
+        y, log_slope = apply(x, raw)
+        np.testing.assert_allclose(y, x, atol=1e-5)
+        np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
+
+
+def test_the_spline_is_smooth_at_its_ends_and_knots(x64):
+    raw = 1.0 * jax.random.normal(KEY, (SPLINE.num_params,), jnp.float64)
+    x = jnp.linspace(-3.3, 3.3, 6001)
+    y, log_slope = SPLINE.forward(x, jnp.broadcast_to(raw, (6001, raw.size)))
+    assert (np.diff(y) > 0).all()
+    # The slope is continuous, across the ends of the interval too, and is that of the values.
+    assert np.abs(np.diff(np.exp(log_slope))).max() < 0.5
+    middle = (y[2:] - y[:-2]) / (x[2:] - x[:-2])
+    np.testing.assert_allclose(middle, np.exp(log_slope[1:-1]), rtol=0.05, atol=0.02)
+
+
+def test_the_spline_by_the_papers_formula(x64):
+    # Two bins with knots at -1, 0.2, 1 and values -1, -0.4, 1, slopes 1, 0.5, 1.
+    spline = bij.rational_quadratic_spline(num_bins=2, bound=1.0)
+    share = lambda s: np.log((np.array([s, 1 - s]) - 1e-3) / (1 - 2e-3))  # noqa: E731
+    slope = np.log(np.expm1(0.5 - 1e-3)) - np.log(np.expm1(1 - 1e-3))
+    raw = jnp.concatenate([share(0.6), share(0.3), jnp.array([slope])])
+    x, (xk, xn), (yk, yn), (dk, dn) = 0.5, (0.2, 1.0), (-0.4, 1.0), (0.5, 1.0)
+    s, xi = (yn - yk) / (xn - xk), (x - xk) / (xn - xk)
+    expected = yk + (yn - yk) * (s * xi**2 + dk * xi * (1 - xi)) / (
+        s + (dn + dk - 2 * s) * xi * (1 - xi)
+    )
+    y, _ = spline.forward(jnp.array(x), raw)
+    assert float(y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_made_outputs_see_only_what_comes_before():
+    for size in (1, 2, 5):
+        net = bij.MADE(3, hidden_size=7, num_layers=3)
+        x = jax.random.normal(KEY, (1, size))
+        variables = net.init(KEY, x)
+        variables = jax.tree.map(lambda p: p + 0.3, variables)
+        jacobian = jax.jacobian(lambda r, v=variables, n=net: n.apply(v, r[None])[0])(x[0])
+        depends = np.abs(jacobian).max(1) > 1e-9
+        np.testing.assert_array_equal(depends, np.tril(np.ones((size, size), bool), -1))
+
+
+def test_actnorm_starts_with_the_data_at_mean_0_and_deviation_1():
+    x = 3.0 + 2.0 * jax.random.normal(KEY, (64, 4, 4, 3)) * jnp.array([1.0, 2.0, 0.1])
+    y, _ = bij.ActNorm().init_with_output(KEY, x)[0]
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0.0, atol=1e-4)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 1.0, rtol=1e-4)
+
+
+def test_squeeze_puts_the_upper_left_pixel_first():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    y, _ = bij.Squeeze().apply({}, x)
+    assert y[0, 0, 0].tolist() == [0.0, 1.0, 4.0, 5.0] and y.shape == (1, 2, 2, 4)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: bij.Squeeze().apply({}, jnp.ones((1, 3, 4, 1))), "even size"),
+    (lambda: bij.Permutation((0, 0)).apply({}, jnp.ones((1, 2))), "permutation of 2"),
+    (lambda: bij.half_mask(1), "at least two"),
+    (lambda: coupling(np.array([True, False]), bij.affine()).init(KEY, jnp.ones((1, 3))),
+     "the mask is for 2"),
+    (lambda: coupling(np.array([True, True]), bij.affine()).init(KEY, jnp.ones((1, 2))),
+     "keep some"),
+    (lambda: bij.rational_quadratic_spline(num_bins=8, min_bin=0.2), "min_bin"),
+    (lambda: bij.affine(max_log_scale=0.0), "positive"),
+    (lambda: bij.Logit(0.6).apply({}, jnp.ones((1, 2))), "alpha must be in"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
