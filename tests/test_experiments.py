@@ -42,7 +42,13 @@ def load(path):
     return module
 
 
-@pytest.mark.parametrize("path", FILES)
+def marked(path):
+    """Networks for CIFAR-10 take longest to compile."""
+    long = "cifar10" in path and "vdm" not in path
+    return pytest.param(path, marks=[pytest.mark.slow] if long else [])
+
+
+@pytest.mark.parametrize("path", [marked(path) for path in FILES])
 def test_experiment_builds_and_steps(path, request):
     config = load(path).get_config()
     if config.data.name in ("mnist", "cifar10"):

@@ -473,6 +473,7 @@ def test_points_are_measured_and_a_collapse_is_said_once(tmp_path):
     assert row["eval/reference"] == "200 rows of ring test" and row["eval/num_samples"] == 300
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_table_and_counts_failures(tmp_path):
     script = [sys.executable, "scripts/sweep.py", "--config=experiments/gan/ring2d.py",
               "--variants=hinge,wagn", "--seeds=2", f"--workdir={tmp_path}", "--metrics=w1",
