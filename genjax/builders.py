@@ -27,7 +27,7 @@ from etils import epath
 
 from genjax import bijectors, data, families, nets
 from genjax.diffusion import schedules
-from genjax.families.base import Family, TrainState
+from genjax.families.base import Family, TrainState, scale_levels
 from genjax.training import optimizers
 from genjax.training.loop import Periods
 from genjax.training.quality import HIGHER_IS_BETTER, Features, Reference, SampleQuality
@@ -529,7 +529,7 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     assert levels is not None
 
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, features = net.apply(variables, families.classifier_scale(images, levels))
+        logits, features = net.apply(variables, scale_levels(images, levels))
         return features, logits
 
     return Features(

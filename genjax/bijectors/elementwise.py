@@ -27,7 +27,8 @@ class Elementwise(NamedTuple):
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
 
-def _at_least_float32(x: Array) -> Array:
+def at_least_float32(x: Array) -> Array:
+    """Widens what is narrower than float32 and keeps the rest."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -55,7 +56,7 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
         raise ValueError(f"max_log_scale must be positive, got {max_log_scale}")
 
     def split(raw: Array) -> tuple[Array, Array]:
-        raw = _at_least_float32(raw)
+        raw = at_least_float32(raw)
         return max_log_scale * jnp.tanh(raw[..., 0] / max_log_scale), raw[..., 1]
 
     def forward(x: Array, raw: Array) -> tuple[Array, Array]:
@@ -84,11 +85,11 @@ def additive() -> Elementwise:
     """
 
     def forward(x: Array, raw: Array) -> tuple[Array, Array]:
-        y = x + _at_least_float32(raw[..., 0])
+        y = x + at_least_float32(raw[..., 0])
         return y, jnp.zeros_like(y)
 
     def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
-        x = y - _at_least_float32(raw[..., 0])
+        x = y - at_least_float32(raw[..., 0])
         return x, jnp.zeros_like(x)
 
     return Elementwise(1, forward, inverse)
@@ -147,7 +148,7 @@ def rational_quadratic_spline(
 
     def pieces(value: Array, raw: Array, by: int) -> tuple[Array, ...]:
         """The bin of each value: left knot, width, height, and slopes at both ends."""
-        raw = _at_least_float32(raw)
+        raw = at_least_float32(raw)
         x_knots = knots(raw[..., :num_bins])
         y_knots = knots(raw[..., num_bins : 2 * num_bins])
         inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :] + offset)
@@ -177,7 +178,7 @@ def rational_quadratic_spline(
         return jnp.abs(value) >= bound, jnp.clip(value, -bound, bound)
 
     def forward(x: Array, raw: Array) -> tuple[Array, Array]:
-        x = _at_least_float32(x)
+        x = at_least_float32(x)
         out, inside = outside(x)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
         mean, share = height / width, (inside - left_x) / width
@@ -189,7 +190,7 @@ def rational_quadratic_spline(
         return jnp.where(out, x, y), jnp.where(out, 0.0, log_slope)
 
     def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
-        y = _at_least_float32(y)
+        y = at_least_float32(y)
         out, inside = outside(y)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
         mean, above = height / width, inside - left_y
@@ -208,4 +209,4 @@ def rational_quadratic_spline(
 
 def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
     """Sums over all axes but the first, in float32 or wider."""
-    return jnp.sum(_at_least_float32(values), axis=tuple(range(1, values.ndim)))
+    return jnp.sum(at_least_float32(values), axis=tuple(range(1, values.ndim)))

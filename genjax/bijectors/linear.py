@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.elementwise import at_least_float32
 
 # Matrix products of invertible maps in full precision: TPUs would otherwise round to bfloat16, and
 # the inverse would not be one.
@@ -70,7 +71,7 @@ class ActNorm(Bijector):
     @nn.compact
     def _parameters(self, x: Array, *, from_data: bool) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))
-        data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        data = at_least_float32(x)
 
         def log_scale(_: Array) -> Array:
             if not from_data:
@@ -149,18 +150,19 @@ class LULinear(Bijector):
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
         permutation, lower, upper, log_diagonal, bias = self._parameters(x)
-        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        x = at_least_float32(x)
         matrix = jnp.matmul(
             jnp.matmul(permutation, lower, precision=_HIGHEST), upper, precision=_HIGHEST
-        ).astype(dtype)
-        y = jnp.matmul(x.astype(dtype), matrix.T, precision=_HIGHEST) + bias.astype(dtype)
+        ).astype(x.dtype)
+        y = jnp.matmul(x, matrix.T, precision=_HIGHEST) + bias.astype(x.dtype)
         return y, _constant(x, _num_positions(x) * jnp.sum(log_diagonal))
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Undoes :meth:`forward_and_log_det`."""
         permutation, lower, upper, log_diagonal, bias = self._parameters(y)
-        dtype = jnp.promote_types(y.dtype, jnp.float32)
-        rows = (y.astype(dtype) - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
+        y = at_least_float32(y)
+        dtype = y.dtype
+        rows = (y - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
         rows = jnp.matmul(permutation.T.astype(dtype), rows, precision=_HIGHEST)
         rows = jax.scipy.linalg.solve_triangular(
             lower.astype(dtype), rows, lower=True, unit_diagonal=True

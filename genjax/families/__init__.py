@@ -2,7 +2,6 @@
 
 from genjax.families.base import Family, TrainState
 from genjax.families.classifier import classifier
-from genjax.families.classifier import scale as classifier_scale
 from genjax.families.flow import flow
 from genjax.families.gan import (
     fgan,
@@ -21,7 +20,6 @@ __all__ = [
     "Family",
     "TrainState",
     "classifier",
-    "classifier_scale",
     "fgan",
     "flow",
     "gan",

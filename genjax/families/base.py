@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
@@ -13,6 +14,17 @@ Batch: TypeAlias = Mapping[str, Array]
 """``x`` ``[B, *event]`` (integer grey levels or real numbers), ``label`` ``[B]`` where the data has
 class labels, ``index`` ``[B]`` (position in the data set) in evaluation."""
 Metrics: TypeAlias = Mapping[str, Array]
+
+
+def scale_levels(levels: Array, num_levels: int) -> Array:
+    """Grey levels to [-1, 1], both ends reached, float32: what GANs and classifiers see."""
+    return levels.astype(jnp.float32) * (2.0 / (num_levels - 1)) - 1.0
+
+
+def as_levels(values: Array, num_levels: int) -> Array:
+    """Whole numbers in floating point to grey levels: clipped to the range, of a whole type."""
+    dtype = jnp.uint8 if num_levels <= 256 else jnp.int32
+    return jnp.clip(values, 0, num_levels - 1).astype(dtype)
 
 
 def spread_rows(x: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.base import Batch, Family, Metrics, TrainState
+from genjax.families.base import Batch, Family, Metrics, TrainState, scale_levels
 from genjax.families.minimizing import Params, minimizing
 
 
@@ -35,7 +35,7 @@ def classifier(
     """
 
     def logits_of(params: Params, x: Array) -> Array:
-        scaled = scale(x, num_levels)
+        scaled = scale_levels(x, num_levels)
         return cast(tuple[Array, Array], net.apply({"params": params["net"]}, scaled))[0]
 
     def scores(params: Params, batch: Batch) -> Metrics:
@@ -73,8 +73,3 @@ def classifier(
         eval_step=eval_step,
         eval_protocol={"parameters": "moving average"},
     )
-
-
-def scale(levels: Array, num_levels: int) -> Array:
-    """Grey levels to [-1, 1], float32: what classifiers here see."""
-    return levels.astype(jnp.float32) * (2.0 / (num_levels - 1)) - 1.0

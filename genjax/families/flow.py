@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.bijectors import Flow
-from genjax.families.base import Batch, Family, Metrics, TrainState, spread_rows
+from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels, spread_rows
 from genjax.families.minimizing import Params, minimizing
 from genjax.losses import nats_to_bits_per_dim
 
@@ -125,8 +125,7 @@ def flow(
         x = x.reshape(-1, *event_shape)
         if num_levels is None:
             return {"samples": x}
-        levels = jnp.clip(jnp.floor(x * num_levels), 0, num_levels - 1)
-        return {"samples": levels.astype(jnp.uint8 if num_levels <= 256 else jnp.int32)}
+        return {"samples": as_levels(jnp.floor(x * num_levels), num_levels)}
 
     return Family(
         init=init,

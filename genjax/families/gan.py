@@ -11,7 +11,15 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax import losses
 from genjax.families.adversarial import Networks, Player, adversarial
-from genjax.families.base import Batch, Family, Metrics, TrainState, spread_rows
+from genjax.families.base import (
+    Batch,
+    Family,
+    Metrics,
+    TrainState,
+    as_levels,
+    scale_levels,
+    spread_rows,
+)
 from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 
 _SPECTRAL, _BATCH = "spectral_stats", "batch_stats"
@@ -180,7 +188,7 @@ def gan(
         if dequantize:
             x = x.astype(jnp.float32) + jax.random.uniform(key, x.shape)
             return x * (2.0 / num_levels) - 1.0
-        return x.astype(jnp.float32) * (2.0 / (num_levels - 1)) - 1.0
+        return scale_levels(x, num_levels)
 
     def decode(x: Array) -> Array:
         if num_levels is None:
@@ -189,8 +197,7 @@ def gan(
             levels = jnp.floor((x + 1.0) * (0.5 * num_levels))
         else:
             levels = jnp.round((x + 1.0) * (0.5 * (num_levels - 1)))
-        dtype = jnp.uint8 if num_levels <= 256 else jnp.int32
-        return jnp.clip(levels, 0, num_levels - 1).astype(dtype)
+        return as_levels(levels, num_levels)
 
     def draw_latent(key: PRNGKeyArray, count: int) -> Array:
         shape = (count, latent_size)

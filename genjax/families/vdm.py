@@ -18,7 +18,7 @@ from genjax.diffusion import (
     stratified_times,
 )
 from genjax.diffusion.times import stratify
-from genjax.families.base import Batch, Family, Metrics, TrainState
+from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels
 from genjax.families.minimizing import Params, minimizing
 from genjax.losses import (
     diffusion_loss,
@@ -259,8 +259,7 @@ def vdm(
             return z_0_rescaled
         # The nearest grey level, which is where decoder_logits has its maximum.
         levels = jnp.round((z_0_rescaled + 1.0) * (0.5 * num_levels) - 0.5)
-        dtype = jnp.uint8 if num_levels <= 256 else jnp.int32
-        return jnp.clip(levels, 0, num_levels - 1).astype(dtype)
+        return as_levels(levels, num_levels)
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
         params, label = state.ema, label_of(batch)
