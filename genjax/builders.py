@@ -56,10 +56,22 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = {
 }
 FLOWS: Mapping[str, Callable[..., Any]] = {
     "autoregressive_flow": bijectors.autoregressive_flow,
+    "continuous_flow": bijectors.continuous_flow,
     "coupling_flow": bijectors.coupling_flow,
+    "glow": bijectors.glow,
+    "jet": bijectors.jet,
+    "real_nvp": bijectors.real_nvp,
+    "tarflow": bijectors.tarflow,
+}
+VECTOR_FLOWS = ("autoregressive_flow", "continuous_flow", "coupling_flow")
+"""Flows of vectors; images are rows of a table to them."""
+DEQUANTIZERS: Mapping[str, Callable[..., Any]] = {
+    "uniform": bijectors.UniformDequantizer,
+    "variational": bijectors.VariationalDequantizer,
 }
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     "adam": optimizers.adam,
+    "adamax": optimizers.adamax,
     "adamw": optimizers.adamw,
     "rmsprop": optimizers.rmsprop,
 }
@@ -413,19 +425,52 @@ def _build_classifier(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int
 
 
 def _build_flow(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | None]:
-    # Images are rows of a table to these flows.
-    size = int(np.prod(parts.train_data.event_shape))
+    dataset = parts.train_data
+    shape = dataset.event_shape
+    if parts.model.get("name") in VECTOR_FLOWS:
+        shape = (int(np.prod(shape)),)
+    model = _build(FLOWS, parts.model, "model", event_shape=shape)
+    if model.context_size is not None:
+        _check_classes(model.context_size, dataset, "model.context_size")
+    if model.domain is not None and dataset.num_levels is None:
+        raise ConfigError(
+            f"model: this flow begins with a logit of data in {list(model.domain)}, but "
+            f"{dataset.name} has real values; take one without, such as coupling_flow"
+        )
+    if "dequantizer" in kwargs:
+        section = kwargs.pop("dequantizer")
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"family.dequantizer must have a name, got {section!r}")
+        kwargs["dequantizer"] = _build(DEQUANTIZERS, section, "family.dequantizer")
     family = _call(
         families.flow,
         kwargs,
         "family",
-        model=_build(FLOWS, parts.model, "model", event_shape=(size,)),
+        model=model,
+        optimizer=_build(OPTIMIZERS, parts.optimizer, "optimizer"),
+        event_shape=dataset.event_shape,
+        num_levels=dataset.num_levels,
+        eval_num_draws=parts.eval.num_times,
+    )
+    return family, model.context_size
+
+
+def _build_flow_matching(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | None]:
+    # A score network that is told the time in place of gamma.
+    net = _build(SCORE_NETS, parts.model, "model", gamma_min=0.0, gamma_max=1.0)
+    _check_fit(net, parts.train_data, "model", conditional=net.num_classes is not None)
+    family = _call(
+        families.flow_matching,
+        kwargs,
+        "family",
+        velocity_net=net,
         optimizer=_build(OPTIMIZERS, parts.optimizer, "optimizer"),
         event_shape=parts.train_data.event_shape,
         num_levels=parts.train_data.num_levels,
         eval_num_draws=parts.eval.num_times,
+        sample_num_steps=parts.sample.num_steps,
     )
-    return family, None
+    return family, net.num_classes
 
 
 _GANS = (
@@ -442,6 +487,7 @@ _GANS = (
 FAMILIES: Mapping[str, Callable[[Parts, dict[str, Any]], tuple[Family, int | None]]] = {
     "classifier": _build_classifier,
     "flow": _build_flow,
+    "flow_matching": _build_flow_matching,
     "vdm": _build_vdm,
     **{make.__name__: functools.partial(_build_gan, make) for make in _GANS},
 }
@@ -796,15 +842,17 @@ def _check_fit(net: Any, dataset: data.DataSet, where: str, *, conditional: bool
             f"{where}: {type(net).__name__} takes {kinds[net.event_rank]}, but an example of "
             f"{dataset.name} has shape {dataset.event_shape}"
         )
-    if not conditional:
-        return
+    if conditional:
+        _check_classes(net.num_classes, dataset, f"{where}.num_classes")
+
+
+def _check_classes(num_classes: int, dataset: data.DataSet, where: str) -> None:
+    """Whether the data has as many classes as a model."""
     if dataset.num_classes is None:
         raise ConfigError(
-            f"{where}.num_classes is {net.num_classes}, but {dataset.name} has no labels; set it "
-            "to None"
+            f"{where} is {num_classes}, but {dataset.name} has no labels; set it to None"
         )
-    if net.num_classes != dataset.num_classes:
+    if num_classes != dataset.num_classes:
         raise ConfigError(
-            f"{where}.num_classes is {net.num_classes}, but {dataset.name} has "
-            f"{dataset.num_classes} classes"
+            f"{where} is {num_classes}, but {dataset.name} has {dataset.num_classes} classes"
         )

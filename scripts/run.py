@@ -362,6 +362,11 @@ class Run:
         shown = {"samples": self._picture(drawn["samples"])}
         if "trajectory" in drawn:
             shown["trajectory"] = self._trajectory_picture(drawn["trajectory"])
+        if "density" in drawn:
+            rows = dataset.source.rows(np.arange(min(5000, len(dataset.source))))
+            shown["density"] = pictures.density_map(
+                drawn["density"], float(drawn["density_reach"]), rows["x"]
+            )
         curves = self.experiment.family.curves
         if curves is not None:
             shown["curves"] = pictures.plot_curves(jax.device_get(jax.jit(curves)(state)))

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "genjax"
 ALLOWED = {
     "losses": {"losses"},
     "diffusion": {"losses", "diffusion", "flax"},
-    "bijectors": {"bijectors", "flax", "numpy"},
+    "bijectors": {"bijectors", "nets", "diffrax", "flax", "numpy"},
     "nets": {"nets", "flax"},
     "families": {"losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax"},
     "training": {

@@ -1,8 +1,15 @@
 """Invertible maps with tractable log-determinants, as Linen modules."""
 
-from genjax.bijectors.autoregressive import MADE, MaskedAutoregressive
+from genjax.bijectors.autoregressive import MADE, MaskedAutoregressive, TransformerAutoregressive
 from genjax.bijectors.base import Bijector
-from genjax.bijectors.containers import Chain, Invert
+from genjax.bijectors.containers import Chain, Invert, MultiScale, Repeat
+from genjax.bijectors.continuous import (
+    ContinuousFlow,
+    Solver,
+    draw_probe,
+    integrate,
+    integrate_with_log_det,
+)
 from genjax.bijectors.coupling import (
     Coupling,
     alternating_mask,
@@ -10,41 +17,65 @@ from genjax.bijectors.coupling import (
     half_mask,
     hashable,
 )
+from genjax.bijectors.dequantization import UniformDequantizer, VariationalDequantizer
 from genjax.bijectors.elementwise import (
     Elementwise,
     additive,
     affine,
     rational_quadratic_spline,
+    sigmoid_affine,
 )
-from genjax.bijectors.flow import Flow
-from genjax.bijectors.linear import ActNorm, LULinear, Permutation
-from genjax.bijectors.recipes import ResidualMLP, autoregressive_flow, coupling_flow
-from genjax.bijectors.shapes import Logit, Sigmoid, Squeeze, Tanh
+from genjax.bijectors.flow import Flow, standard_normal_log_prob
+from genjax.bijectors.image_recipes import glow, jet, real_nvp, tarflow
+from genjax.bijectors.linear import ActNorm, Convolution1x1, LULinear, Permutation
+from genjax.bijectors.marginal import Marginal
+from genjax.bijectors.recipes import autoregressive_flow, continuous_flow, coupling_flow
+from genjax.bijectors.shapes import Affine, Logit, Reshape, Sigmoid, Squeeze, Tanh
 
 __all__ = [
     "MADE",
     "ActNorm",
+    "Affine",
     "Bijector",
     "Chain",
+    "ContinuousFlow",
+    "Convolution1x1",
     "Coupling",
     "Elementwise",
     "Flow",
     "Invert",
     "LULinear",
     "Logit",
+    "Marginal",
     "MaskedAutoregressive",
+    "MultiScale",
     "Permutation",
-    "ResidualMLP",
+    "Repeat",
+    "Reshape",
     "Sigmoid",
+    "Solver",
     "Squeeze",
     "Tanh",
+    "TransformerAutoregressive",
+    "UniformDequantizer",
+    "VariationalDequantizer",
     "additive",
     "affine",
     "alternating_mask",
     "autoregressive_flow",
     "checkerboard_mask",
+    "continuous_flow",
     "coupling_flow",
+    "draw_probe",
+    "glow",
     "half_mask",
     "hashable",
+    "integrate",
+    "integrate_with_log_det",
+    "jet",
     "rational_quadratic_spline",
+    "real_nvp",
+    "sigmoid_affine",
+    "standard_normal_log_prob",
+    "tarflow",
 ]

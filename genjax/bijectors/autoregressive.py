@@ -1,7 +1,7 @@
-"""Masked autoregressive maps of vectors, and the network they are made of."""
+"""Autoregressive maps: of vectors by masked networks, of sequences by causal transformers."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
-from genjax.bijectors.elementwise import Elementwise, sum_event
+from genjax.bijectors.elementwise import Elementwise, at_least_float32, sum_event
+from genjax.nets.flow_transformer import Cache, CausalTransformer
 
 
 class MaskedDense(nn.Module):
@@ -137,3 +138,79 @@ class MaskedAutoregressive(Bijector):
         x = jax.lax.fori_loop(0, y.shape[-1], fill, jnp.zeros(y.shape, dtype))
         _, log_slope = self.elementwise.inverse(y, raw_of(x))
         return x, sum_event(log_slope)
+
+
+class TransformerAutoregressive(Bijector):
+    """Maps each token of a sequence by parameters computed from the tokens before it.
+
+    Forwards in one pass of a causal transformer; backwards token by token, each pass taking in one
+    token with the keys and values of those before it in a cache. The first token stays as it is.
+
+    Attributes:
+        elementwise: The maps of the entries of a token.
+        num_tokens: Tokens of a sequence.
+        hidden_size: Width of a token inside the transformer.
+        num_blocks: Its number of blocks.
+        num_heads: Its attention heads.
+        dtype: Of its trunk.
+
+    References:
+        Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329, section 2.
+    """
+
+    elementwise: Elementwise
+    num_tokens: int
+    hidden_size: int = 128
+    num_blocks: int = 4
+    num_heads: int = 4
+    dtype: Any = None
+
+    @nn.compact
+    def _net(self, x: Array) -> CausalTransformer:
+        return CausalTransformer(
+            x.shape[-1] * self.elementwise.num_params,
+            self.hidden_size,
+            self.num_blocks,
+            self.num_heads,
+            self.num_tokens,
+            self.dtype,
+            name="transformer",
+        )
+
+    def _by_entry(self, raw: Array) -> Array:
+        """Parameters of the entries of tokens, ``[..., D, num_params]``."""
+        return raw.reshape(*raw.shape[:-1], -1, self.elementwise.num_params)
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps all tokens ``[B, T, D]`` at once."""
+        raw = self._net(x)(x, context)
+        y, log_slope = self.elementwise.forward(x, self._by_entry(raw))
+        return y, sum_event(log_slope)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`, one token after the other."""
+        y = at_least_float32(y)
+        net = self._net(y)
+        if self.is_initializing():
+            net(y, context)
+        unbound, variables = net.clone(parent=None), net.variables
+        num_raw = y.shape[-1] * self.elementwise.num_params
+
+        def one_token(
+            carry: tuple[Array, Cache], token: tuple[Array, Array]
+        ) -> tuple[tuple[Array, Cache], Mapped]:
+            raw, cache = carry
+            index, value = token
+            x, log_slope = self.elementwise.inverse(value, self._by_entry(raw))
+            x = x.astype(y.dtype)
+            outputs = unbound.apply(variables, x, index, cache, context, method="step")
+            raw, cache = cast(tuple[Array, Cache], outputs)
+            return (raw.astype(y.dtype), cache), (x, log_slope)
+
+        start = (
+            jnp.zeros((y.shape[0], num_raw), y.dtype),
+            unbound.empty_cache(y.shape[0], y.dtype),
+        )
+        tokens = (jnp.arange(y.shape[1]), jnp.swapaxes(y, 0, 1))
+        _, (x, log_slope) = jax.lax.scan(one_token, start, tokens)
+        return jnp.swapaxes(x, 0, 1), sum_event(jnp.swapaxes(log_slope, 0, 1))

@@ -1,11 +1,12 @@
 """What every bijector offers."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 from jaxtyping import Array
 
-Mapped: TypeAlias = tuple[Array, Array]
+Mapped: TypeAlias = tuple[Any, Array]
+"""What was mapped (an array, or a tuple of them: latents of several scales) and a log-det."""
 
 
 class Bijector(nn.Module):
@@ -22,7 +23,8 @@ class Bijector(nn.Module):
 
         Args:
             x: ``[B, *event]``.
-            context: What the map is conditional on, ``[B, C]``; ignored by maps that are not.
+            context: What the map is conditional on, ``[B, C]`` (or, for images, one vector a pixel,
+                ``[B, H, W, C]``); ignored by maps that are not.
 
         Returns:
             ``y`` ``[B, *event']`` and the log of the absolute determinant of dy/dx, ``[B]``.

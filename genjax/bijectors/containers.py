@@ -1,11 +1,16 @@
 """Bijectors made of bijectors."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.coupling import Conditioner
+from genjax.bijectors.elementwise import Elementwise, affine, at_least_float32, sum_event
 
 
 class Chain(Bijector):
@@ -50,3 +55,153 @@ class Invert(Bijector):
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """The bijector."""
         return self.bijector.forward_and_log_det(y, context)
+
+
+class Repeat(Bijector):
+    """A bijector several times over, each time with parameters of its own.
+
+    The parameters are stacked and the layers a ``lax.scan``, backwards for the inverse, so that the
+    time to compile does not grow with their number. The shape of an event may not change.
+
+    Attributes:
+        bijector: One layer.
+        count: Number of layers.
+        remat: Whether the backward pass computes a layer again instead of keeping what is inside.
+        unroll: Whether to write the loop out; None for doing so on CPU, where the gradients of
+            convolutions are slow in a loop. The parameters are the same.
+    """
+
+    bijector: Bijector
+    count: int
+    remat: bool = False
+    unroll: bool | None = None
+
+    def _run(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, got {self.count}")
+
+        def body(
+            layer: Bijector, carry: tuple[Array, Array], context: Array | None
+        ) -> tuple[tuple[Array, Array], None]:
+            value, total = carry
+            apply = layer.forward_and_log_det if forward else layer.inverse_and_log_det
+            mapped, log_det = apply(value, context)
+            if mapped.shape != value.shape:
+                raise ValueError(
+                    f"a repeated bijector must keep the shape, got {mapped.shape} from "
+                    f"{value.shape}"
+                )
+            return (mapped.astype(value.dtype), total + log_det), None
+
+        if self.remat:
+            body = nn.remat(body, prevent_cse=False)
+        unroll = jax.default_backend() == "cpu" if self.unroll is None else self.unroll
+        scan = nn.scan(
+            body,
+            variable_axes={"params": 0, "constants": 0},
+            split_rngs={"params": True, "dropout": True, "probe": True},
+            in_axes=nn.broadcast,
+            length=self.count,
+            reverse=not forward,
+            unroll=self.count if unroll else 1,
+        )
+        x = at_least_float32(x)
+        start = (x, jnp.zeros(x.shape[:1], x.dtype))
+        (x, log_det), _ = scan(self.bijector, start, context)
+        return x, log_det
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Applies all layers, the first first."""
+        return self._run(x, context, forward=True)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes all layers, the last first."""
+        return self._run(y, context, forward=False)
+
+
+class MultiScale(Bijector):
+    r"""Bijectors of images between which half of the channels are put aside as latents.
+
+    What is put aside is first brought to a standard normal by an affine map that sees what goes
+    on: so it has the learned prior :math:`N(\mu(h), \sigma(h)^2)` of Glow, while all latents of the
+    flow are standard normal. Latents are a tuple, finest scale first, the rest last: together as
+    many numbers as the image, so that decoding undoes encoding.
+
+    Attributes:
+        scales: The bijectors of the scales.
+        prior: Number of outputs to the network that gives the priors, or None for standard normals.
+        elementwise: The maps of the priors.
+
+    References:
+        Dinh et al., Real NVP, arXiv:1605.08803, section 3.6; learned priors: Kingma and Dhariwal,
+        Glow, arXiv:1807.03039, released code.
+    """
+
+    scales: Sequence[Bijector]
+    prior: Conditioner | None = None
+    elementwise: Elementwise = affine()
+
+    def setup(self) -> None:
+        """Makes the networks of the priors."""
+        if self.prior is not None:
+            self._priors = [_Prior(self.prior, self.elementwise) for _ in self.scales[:-1]]
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps images to latents.
+
+        Returns:
+            Latents, one array for each scale, and the log-determinant.
+
+        Raises:
+            ValueError: If the number of channels at a split is odd.
+        """
+        latents, total = [], jnp.zeros(())
+        for i, scale in enumerate(self.scales):
+            x, log_det = scale.forward_and_log_det(x, context)
+            total = total + log_det
+            if i < len(self.scales) - 1:
+                if x.shape[-1] % 2:
+                    raise ValueError(
+                        f"a split needs an even number of channels, got shape {x.shape}; "
+                        "squeeze before it"
+                    )
+                aside, x = jnp.split(x, 2, axis=-1)
+                if self.prior is not None:
+                    aside, log_det = self._priors[i](aside, x, context, forward=True)
+                    total = total + log_det
+                latents.append(aside)
+        return (*latents, x), total
+
+    def inverse_and_log_det(self, y: Any, context: Array | None = None) -> Mapped:
+        """Maps latents back to images."""
+        if len(y) != len(self.scales):
+            raise ValueError(f"expected latents of {len(self.scales)} scales, got {len(y)}")
+        x, total = y[-1], jnp.zeros(())
+        for i in reversed(range(len(self.scales))):
+            if i < len(self.scales) - 1:
+                aside = y[i]
+                if self.prior is not None:
+                    aside, log_det = self._priors[i](aside, x, context, forward=False)
+                    total = total + log_det
+                x = jnp.concatenate([aside, x], axis=-1)
+            x, log_det = self.scales[i].inverse_and_log_det(x, context)
+            total = total + log_det
+        return x, total
+
+
+class _Prior(nn.Module):
+    """Maps what is put aside to a standard normal, given what goes on."""
+
+    conditioner: Conditioner
+    elementwise: Elementwise
+
+    @nn.compact
+    def __call__(
+        self, aside: Array, rest: Array, context: Array | None, *, forward: bool
+    ) -> tuple[Array, Array]:
+        size = aside.shape[-1]
+        raw = self.conditioner(size * self.elementwise.num_params)(rest, context)
+        raw = raw.reshape(*raw.shape[:-1], size, self.elementwise.num_params)
+        apply = self.elementwise.forward if forward else self.elementwise.inverse
+        mapped, log_slope = apply(aside, raw)
+        return mapped, sum_event(log_slope)

@@ -81,7 +81,7 @@ def checkerboard_mask(height: int, width: int, *, even: bool = True) -> np.ndarr
 class Coupling(Bijector):
     """Maps the entries that a mask does not keep, by parameters computed from those it keeps.
 
-    A mask of the last axis splits it: the network sees the kept entries alone. A mask over an image
+    A mask of one axis splits it: the network sees the kept entries alone. A mask over an image
     keeps its shape: the network sees zeros where entries are mapped, and its parameters there are
     used.
 
@@ -91,6 +91,8 @@ class Coupling(Bijector):
         elementwise: The maps.
         conditioner: Number of outputs to the network that gives their parameters. Let its last
             layer start at zero, so that the coupling starts as the identity.
+        axis: What a mask ``[D]`` splits: -1 for the last axis, 1 for tokens ``[B, T, C]`` (of which
+            as many must be kept as mapped).
 
     References:
         Dinh et al., NICE, arXiv:1410.8516; Real NVP, arXiv:1605.08803, section 3.
@@ -99,6 +101,7 @@ class Coupling(Bijector):
     mask: Sequence
     elementwise: Elementwise
     conditioner: Conditioner
+    axis: int = -1
 
     @nn.compact
     def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
@@ -118,16 +121,24 @@ class Coupling(Bijector):
             y, log_slope = apply(x, raw)
             # Zero where the entry is kept, whatever the parameters there.
             return jnp.where(spread, x, y), sum_event(jnp.where(spread, 0.0, log_slope))
-        if mask.shape[0] != x.shape[-1]:
+        axis = self.axis % x.ndim
+        if mask.shape[0] != x.shape[axis]:
             raise ValueError(
-                f"the mask is for {mask.shape[0]} entries of the last axis, got shape {x.shape}"
+                f"the mask is for {mask.shape[0]} entries of axis {axis}, got shape {x.shape}"
             )
         kept, changed = np.flatnonzero(mask), np.flatnonzero(~mask)
-        raw = self._raw(x[..., kept], context, len(changed))
-        y, log_slope = apply(x[..., changed], raw)
+        along_last = axis == x.ndim - 1
+        if not along_last and len(kept) != len(changed):
+            raise ValueError(
+                f"of {mask.size} tokens a coupling must keep half, got a mask that keeps "
+                f"{len(kept)}; take patches of which there is an even number"
+            )
+        still, moved = jnp.take(x, kept, axis=axis), jnp.take(x, changed, axis=axis)
+        raw = self._raw(still, context, len(changed) if along_last else x.shape[-1])
+        y, log_slope = apply(moved, raw)
         order = np.argsort(np.concatenate([kept, changed]))
-        joined = jnp.concatenate([x[..., kept].astype(y.dtype), y], axis=-1)
-        return joined[..., order], sum_event(log_slope)
+        joined = jnp.concatenate([still.astype(y.dtype), y], axis=axis)
+        return jnp.take(joined, order, axis=axis), sum_event(log_slope)
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps the entries that are not kept."""

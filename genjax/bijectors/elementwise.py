@@ -1,7 +1,8 @@
 r"""Invertible maps of single numbers whose parameters a network gives: affine, additive, spline.
 
 They are what coupling and autoregressive layers apply. Raw parameters are any real numbers; at zero
-each map is the identity. Logs of slopes are float32 or wider, whatever the network's precision.
+each map is the identity (but for Glow's :func:`sigmoid_affine`). Logs of slopes are float32 or
+wider, whatever the network's precision.
 """
 
 import math
@@ -66,6 +67,49 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
     def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
         log_scale, shift = split(raw)
         return (y - shift) * jnp.exp(-log_scale), -log_scale
+
+    return Elementwise(2, forward, inverse)
+
+
+def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwise:
+    r"""Maps :math:`y = c\,\sigma(r + o)\,(x + t)`, whose scale cannot exceed ``c``.
+
+    A flow of such couplings can stretch space by :math:`\log c` at most in each, which bounds the
+    density it can reach; what is beyond has to come from other layers.
+
+    Args:
+        offset: Added to the raw scale, ``o``.
+        max_scale: Largest scale, ``c``.
+
+    Returns:
+        The family, with two parameters: scale and shift. The identity at raw zeros only if
+        ``c sigmoid(o) = 1``, as with the defaults (Jet); Glow takes offset 2 and scale 1.
+
+    Raises:
+        ValueError: If the largest scale is not positive.
+
+    Example:
+        >>> sigmoid_affine().forward(jnp.array([2.0]), jnp.array([[0.0, 1.0]]))[0]
+        Array([3.], dtype=float32)
+
+    References:
+        Kolesnikov et al., Jet, arXiv:2412.15129, section 3; Kingma and Dhariwal, Glow,
+        arXiv:1807.03039, released code.
+    """
+    if not max_scale > 0:
+        raise ValueError(f"max_scale must be positive, got {max_scale}")
+
+    def split(raw: Array) -> tuple[Array, Array]:
+        raw = at_least_float32(raw)
+        return math.log(max_scale) + jax.nn.log_sigmoid(raw[..., 0] + offset), raw[..., 1]
+
+    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+        log_scale, shift = split(raw)
+        return (x + shift) * jnp.exp(log_scale), log_scale
+
+    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+        log_scale, shift = split(raw)
+        return y * jnp.exp(-log_scale) - shift, -log_scale
 
     return Elementwise(2, forward, inverse)
 

@@ -1,6 +1,7 @@
 """A bijector and a base distribution: a density that can be evaluated and sampled."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,15 +12,36 @@ from genjax.bijectors.base import Bijector, Mapped
 from genjax.bijectors.elementwise import sum_event
 
 
+def standard_normal_log_prob(z: Any) -> Array:
+    """Log-density of latents under the standard normal in nats.
+
+    Args:
+        z: An array ``[B, ...]``, or a tree of them, all of whose entries count.
+
+    Returns:
+        One number a row, ``[B]``, float32 or wider.
+    """
+    parts = jax.tree.leaves(z)
+    size = sum(math.prod(part.shape[1:]) for part in parts)
+    squares = sum(sum_event(jnp.square(part)) for part in parts)
+    return -0.5 * (squares + size * math.log(2.0 * math.pi))
+
+
 class Flow(nn.Module):
     r"""A normalizing flow: :math:`\log p(x) = \log N(f(x)) + \log |\det df/dx|`.
 
     The bijector's forward direction leads from data to latents; ``Invert`` it for the other
-    convention. The base distribution is the standard normal.
+    convention. The base distribution is the standard normal. Latents are an array, or a tuple of
+    arrays if the bijector puts some aside on its way
+    (:class:`~genjax.bijectors.containers.MultiScale`).
 
     Attributes:
         bijector: From data to latents.
-        event_shape: Shape of one latent, which is that of the data unless the bijector changes it.
+        event_shape: Shape of one example.
+        context_size: Length of the context the flow was built for; None for no context.
+        domain: Least and largest value of data it takes; None for any.
+        max_log_det_per_dim: Bound on the log-determinant over the number of entries that the
+            bijector's construction implies; infinite where there is none.
 
     References:
         Rezende and Mohamed, arXiv:1505.05770; Dinh et al., arXiv:1605.08803, eq. 2.
@@ -27,28 +49,66 @@ class Flow(nn.Module):
 
     bijector: Bijector
     event_shape: tuple[int, ...]
+    context_size: int | None = None
+    domain: tuple[float, float] | None = None
+    max_log_det_per_dim: float = math.inf
+
+    def _check_context(self, context: Array | None) -> None:
+        if self.context_size is None:
+            if context is not None:
+                raise ValueError("this flow was built without context_size, but got a context")
+        elif context is None:
+            raise ValueError(f"this flow needs a context [B, {self.context_size}]")
+        elif context.shape[-1] != self.context_size:
+            raise ValueError(
+                f"this flow was built for a context of length {self.context_size}, got shape "
+                f"{context.shape}"
+            )
 
     def encode(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps data to latents.
 
         Args:
             x: Data, ``[B, *event]``.
-            context: What the flow is conditional on, ``[B, C]``.
+            context: What the flow is conditional on, ``[B, context_size]``.
 
         Returns:
-            Latents and the log-determinant, ``[B]``.
+            Latents (as many numbers as ``x``) and the log-determinant, ``[B]``.
+
+        Raises:
+            ValueError: If shapes or context are not those the flow was built for.
         """
+        self._check_context(context)
+        if x.shape[1:] != self.event_shape:
+            raise ValueError(f"expected data [B, *{self.event_shape}], got shape {x.shape}")
         return self.bijector.forward_and_log_det(x, context)
 
-    def decode(self, z: Array, context: Array | None = None) -> Array:
+    def decode(self, z: Any, context: Array | None = None) -> Array:
         """Maps latents to data; undoes :meth:`encode`."""
+        self._check_context(context)
         return self.bijector.inverse_and_log_det(z, context)[0]
 
     def log_prob(self, x: Array, context: Array | None = None) -> Array:
         """Log-density of data in nats, ``[B]``, float32 or wider."""
         z, log_det = self.encode(x, context)
-        size = math.prod(z.shape[1:])
-        return -0.5 * (sum_event(jnp.square(z)) + size * math.log(2.0 * math.pi)) + log_det
+        return standard_normal_log_prob(z) + log_det
+
+    def draw_latents(self, key: PRNGKeyArray, count: int) -> Any:
+        """Standard normal latents, ``count`` rows, in the form that :meth:`encode` gives them."""
+        unbound, variables = self.clone(parent=None), self.variables
+        x = jax.ShapeDtypeStruct((count, *self.event_shape), jnp.float32)
+        context = None
+        if self.context_size is not None:
+            context = jax.ShapeDtypeStruct((count, self.context_size), jnp.float32)
+
+        def encode(x: Array, context: Array | None) -> Any:
+            return unbound.apply(variables, x, context, method="encode")
+
+        latents, _ = jax.eval_shape(encode, x, context)
+        leaves, tree = jax.tree.flatten(latents)
+        keys = jax.random.split(key, len(leaves)) if len(leaves) > 1 else [key]
+        drawn = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(tree, drawn)
 
     def sample(
         self,
@@ -69,7 +129,7 @@ class Flow(nn.Module):
         Returns:
             Data, ``[count, *event]``.
         """
-        z = temperature * jax.random.normal(key, (count, *self.event_shape))
+        z = jax.tree.map(lambda part: temperature * part, self.draw_latents(key, count))
         return self.decode(z, context)
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:

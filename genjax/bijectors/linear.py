@@ -1,6 +1,7 @@
 """Linear maps along the last axis: permutations, per-channel affine maps, invertible matrices."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -27,29 +28,39 @@ def _constant(x: Array, value: Array) -> Array:
 
 
 class Permutation(Bijector):
-    """A fixed permutation of the last axis.
+    """A fixed permutation of one axis.
 
     Attributes:
-        order: ``y[..., i] = x[..., order[i]]``.
+        order: ``y[..., i] = x[..., order[i]]``; None for a random one, drawn at initialisation and
+            kept in the collection ``constants``.
+        axis: The axis; -1 for channels, 1 for tokens ``[B, T, C]``.
     """
 
-    order: Sequence[int]
+    order: Sequence[int] | None = None
+    axis: int = -1
 
-    def _checked(self, x: Array) -> np.ndarray:
+    @nn.compact
+    def _order(self, x: Array) -> Array | np.ndarray:
+        size = x.shape[self.axis]
+        if self.order is None:
+
+            def draw() -> Array:
+                return jax.random.permutation(self.make_rng("params"), size)
+
+            return cast(Array, self.variable("constants", "order", draw).value)
         order = np.asarray(self.order)
-        if sorted(order.tolist()) != list(range(x.shape[-1])):
-            raise ValueError(
-                f"expected a permutation of {x.shape[-1]} entries, got {tuple(self.order)}"
-            )
+        if sorted(order.tolist()) != list(range(size)):
+            raise ValueError(f"expected a permutation of {size} entries, got {tuple(self.order)}")
         return order
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Permutes."""
-        return x[..., self._checked(x)], _constant(x, jnp.zeros(()))
+        return jnp.take(x, self._order(x), axis=self.axis), _constant(x, jnp.zeros(()))
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Permutes back."""
-        return y[..., np.argsort(self._checked(y))], _constant(y, jnp.zeros(()))
+        back = jnp.argsort(jnp.asarray(self._order(y)))
+        return jnp.take(y, back, axis=self.axis), _constant(y, jnp.zeros(()))
 
 
 class ActNorm(Bijector):
@@ -169,3 +180,34 @@ class LULinear(Bijector):
         )
         x = jax.scipy.linalg.solve_triangular(upper.astype(dtype), rows).T.reshape(y.shape)
         return x, _constant(y, -_num_positions(y) * jnp.sum(log_diagonal))
+
+
+class Convolution1x1(Bijector):
+    """An invertible matrix along the last axis, as it is: the 1x1 convolution of Glow's code.
+
+    Starts as a random rotation. The inverse solves a linear system and the log-determinant takes a
+    decomposition, both in float32 or wider; :class:`LULinear` needs neither.
+
+    References:
+        Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.2.
+    """
+
+    @nn.compact
+    def _matrix(self, x: Array) -> Array:
+        start = nn.initializers.orthogonal()
+        matrix = self.param("matrix", start, (x.shape[-1], x.shape[-1]))
+        return cast(Array, matrix).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Maps each vector ``v`` along the last axis to ``W v``."""
+        matrix = self._matrix(x)
+        log_det = _num_positions(x) * jnp.linalg.slogdet(matrix)[1]
+        y = jnp.matmul(at_least_float32(x), matrix.T, precision=_HIGHEST)
+        return y, _constant(x, log_det)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Undoes :meth:`forward_and_log_det`."""
+        matrix = self._matrix(y)
+        log_det = -_num_positions(y) * jnp.linalg.slogdet(matrix)[1]
+        rows = at_least_float32(y).reshape(-1, y.shape[-1]).T
+        return jnp.linalg.solve(matrix, rows).T.reshape(y.shape), _constant(y, log_det)

@@ -1,15 +1,14 @@
-"""Flows for points and tables, put together as the papers do, and their networks."""
+"""Flows for points and tables, put together as the papers do."""
 
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from genjax.bijectors.autoregressive import MaskedAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
+from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace
 from genjax.bijectors.coupling import Coupling, alternating_mask, hashable
 from genjax.bijectors.elementwise import (
     Elementwise,
@@ -19,37 +18,10 @@ from genjax.bijectors.elementwise import (
 )
 from genjax.bijectors.flow import Flow
 from genjax.bijectors.linear import ActNorm, LULinear, Permutation
+from genjax.bijectors.marginal import Marginal
+from genjax.nets.flow_mlp import ConcatSquashMLP, ResidualMLP
 
 _ELEMENTWISE = {"additive": additive, "affine": affine}
-
-
-class ResidualMLP(nn.Module):
-    """Residual multilayer perceptron whose outputs start at zero.
-
-    Attributes:
-        num_outputs: Width of the output.
-        hidden_size: Width of every layer.
-        num_blocks: Number of residual blocks of two layers.
-
-    References:
-        Durkan et al., Neural Spline Flows, arXiv:1906.04032, appendix B.
-    """
-
-    num_outputs: int
-    hidden_size: int = 64
-    num_blocks: int = 2
-
-    @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
-        """Maps ``[B, D]`` and a context ``[B, C]`` to ``[B, num_outputs]``."""
-        if context is not None:
-            x = jnp.concatenate([x, context], axis=-1)
-        h = nn.Dense(self.hidden_size, name="dense_in")(x)
-        for i in range(self.num_blocks):
-            r = nn.Dense(self.hidden_size, name=f"dense_{i}_0")(nn.relu(h))
-            h += nn.Dense(self.hidden_size, name=f"dense_{i}_1")(nn.relu(r))
-        zeros = nn.initializers.zeros_init()
-        return nn.Dense(self.num_outputs, kernel_init=zeros, name="dense_out")(nn.relu(h))
 
 
 def _elementwise(name: str, num_bins: int, bound: float) -> Elementwise:
@@ -77,8 +49,12 @@ def coupling_flow(
     num_blocks: int = 2,
     num_bins: int = 8,
     bound: float = 3.0,
+    dropout_rate: float = 0.0,
     linear: bool = True,
+    permute: bool = False,
+    marginal: bool = False,
     actnorm: bool = True,
+    context_size: int | None = None,
 ) -> Flow:
     """Coupling layers with linear layers between them (Real NVP, neural spline flows).
 
@@ -90,9 +66,13 @@ def coupling_flow(
         num_blocks: Their number of residual blocks.
         num_bins: Bins of a spline.
         bound: Half the interval of a spline.
+        dropout_rate: Dropout in the networks.
         linear: Whether to put an invertible linear layer before each, and one at the end.
+        permute: Whether to put a fixed random permutation before each linear layer.
+        marginal: Whether the entries that a coupling keeps are mapped too, each on its own.
         actnorm: Whether to begin with a scale and shift set by the data, which brings it into the
             interval of a spline.
+        context_size: Length of a context, or None.
 
     Returns:
         The flow, from data to latents.
@@ -108,16 +88,22 @@ def coupling_flow(
     layers: list[Bijector] = [ActNorm()] if actnorm else []
 
     def conditioner(num_outputs: int) -> nn.Module:
-        return ResidualMLP(num_outputs, hidden_size, num_blocks)
+        return ResidualMLP(num_outputs, hidden_size, num_blocks, dropout_rate)
 
     for i in range(num_layers):
+        if permute:
+            layers.append(Permutation())
         if linear:
             layers.append(LULinear())
-        mask = alternating_mask(size, even=i % 2 == 0)
-        layers.append(Coupling(hashable(mask), maps, conditioner))
+        mask = hashable(alternating_mask(size, even=i % 2 == 0))
+        layers.append(Coupling(mask, maps, conditioner))
+        if marginal:
+            layers.append(Marginal(maps, mask))
+    if permute:
+        layers.append(Permutation())
     if linear:
         layers.append(LULinear())
-    return Flow(Chain(tuple(layers)), event_shape)
+    return Flow(Chain(tuple(layers)), event_shape, context_size)
 
 
 def autoregressive_flow(
@@ -130,6 +116,7 @@ def autoregressive_flow(
     num_bins: int = 8,
     bound: float = 3.0,
     actnorm: bool = True,
+    context_size: int | None = None,
 ) -> Flow:
     """Masked autoregressive layers, the order reversed between them (MAF).
 
@@ -144,6 +131,7 @@ def autoregressive_flow(
         num_bins: Bins of a spline.
         bound: Half the interval of a spline.
         actnorm: Whether to begin with a scale and shift set by the data.
+        context_size: Length of a context, or None.
 
     Returns:
         The flow, from data to latents.
@@ -160,4 +148,48 @@ def autoregressive_flow(
     for _ in range(num_layers):
         layers.append(MaskedAutoregressive(maps, hidden_size, num_hidden_layers))
         layers.append(Permutation(tuple(int(i) for i in np.arange(size)[::-1])))
-    return Flow(Chain(tuple(layers)), event_shape)
+    return Flow(Chain(tuple(layers)), event_shape, context_size)
+
+
+def continuous_flow(
+    *,
+    event_shape: tuple[int, ...],
+    hidden_size: int = 64,
+    num_layers: int = 3,
+    trace: Trace | None = None,
+    method: Literal["dopri5", "tsit5", "heun", "euler"] = "dopri5",
+    tolerance: float = 1e-5,
+    num_steps: int = 100,
+    actnorm: bool = True,
+    context_size: int | None = None,
+) -> Flow:
+    """Points that move along a learned velocity field (FFJORD).
+
+    Args:
+        event_shape: ``(D,)``.
+        hidden_size: Width of the field's network.
+        num_layers: Its number of hidden layers.
+        trace: How the divergence is computed: ``"exact"`` or ``"hutchinson"``; None for exact up to
+            16 entries.
+        method: See :class:`~genjax.bijectors.continuous.Solver`.
+        tolerance: Relative and absolute tolerance of the adaptive methods.
+        num_steps: Steps of the methods of fixed steps.
+        actnorm: Whether to begin with a scale and shift set by the data.
+        context_size: Length of a context, or None.
+
+    Returns:
+        The flow, from data to latents.
+
+    Raises:
+        ValueError: If the event is no vector, or an argument is out of range.
+
+    References:
+        Grathwohl et al., FFJORD, arXiv:1810.01367.
+    """
+    size = _check(event_shape, num_layers)
+    if trace is None:
+        trace = "exact" if size <= 16 else "hutchinson"
+    solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=num_steps)
+    flow = ContinuousFlow(ConcatSquashMLP(hidden_size, num_layers), solver, trace)
+    layers: tuple[Bijector, ...] = (ActNorm(), flow) if actnorm else (flow,)
+    return Flow(Chain(layers), event_shape, context_size)

@@ -7,41 +7,102 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
-from genjax.bijectors.elementwise import sum_event
+from genjax.bijectors.elementwise import at_least_float32, sum_event
 
 
 class Squeeze(Bijector):
-    """Moves blocks of 2x2 pixels into channels: ``[B, H, W, C]`` to ``[B, H/2, W/2, 4 C]``.
+    """Moves blocks of pixels into channels: ``[B, H, W, C]`` to ``[B, H/f, W/f, f^2 C]``.
 
     Channels come out pixel by pixel: those of the upper left pixel first.
+
+    Attributes:
+        factor: Side of a block in pixels, ``f``.
 
     References:
         Dinh et al., arXiv:1605.08803, section 3.6.
     """
 
+    factor: int = 2
+
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Squeezes.
 
         Raises:
-            ValueError: If the height or the width is odd.
+            ValueError: If the factor does not divide height and width.
         """
-        if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
-            raise ValueError(f"expected images [B, H, W, C] of even size, got shape {x.shape}")
+        f = self.factor
+        if x.ndim != 4 or x.shape[1] % f or x.shape[2] % f:
+            raise ValueError(
+                f"a squeeze by {f} needs images [B, H, W, C] whose height and width it divides, "
+                f"got shape {x.shape}"
+            )
         rows, height, width, channels = x.shape
-        x = x.reshape(rows, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(rows, height // 2, width // 2, 4 * channels), jnp.zeros(rows)
+        x = x.reshape(rows, height // f, f, width // f, f, channels).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(rows, height // f, width // f, f * f * channels), jnp.zeros(rows)
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Spreads channels over pixels again.
 
         Raises:
-            ValueError: If the number of channels is not a multiple of 4.
+            ValueError: If the number of channels is not a multiple of the factor squared.
         """
-        if y.ndim != 4 or y.shape[3] % 4:
-            raise ValueError(f"expected images [B, H, W, 4 C], got shape {y.shape}")
+        f = self.factor
+        if y.ndim != 4 or y.shape[3] % (f * f):
+            raise ValueError(f"expected images [B, H, W, {f * f} C], got shape {y.shape}")
         rows, height, width, channels = y.shape
-        y = y.reshape(rows, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
-        return y.reshape(rows, 2 * height, 2 * width, channels // 4), jnp.zeros(rows)
+        channels //= f * f
+        y = y.reshape(rows, height, width, f, f, channels).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(rows, f * height, f * width, channels), jnp.zeros(rows)
+
+
+class Reshape(Bijector):
+    """Another shape for the same entries in the same order.
+
+    Attributes:
+        event_in: Shape of an event, without the batch.
+        event_out: The new shape.
+    """
+
+    event_in: tuple[int, ...]
+    event_out: tuple[int, ...]
+
+    def _reshape(self, x: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Mapped:
+        if x.shape[1:] != before:
+            raise ValueError(f"expected events of shape {before}, got {x.shape[1:]}")
+        return x.reshape(x.shape[0], *after), jnp.zeros(x.shape[0])
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Reshapes."""
+        return self._reshape(x, self.event_in, self.event_out)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Reshapes back."""
+        return self._reshape(y, self.event_out, self.event_in)
+
+
+class Affine(Bijector):
+    """A fixed scale and shift, the same for all entries: :math:`y = a x + b`.
+
+    Attributes:
+        scale: The scale ``a``, not 0.
+        shift: The shift ``b``.
+    """
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def _log_det(self, x: Array) -> Array:
+        if not self.scale:
+            raise ValueError("the scale must not be 0")
+        return jnp.full(x.shape[0], math.prod(x.shape[1:]) * math.log(abs(self.scale)))
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Scales and shifts."""
+        return self.scale * at_least_float32(x) + self.shift, self._log_det(x)
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Shifts and scales back."""
+        return (at_least_float32(y) - self.shift) / self.scale, -self._log_det(y)
 
 
 class Sigmoid(Bijector):
@@ -90,6 +151,7 @@ class Logit(Bijector):
         """Maps to the real line."""
         if not 0 < self.alpha < 0.5:
             raise ValueError(f"alpha must be in (0, 0.5), got {self.alpha}")
+        _check_domain(x)
         inner = self.alpha + (1.0 - 2.0 * self.alpha) * x
         log_inner, log_rest = jnp.log(inner), jnp.log1p(-inner)
         slope = math.log1p(-2.0 * self.alpha) - log_inner - log_rest
@@ -100,3 +162,15 @@ class Logit(Bijector):
         x = (jax.nn.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha)
         slope = -math.log1p(-2.0 * self.alpha) - jax.nn.softplus(y) - jax.nn.softplus(-y)
         return x, sum_event(slope)
+
+
+def _check_domain(x: Array) -> None:
+    """Refuses concrete values outside of [0, 1]; inside ``jit`` there are none to look at."""
+    if isinstance(x, jax.core.Tracer):
+        return
+    low, high = float(jnp.min(x)), float(jnp.max(x))
+    if low < 0.0 or high > 1.0:
+        raise ValueError(
+            f"the logit is for data in [0, 1], got values from {low:.4g} to {high:.4g}; scale the "
+            "data, or build the flow without it"
+        )

@@ -3,6 +3,7 @@
 from genjax.families.base import Family, TrainState
 from genjax.families.classifier import classifier
 from genjax.families.flow import flow
+from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
     fgan,
     gan,
@@ -22,6 +23,7 @@ __all__ = [
     "classifier",
     "fgan",
     "flow",
+    "flow_matching",
     "gan",
     "hinge_gan",
     "lsgan",

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import Batch, Family, Metrics, TrainState, scale_levels
-from genjax.families.minimizing import Params, minimizing
+from genjax.families.minimizing import ModelState, Params, minimizing
 
 
 def classifier(
@@ -47,17 +47,19 @@ def classifier(
             "error": (jnp.argmax(logits, axis=-1) != batch["label"]).astype(jnp.float32),
         }
 
-    def init_params(key: PRNGKeyArray, batch: Batch) -> Params:
+    def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         del batch
-        return {"net": net.init(key, jnp.zeros((1, *event_shape)))["params"]}
+        return {"net": net.init(key, jnp.zeros((1, *event_shape)))["params"]}, {}
 
-    def loss(params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, Metrics]:
-        del key
+    def loss(
+        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Array, Metrics]:
+        del model_state, key
         means = {name: jnp.mean(rows) for name, rows in scores(params, batch).items()}
         return means["cross_entropy"], means
 
     init, train_step = minimizing(
-        init_params=init_params,
+        init_model=init_model,
         loss_and_grad=jax.value_and_grad(loss, has_aux=True),
         optimizer=optimizer,
         ema_decay=ema_decay,

@@ -1,8 +1,8 @@
 """Normalizing flows trained by maximum likelihood."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,26 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.bijectors import Flow
-from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels, spread_rows
-from genjax.families.minimizing import Params, minimizing
-from genjax.losses import nats_to_bits_per_dim
+from genjax.bijectors import (
+    Flow,
+    UniformDequantizer,
+    VariationalDequantizer,
+    standard_normal_log_prob,
+)
+from genjax.families.base import (
+    Batch,
+    Family,
+    Metrics,
+    PyTree,
+    TrainState,
+    as_levels,
+    spread_rows,
+)
+from genjax.families.minimizing import ModelState, Params, minimizing
+from genjax.losses import importance_weighted_nats, nats_to_bits_per_dim
+
+# Rows that the round trip is measured on: it is about the map, not about the data.
+_NUM_ROUND_TRIPS = 16
 
 
 def flow(
@@ -22,26 +38,32 @@ def flow(
     optimizer: optax.GradientTransformation,
     event_shape: tuple[int, ...],
     num_levels: int | None,
+    dequantizer: UniformDequantizer | VariationalDequantizer | None = None,
     ema_decay: float = 0.999,
     accumulate_steps: int = 1,
     eval_num_draws: int = 1,
     temperature: float = 1.0,
+    round_trip_every: int = 100,
 ) -> Family:
     r"""Normalizing flow.
 
-    Real-valued data has a density; whole grey levels ``k`` are dequantised with uniform noise to
-    :math:`(k + u) / V` in [0, 1), whose density bounds their probability from below. All transforms
+    Real-valued data has a density; whole grey levels ``k`` are dequantised with noise ``u`` to
+    :math:`(k + u) / V` in [0, 1], whose density bounds their probability from below. All transforms
     of the data belong to the model, so that its log-determinant holds them.
 
     Args:
-        model: The flow, on vectors; images are flattened row by row.
-        optimizer: Its optimiser.
+        model: The flow, on events of this shape or on vectors of as many entries. If it has a
+            ``context_size``, its context is the class label, one-hot.
+        optimizer: Optimiser of the flow and the dequantiser together.
         event_shape: Shape of one example.
         num_levels: Number of grey levels of integer data; None for real-valued data.
+        dequantizer: What the noise comes from; uniform if None.
         ema_decay: See :func:`~genjax.families.minimizing.minimizing`.
         accumulate_steps: The same.
         eval_num_draws: Draws of dequantisation noise for each example in evaluation.
         temperature: Standard deviation of the latents that samples are made from.
+        round_trip_every: Steps between measurements of the round trip, which are logged until the
+            next.
 
     Returns:
         The family. ``eval_step`` gives ``bits_per_dim`` (for grey levels the mean of single-draw
@@ -52,88 +74,166 @@ def flow(
         ValueError: If an argument is out of range.
 
     References:
-        Dequantisation: Theis et al., arXiv:1511.01844, section 3.1; importance bound: Burda et al.,
-        arXiv:1509.00519, eq. 8.
+        Dequantisation: Theis et al., arXiv:1511.01844, section 3.1; Ho et al., arXiv:1902.00275.
     """
-    if eval_num_draws < 1 or not temperature > 0:
+    if eval_num_draws < 1 or not temperature > 0 or round_trip_every < 1:
         raise ValueError(
-            f"eval_num_draws must be at least 1 and temperature positive, got {eval_num_draws} and "
-            f"{temperature}"
+            "eval_num_draws and round_trip_every must be at least 1 and temperature positive, got "
+            f"{eval_num_draws}, {round_trip_every} and {temperature}"
         )
-    num_dims = int(np.prod(event_shape))
+    if math.prod(model.event_shape) != math.prod(event_shape):
+        raise ValueError(f"a flow of events {model.event_shape} does not fit data {event_shape}")
+    noise_of = dequantizer or UniformDequantizer()
+    if num_levels is None:
+        if dequantizer is not None:
+            raise ValueError("real-valued data needs no dequantizer; leave it out")
+        eval_num_draws = 1
+    num_dims = math.prod(event_shape)
     # Of density per unit of x to probability of a bin of width 1 / V.
     offset = 0.0 if num_levels is None else num_dims * math.log(num_levels)
-    if num_levels is None:
-        eval_num_draws = 1
 
-    def rows_of(x: Array, noise: Array) -> Array:
+    def context_of(batch: Batch) -> Array | None:
+        size = model.context_size
+        return None if size is None else jax.nn.one_hot(batch["label"], size)
+
+    def rows_of(params: Params, x: Array, source: Array) -> tuple[Array, Array]:
+        """Data as the flow takes it, and the log-density of its noise."""
+        log_noise = jnp.zeros(x.shape[0])
         if num_levels is not None:
-            x = (x.astype(jnp.float32) + noise) / num_levels
-        return x.reshape(x.shape[0], -1)
+            levels = x.astype(jnp.float32)
+            noise, log_noise = cast(
+                tuple[Array, Array],
+                noise_of.apply(
+                    {"params": params["dequantizer"]}, source, levels / (num_levels - 1)
+                ),
+            )
+            x = (levels + noise) / num_levels
+        return x.reshape(x.shape[0], *model.event_shape), log_noise
 
-    def nats(params: Params, rows: Array) -> Array:
-        log_prob = model.apply({"params": params["flow"]}, rows, method="log_prob")
-        return offset - cast(Array, log_prob)
+    def encode(
+        params: Params,
+        model_state: ModelState,
+        rows: Array,
+        batch: Batch,
+        rngs: Mapping[str, PRNGKeyArray] | None = None,
+    ) -> tuple[PyTree, Array]:
+        variables = {"params": params["flow"], "constants": model_state["flow"]["constants"]}
+        encoded = model.apply(
+            variables, rows, context_of(batch), method="encode", rngs=cast(Any, rngs)
+        )
+        return cast(tuple[PyTree, Array], encoded)
 
-    def init_params(key: PRNGKeyArray, batch: Batch) -> Params:
+    def apply(params: Params, model_state: ModelState, method: str, *args: Any) -> Any:
+        variables = {"params": params["flow"], "constants": model_state["flow"]["constants"]}
+        return model.apply(variables, *args, method=method)
+
+    def nats_of(z: PyTree, log_det: Array, log_noise: Array) -> Array:
+        return offset + log_noise - standard_normal_log_prob(z) - log_det
+
+    def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         x = batch["x"]
-        noise = jax.random.uniform(jax.random.fold_in(key, 1), x.shape)
-        return {"flow": model.init(key, rows_of(x, noise))["params"]}
+        source = noise_of.draw(jax.random.fold_in(key, 1), x.shape)
+        params: dict[str, PyTree] = {"dequantizer": {}}
+        if num_levels is not None:
+            made = noise_of.init(jax.random.fold_in(key, 2), source, x.astype(jnp.float32))
+            params["dequantizer"] = made.get("params", {})
+        rows, _ = rows_of(params, x, source)
+        variables = model.init(key, rows, context_of(batch))
+        state = {"constants": variables.get("constants", {}), "round_trip_error": jnp.zeros(())}
+        return {**params, "flow": variables.get("params", {})}, {"flow": state}
 
-    def loss(params: Params, batch: Batch, key: PRNGKeyArray) -> tuple[Array, Metrics]:
-        rows = rows_of(batch["x"], jax.random.uniform(key, batch["x"].shape))
-        variables = {"params": params["flow"]}
-        mean = jnp.mean(nats_to_bits_per_dim(nats(params, rows), num_dims))
-        few = jax.lax.stop_gradient(rows[:32])
-        z, log_det = cast(tuple[Array, Array], model.apply(variables, few, method="encode"))
-        back = cast(Array, model.apply(variables, z, method="decode"))
-        return mean, {
-            "bits_per_dim": mean,
-            "log_det_per_dim": jnp.mean(log_det) / num_dims,
-            "round_trip_error": jnp.max(jnp.abs(back - few)),
-        }
+    def loss(
+        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Array, Metrics]:
+        rows, log_noise = rows_of(params, batch["x"], noise_of.draw(key, batch["x"].shape))
+        rngs = {"dropout": jax.random.fold_in(key, 1), "probe": jax.random.fold_in(key, 2)}
+        z, log_det = encode(params, model_state, rows, batch, rngs)
+        mean = jnp.mean(nats_to_bits_per_dim(nats_of(z, log_det, log_noise), num_dims))
+        return mean, {"bits_per_dim": mean, "log_det_per_dim": jnp.mean(log_det) / num_dims}
 
-    init, train_step = minimizing(
-        init_params=init_params,
+    init, minimize = minimizing(
+        init_model=init_model,
         loss_and_grad=jax.value_and_grad(loss, has_aux=True),
         optimizer=optimizer,
         ema_decay=ema_decay,
         accumulate_steps=accumulate_steps,
     )
 
+    def train_step(
+        state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        state, metrics = minimize(state, batch, key)
+
+        def round_trip() -> Array:
+            few = jax.tree.map(lambda rows: rows[:_NUM_ROUND_TRIPS], dict(batch))
+            rows, _ = rows_of(state.params, few["x"], noise_of.draw(key, few["x"].shape))
+            z, _ = encode(state.params, state.model_state, rows, few)
+            back = apply(state.params, state.model_state, "decode", z, context_of(few))
+            return jnp.max(jnp.abs(back - rows)).astype(jnp.float32)
+
+        kept = state.model_state["flow"]
+        error = jax.lax.cond(
+            (state.step - 1) % round_trip_every == 0,
+            round_trip,
+            lambda: kept["round_trip_error"],
+        )
+        state = state.replace(model_state={"flow": {**kept, "round_trip_error": error}})
+        return state, {**metrics, "round_trip_error": error}
+
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
 
         def one_draw(index: Array) -> Array:
-            drawn = jax.vmap(
-                lambda k: jax.random.uniform(jax.random.fold_in(k, index), event_shape)
+            source = jax.vmap(lambda k: noise_of.draw(jax.random.fold_in(k, index), event_shape))(
+                keys
             )
-            return nats(state.ema, rows_of(batch["x"], drawn(keys)))
+            rows, log_noise = rows_of(state.ema, batch["x"], source)
+            z, log_det = encode(state.ema, state.model_state, rows, batch)
+            return nats_of(z, log_det, log_noise)
 
-        draws = jax.lax.map(one_draw, jnp.arange(eval_num_draws))
-        single = jnp.mean(draws, axis=0)
-        result = {"nats": single, "bits_per_dim": nats_to_bits_per_dim(single, num_dims)}
-        if eval_num_draws > 1:
-            tighter = math.log(eval_num_draws) - jax.nn.logsumexp(-draws, axis=0)
-            result["bits_per_dim_importance"] = nats_to_bits_per_dim(tighter, num_dims)
-        return result
+        return likelihood_metrics(one_draw, eval_num_draws, num_dims)
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
-        z = spread_rows(jax.random.normal(key, (batch["x"].shape[0], num_dims)))
-        variables = {"params": state.ema["flow"]}
-        x = cast(Array, model.apply(variables, temperature * z, method="decode"))
-        x = x.reshape(-1, *event_shape)
-        if num_levels is None:
+        params, model_state = state.ema, state.model_state
+        z = apply(params, model_state, "draw_latents", key, batch["x"].shape[0])
+        z = jax.tree.map(lambda part: spread_rows(temperature * part), z)
+        x = apply(params, model_state, "decode", z, context_of(batch)).reshape(-1, *event_shape)
+        if num_levels is not None:
+            return {"samples": as_levels(jnp.floor(x * num_levels), num_levels)}
+        if event_shape != (2,) or model.context_size is not None:
             return {"samples": x}
-        return {"samples": as_levels(jnp.floor(x * num_levels), num_levels)}
+        grid, reach = plane_grid(x)
+        log_prob = apply(params, model_state, "log_prob", grid.reshape(-1, 2), None)
+        density = jnp.exp(log_prob).reshape(grid.shape[:2])
+        return {"samples": x, "density": density, "density_reach": reach}
 
+    def diagnose(metrics: Mapping[str, float]) -> Sequence[str]:
+        lines = []
+        error = metrics.get("round_trip_error", 0.0)
+        if error > 0.01:
+            lines.append(
+                f"round trip: decoding what was encoded misses by up to {error:.2g}, so likelihood "
+                "and samples are not those of one model; lower the learning rate or clip gradients"
+            )
+        log_det = metrics.get("log_det_per_dim", 0.0)
+        if log_det > 0.9 * model.max_log_det_per_dim:
+            lines.append(
+                f"log-determinant: {log_det:.3f} nats a dimension of at most "
+                f"{model.max_log_det_per_dim:.3f} that this flow can reach; add couplings"
+            )
+        return lines
+
+    density = "exact"
+    if num_levels is not None:
+        variational = isinstance(noise_of, VariationalDequantizer)
+        density = f"{'variational' if variational else 'uniform'} dequantisation"
     return Family(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
         sample=sample,
         eval_protocol={
-            "density": "exact" if num_levels is None else "uniform dequantisation",
+            "density": density,
             "num_noise_draws": eval_num_draws,
             "parameters": "moving average",
         },
@@ -141,19 +241,43 @@ def flow(
     )
 
 
-def diagnose(metrics: Mapping[str, float]) -> Sequence[str]:
-    """Names what looks wrong in the logged means of a flow's training.
+def likelihood_metrics(
+    one_draw: Callable[[Array], Array], num_draws: int, num_dims: int
+) -> Metrics:
+    """What evaluation says of a likelihood, or of a bound from draws of noise.
 
     Args:
-        metrics: Means over a window of training steps, by name.
+        one_draw: From the number of a draw to nats ``[B]``.
+        num_draws: Number of draws.
+        num_dims: Dimensions of an event.
 
     Returns:
-        One line for each suspicion.
+        ``nats`` and ``bits_per_dim``, means over the draws; with several draws also
+        ``bits_per_dim_importance``.
     """
-    error = metrics.get("round_trip_error", 0.0)
-    if error > 0.01:
-        return [
-            f"round trip: decoding what was encoded misses by up to {error:.2g}, so likelihood and "
-            "samples are not those of one model; lower the learning rate or clip gradients"
-        ]
-    return []
+    if num_draws == 1:
+        draws = one_draw(jnp.zeros((), jnp.int32))[None]
+    else:
+        draws = jax.lax.map(one_draw, jnp.arange(num_draws))
+    single = jnp.mean(draws, axis=0)
+    result = {"nats": single, "bits_per_dim": nats_to_bits_per_dim(single, num_dims)}
+    if num_draws > 1:
+        tighter = importance_weighted_nats(draws)
+        result["bits_per_dim_importance"] = nats_to_bits_per_dim(tighter, num_dims)
+    return result
+
+
+def plane_grid(points: Array, size: int = 100) -> tuple[Array, Array]:
+    """A square grid around points of the plane.
+
+    Args:
+        points: ``[B, 2]``.
+        size: Points along a side.
+
+    Returns:
+        The grid, ``[size, size, 2]``, rows from low to high second coordinate, and its reach: it
+        covers ``[-reach, reach]`` in both coordinates.
+    """
+    reach = 1.2 * jnp.quantile(jnp.abs(points), 0.995)
+    axis = reach * jnp.asarray(np.linspace(-1.0, 1.0, size), jnp.float32)
+    return jnp.stack(jnp.meshgrid(axis, axis), axis=-1), reach

@@ -11,14 +11,15 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.families.base import Batch, Metrics, PyTree, TrainState
 
 Params: TypeAlias = Mapping[str, PyTree]
+ModelState: TypeAlias = Mapping[str, PyTree]
 LossAndGrad: TypeAlias = Callable[
-    [Params, Batch, PRNGKeyArray], tuple[tuple[Array, Metrics], Params]
+    [Params, ModelState, Batch, PRNGKeyArray], tuple[tuple[Array, Metrics], Params]
 ]
 
 
 def minimizing(
     *,
-    init_params: Callable[[PRNGKeyArray, Batch], Params],
+    init_model: Callable[[PRNGKeyArray, Batch], tuple[Params, ModelState]],
     loss_and_grad: LossAndGrad,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
@@ -30,8 +31,9 @@ def minimizing(
     """Builds ``init`` and ``train_step`` of a :class:`~genjax.families.base.Family`.
 
     Args:
-        init_params: Makes the parameters, keyed by network.
-        loss_and_grad: ``(params, batch, key) -> ((loss, metrics), grads)``, as
+        init_model: Makes the parameters and what the networks carry besides, which no step here
+            changes, each keyed by network.
+        loss_and_grad: ``(params, model_state, batch, key) -> ((loss, metrics), grads)``, as
             ``jax.value_and_grad(loss_fn, has_aux=True)`` gives; a family whose parameters follow
             different objectives brings its own.
         optimizer: Optimiser of all parameters together.
@@ -57,12 +59,12 @@ def minimizing(
         ).gradient_transformation()
 
     def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
-        params = init_params(key, batch)
+        params, model_state = init_model(key, batch)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state={"model": optimizer.init(params)},
-            model_state={},
+            model_state=model_state,
             # A copy: the state is donated, and two of its leaves may not share a buffer.
             ema=jax.tree.map(jnp.copy, params),
         )
@@ -70,7 +72,7 @@ def minimizing(
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
-        (loss, metrics), grads = loss_and_grad(state.params, batch, key)
+        (loss, metrics), grads = loss_and_grad(state.params, state.model_state, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state["model"], state.params)
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1

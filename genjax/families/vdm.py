@@ -19,7 +19,7 @@ from genjax.diffusion import (
 )
 from genjax.diffusion.times import stratify
 from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels
-from genjax.families.minimizing import Params, minimizing
+from genjax.families.minimizing import ModelState, Params, minimizing
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
@@ -166,19 +166,21 @@ def vdm(
             return gamma_t, gamma_s
         return gamma_and_slope(lambda t: gamma(params, t), times)
 
-    def init_params(key: PRNGKeyArray, batch: Batch) -> Params:
+    def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         key_net, key_schedule = jax.random.split(key)
         x, times = jnp.zeros((1, *event_shape)), jnp.zeros(1)
         label = batch["label"][:1] if conditional else None
-        return {
+        params = {
             "score_net": score_net.init(key_net, x, times, label)["params"],
             # A fixed schedule has no parameters at all.
             "schedule": schedule.init(key_schedule, times).get("params", {}),
         }
+        return params, {}
 
     def loss_and_grad(
-        params: Params, batch: Batch, key: PRNGKeyArray
+        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[tuple[Array, Metrics], Params]:
+        del model_state
         batch_size = batch["x"].shape[0]
         shape = (batch_size, *event_shape)
         key_time, key_noise_0, key_noise, key_dropout = jax.random.split(key, 4)
@@ -224,7 +226,7 @@ def vdm(
         return (loss, metrics), grads
 
     init, train_step = minimizing(
-        init_params=init_params,
+        init_model=init_model,
         loss_and_grad=loss_and_grad,
         optimizer=optimizer,
         ema_decay=ema_decay,

@@ -31,7 +31,8 @@ from genjax.losses.f_divergence import (
     f_divergence_log_ratio,
     f_gan_loss,
 )
-from genjax.losses.likelihood import nats_to_bits_per_dim
+from genjax.losses.flow_matching import flow_matching_loss, straight_path
+from genjax.losses.likelihood import importance_weighted_nats, nats_to_bits_per_dim
 from genjax.losses.lipschitz import (
     clip_weights,
     dragan_penalty,
@@ -57,6 +58,9 @@ from genjax.losses.vdm import (
 )
 
 __all__ = [
+    "flow_matching_loss",
+    "importance_weighted_nats",
+    "straight_path",
     "ADVERSARIAL_LOSSES",
     "F_DIVERGENCES",
     "AdversarialLoss",

@@ -25,9 +25,10 @@ def adamw(
     b2: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
+    decay_steps: int | None = None,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up to a constant learning rate.
+    """AdamW with a linear warm-up to a learning rate that stays, or falls along a cosine.
 
     Args:
         learning_rate: Learning rate after the warm-up.
@@ -36,6 +37,8 @@ def adamw(
         b2: Decay of the second moment.
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay of kernels and embeddings (see :func:`decay_mask`).
+        decay_steps: Steps, those of the warm-up included, after which the learning rate has fallen
+            to 0 along half a cosine; None to keep it.
         clip_norm: Largest global norm of the gradient, or None not to clip.
 
     Returns:
@@ -48,19 +51,74 @@ def adamw(
         Loshchilov and Hutter, arXiv:1711.05101; the defaults are those of google-research/vdm.
     """
     _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
-    for name, value in [("warmup_steps", warmup_steps), ("weight_decay", weight_decay)]:
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
     _check_decays(b1=b1, b2=b2)
-    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps)
     optimizer = optax.adamw(
-        schedule if warmup_steps else learning_rate,
+        _warm_up(learning_rate, warmup_steps, decay_steps),
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
         mask=decay_mask,
     )
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def _warm_up(
+    learning_rate: float, warmup_steps: int, decay_steps: int | None
+) -> optax.ScalarOrSchedule:
+    """A linear rise, then a constant or a cosine to 0."""
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+    if decay_steps is not None:
+        if decay_steps <= warmup_steps:
+            raise ValueError(
+                f"decay_steps counts the warm-up too: expected more than {warmup_steps}, got "
+                f"{decay_steps}"
+            )
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
+    if warmup_steps:
+        return optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    return learning_rate
+
+
+def adamax(
+    *,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 100,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    decay_steps: int | None = None,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Adamax, whose steps are bounded by the learning rate: what Glow is trained with.
+
+    Args:
+        learning_rate: Learning rate after the warm-up.
+        warmup_steps: Steps over which it rises linearly from 0.
+        b1: Decay of the first moment.
+        b2: Decay of the largest gradient.
+        eps: Added to the largest gradient.
+        decay_steps: As in :func:`adamw`.
+        clip_norm: Largest global norm of the gradient, or None not to clip.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        Kingma and Ba, arXiv:1412.6980, section 7.1; Kingma and Dhariwal, arXiv:1807.03039.
+    """
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
+    _check_decays(b1=b1, b2=b2)
+    schedule = _warm_up(learning_rate, warmup_steps, decay_steps)
+    optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
     if clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

@@ -78,6 +78,27 @@ def scatter(frames: np.ndarray) -> np.ndarray:
     return _pixels(figure)
 
 
+def density_map(density: np.ndarray, reach: float, points: np.ndarray) -> np.ndarray:
+    """Draws a density of the plane beside points of the data.
+
+    Args:
+        density: Values on a grid over ``[-reach, reach]``, ``[G, G]``, rows from low to high.
+        reach: Half the side of the square.
+        points: ``[N, 2]``.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    figure = _figure(8.0, 4.0)
+    axes = figure.add_subplot(1, 2, 1, aspect="equal", title="density")
+    axes.imshow(density, origin="lower", extent=(-reach, reach, -reach, reach), vmin=0.0)
+    axes = figure.add_subplot(1, 2, 2, aspect="equal", title="data")
+    axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    return _pixels(figure)
+
+
 def plot_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Draws named curves side by side, ``[H, W, 3]`` uint8."""
     figure = _figure(5.0 * len(curves), 4.0)

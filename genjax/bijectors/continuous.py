@@ -1,0 +1,197 @@
+"""Continuous flows: points that move along a velocity field, integrated by diffrax.
+
+The functions are pure and take any field ``(x, t) -> dx/dt``; :class:`ContinuousFlow` makes a
+bijector of a module.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias, cast
+
+import diffrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.elementwise import at_least_float32, sum_event
+
+Field: TypeAlias = Callable[[Array, Array], Array]
+"""Velocity ``[B, *event]`` of points ``[B, *event]`` at a time ``[]``."""
+
+Trace: TypeAlias = Literal["exact", "hutchinson"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Solver:
+    """How differential equations are solved.
+
+    Attributes:
+        method: ``"dopri5"`` or ``"tsit5"`` (order 5, steps by their estimated error), ``"heun"``
+            (order 2) or ``"euler"`` (order 1), both of fixed steps.
+        rtol: Relative tolerance of the adaptive methods.
+        atol: Absolute tolerance of the adaptive methods.
+        num_steps: Steps of the fixed methods.
+        max_steps: Steps after which an adaptive method gives up.
+
+    References:
+        Kidger, On Neural Differential Equations, arXiv:2202.02435 (diffrax).
+    """
+
+    method: Literal["dopri5", "tsit5", "heun", "euler"] = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    num_steps: int = 100
+    max_steps: int = 1024
+
+    def __post_init__(self) -> None:
+        if not self.rtol > 0 or not self.atol > 0 or self.num_steps < 1 or self.max_steps < 1:
+            raise ValueError(f"tolerances and numbers of steps must be positive, got {self}")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the steps are chosen by their estimated error."""
+        return self.method in ("dopri5", "tsit5")
+
+
+def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Solver) -> tuple:
+    methods = {
+        "dopri5": diffrax.Dopri5,
+        "tsit5": diffrax.Tsit5,
+        "heun": diffrax.Heun,
+        "euler": diffrax.Euler,
+    }
+    controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
+    step, max_steps = (times[1] - times[0]) / solver.num_steps, solver.num_steps
+    if solver.adaptive:
+        controller = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol)
+        step, max_steps = (times[1] - times[0]) / 20.0, solver.max_steps
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: term(t, y)),
+        methods[solver.method](),
+        *times,
+        step,
+        start,
+        stepsize_controller=controller,
+        # One more: rounding may leave a last short step.
+        max_steps=max_steps + 1,
+        # What does not converge comes out as NaN, which the training loop stops at.
+        throw=False,
+    )
+    failed = solution.result != diffrax.RESULTS.successful
+    return cast(tuple, jax.tree.map(lambda ys: jnp.where(failed, jnp.nan, ys[-1]), solution.ys))
+
+
+def integrate(field: Field, x: Array, times: tuple[float, float], solver: Solver) -> Array:
+    """Moves points along a field.
+
+    Args:
+        field: The velocity.
+        x: Points, ``[B, *event]``.
+        times: From when to when; may run backwards.
+        solver: How. Adaptive steps are common to all rows.
+
+    Returns:
+        Where they end, ``[B, *event]``; NaN if the solver gave up.
+    """
+    return cast(Array, _solve(lambda t, y: (field(y[0], t),), (x,), times, solver)[0])
+
+
+def integrate_with_log_det(
+    field: Field,
+    x: Array,
+    times: tuple[float, float],
+    solver: Solver,
+    *,
+    probe: Array | None = None,
+) -> Mapped:
+    r"""Moves points along a field and integrates its divergence.
+
+    Args:
+        field: The velocity.
+        x: Points, ``[B, *event]``.
+        times: From when to when.
+        solver: How.
+        probe: Random signs ``e`` of the shape of ``x``, for Hutchinson's unbiased estimate
+            :math:`e^T J e` of the divergence, one for the whole path; None for the exact one, which
+            takes as many derivatives of the field as an event has entries.
+
+    Returns:
+        Where they end and :math:`\log |\det dx_1/dx_0| = \int \mathrm{tr} J\, dt`, ``[B]``.
+
+    References:
+        Chen et al., Neural ODEs, arXiv:1806.07366, theorem 1; Grathwohl et al., FFJORD,
+        arXiv:1810.01367, section 3.1.
+    """
+    x = at_least_float32(x)
+
+    def with_divergence(t: Array, y: tuple[Array, Array]) -> tuple[Array, Array]:
+        def at_time(z: Array) -> Array:
+            return field(z, t)
+
+        if probe is not None:
+            velocity, along = jax.jvp(at_time, (y[0],), (probe.astype(x.dtype),))
+            return velocity, sum_event(along * probe)
+        velocity, push = jax.linearize(at_time, y[0])
+        size = math.prod(x.shape[1:])
+
+        def one_entry(index: Array) -> Array:
+            unit = jax.nn.one_hot(index, size, dtype=x.dtype).reshape(x.shape[1:])
+            return push(jnp.broadcast_to(unit, x.shape)).reshape(x.shape[0], size)[:, index]
+
+        return velocity, jnp.sum(jax.vmap(one_entry)(jnp.arange(size)), axis=0)
+
+    start = (x, jnp.zeros(x.shape[0], x.dtype))
+    moved, log_det = _solve(with_divergence, start, times, solver)
+    return moved, log_det
+
+
+def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """Random signs for Hutchinson's estimate."""
+    return jax.random.rademacher(key, shape, jnp.float32)
+
+
+class ContinuousFlow(Bijector):
+    r"""The map that moves points from time 1 to time 0 along a learned field.
+
+    Time 1 is that of the data, time 0 that of the noise, as in flow matching.
+
+    Attributes:
+        field: Module ``(x, t, context) -> dx/dt``.
+        solver: How the equation is solved.
+        trace: ``"exact"`` or ``"hutchinson"``, whose signs come from the rng ``probe``, or, where
+            none is given, are the same in each call.
+
+    References:
+        Grathwohl et al., FFJORD, arXiv:1810.01367.
+    """
+
+    field: nn.Module
+    solver: Solver = Solver()
+    trace: Trace = "exact"
+
+    def _run(self, x: Array, context: Array | None, times: tuple[float, float]) -> Mapped:
+        x = at_least_float32(x)
+        if self.is_initializing():
+            cast(Callable, self.field)(x, jnp.zeros((), x.dtype), context)
+            return x, jnp.zeros(x.shape[0], x.dtype)
+        unbound, variables = self.field.clone(parent=None), self.field.variables
+
+        def field(z: Array, t: Array) -> Array:
+            return cast(Array, unbound.apply(variables, z, jnp.asarray(t, z.dtype), context))
+
+        probe = None
+        if self.trace == "hutchinson":
+            key = self.make_rng("probe") if self.has_rng("probe") else jax.random.key(0)
+            probe = draw_probe(key, x.shape)
+        return integrate_with_log_det(field, x, times, self.solver, probe=probe)
+
+    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+        """Moves data to noise."""
+        return self._run(x, context, (1.0, 0.0))
+
+    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+        """Moves noise to data."""
+        return self._run(y, context, (0.0, 1.0))

@@ -1,0 +1,380 @@
+"""Flows of images, put together as the papers do.
+
+Data are dequantised grey levels in [0, 1); what brings them to where a flow works is part of it.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from genjax.bijectors.autoregressive import TransformerAutoregressive
+from genjax.bijectors.base import Bijector
+from genjax.bijectors.containers import Chain, MultiScale, Repeat
+from genjax.bijectors.coupling import Conditioner, Coupling, checkerboard_mask, half_mask, hashable
+from genjax.bijectors.elementwise import (
+    Elementwise,
+    additive,
+    affine,
+    rational_quadratic_spline,
+    sigmoid_affine,
+)
+from genjax.bijectors.flow import Flow
+from genjax.bijectors.linear import ActNorm, Convolution1x1, LULinear, Permutation
+from genjax.bijectors.shapes import Affine, Logit, Reshape, Squeeze
+from genjax.nets.flow_conv import ConvNet, GatedConvNet, ResidualConvNet
+from genjax.nets.flow_transformer import CouplingTransformer
+
+
+def _image(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(event_shape) != 3:
+        raise ValueError(f"this flow is for images [H, W, C], got events of shape {event_shape}")
+    return event_shape
+
+
+def _check_squeezes(event_shape: tuple[int, ...], factor: int, reason: str) -> None:
+    height, width, _ = event_shape
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(
+            f"{reason} needs a height and width that {factor} divides, got {height} x {width}"
+        )
+
+
+def _conditioner(
+    net: str, hidden_size: int, num_blocks: int, dropout_rate: float, dtype: Any
+) -> Conditioner:
+    if net == "conv":
+        if dropout_rate:
+            raise ValueError("the net 'conv' has no dropout; take 'residual' or 'gated'")
+        return functools.partial(ConvNet, hidden_size=hidden_size, dtype=dtype)
+    nets = {"residual": ResidualConvNet, "gated": GatedConvNet}
+    if net not in nets:
+        raise ValueError(f"net must be conv, gated or residual, got {net!r}")
+    return functools.partial(
+        nets[net],
+        hidden_size=hidden_size,
+        num_blocks=num_blocks,
+        dropout_rate=dropout_rate,
+        dtype=dtype,
+    )
+
+
+def real_nvp(
+    *,
+    event_shape: tuple[int, ...],
+    num_scales: int = 2,
+    num_couplings: int = 3,
+    num_final_couplings: int = 4,
+    net: Literal["gated", "residual"] = "residual",
+    hidden_size: int = 64,
+    num_blocks: int = 8,
+    dropout_rate: float = 0.0,
+    alpha: float = 0.05,
+    context_size: int | None = None,
+    dtype: Any = None,
+) -> Flow:
+    """Real NVP: affine couplings by checkerboards and by channels, at several scales.
+
+    A scale is checkerboard couplings, a squeeze, and channel couplings, after which half of the
+    channels are put aside; the last is checkerboard couplings only. Actnorm stands where the paper
+    has batch normalisation, so that a row's density does not depend on its batch; the logit keeps
+    ``alpha`` from both ends.
+
+    Args:
+        event_shape: ``(H, W, C)``.
+        num_scales: Number of scales; all but the last squeeze.
+        num_couplings: Couplings of each kind in a scale.
+        num_final_couplings: Couplings of the last scale.
+        net: The networks: ``"residual"`` or ``"gated"``.
+        hidden_size: Their channels; doubled at each scale.
+        num_blocks: Their residual blocks.
+        dropout_rate: Their dropout.
+        alpha: Of the :class:`~genjax.bijectors.shapes.Logit` at the beginning.
+        context_size: Length of a context, or None.
+        dtype: Of the trunks of the networks.
+
+    Returns:
+        The flow, from [0, 1] to latents.
+
+    Raises:
+        ValueError: If squeezes do not divide the image, or an argument is out of range.
+
+    References:
+        Dinh et al., Density estimation using Real NVP, arXiv:1605.08803, sections 3.6, 4.1.
+    """
+    height, width, channels = _image(event_shape)
+    if min(num_scales, num_couplings, num_final_couplings) < 1:
+        raise ValueError("num_scales and the numbers of couplings must be at least 1")
+    _check_squeezes(event_shape, 2 ** (num_scales - 1), f"a flow of {num_scales} scales")
+    scales: list[Bijector] = []
+
+    def couplings(masks: Sequence[np.ndarray], size: int) -> list[Bijector]:
+        make = _conditioner(net, size, num_blocks, dropout_rate, dtype)
+        layers: list[Bijector] = []
+        for mask in masks:
+            layers += [Coupling(hashable(mask), affine(), make), ActNorm()]
+        return layers
+
+    for i in range(num_scales):
+        last = i == num_scales - 1
+        count = num_final_couplings if last else num_couplings
+        board = [checkerboard_mask(height, width, even=j % 2 == 0) for j in range(count)]
+        layers = couplings(board, hidden_size * 2**i)
+        if not last:
+            height, width, channels = height // 2, width // 2, 4 * channels
+            halves = [half_mask(channels, first=j % 2 == 0) for j in range(count)]
+            layers += [Squeeze(), *couplings(halves, hidden_size * 2 ** (i + 1))]
+            channels //= 2
+        scales.append(Chain((*((Logit(alpha), ActNorm()) if not i else ()), *layers)))
+    bijector = MultiScale(tuple(scales)) if num_scales > 1 else scales[0]
+    return Flow(bijector, event_shape, context_size, domain=(0.0, 1.0))
+
+
+def glow(
+    *,
+    event_shape: tuple[int, ...],
+    num_scales: int = 3,
+    num_steps: int = 32,
+    elementwise: Literal["additive", "affine", "spline"] = "affine",
+    net: Literal["conv", "gated", "residual"] = "conv",
+    hidden_size: int = 512,
+    num_blocks: int = 3,
+    dropout_rate: float = 0.0,
+    num_bins: int = 4,
+    bound: float = 3.0,
+    linear: Literal["direct", "lu"] = "lu",
+    split: bool = True,
+    learned_prior: bool = True,
+    remat: bool = False,
+    context_size: int | None = None,
+    dtype: Any = None,
+) -> Flow:
+    """Glow: steps of actnorm, 1x1 convolution and channel coupling at several scales.
+
+    With ``elementwise="spline"`` the image flow of neural spline flows. The steps of a scale are
+    one loop over stacked parameters. A scale ends with a 1x1 convolution.
+
+    Args:
+        event_shape: ``(H, W, C)``.
+        num_scales: Number of scales, each of which squeezes.
+        num_steps: Steps of a scale.
+        elementwise: What a coupling applies to each entry; ``"affine"`` is Glow's, with a scale of
+            ``sigmoid(r + 2)``.
+        net: The networks: ``"conv"`` (Glow's), ``"residual"`` or ``"gated"``.
+        hidden_size: Their channels.
+        num_blocks: Their residual blocks, if they have any.
+        dropout_rate: Their dropout, if they have any.
+        num_bins: Bins of a spline.
+        bound: Half the interval of a spline.
+        linear: 1x1 convolutions as they are or as triangular factors.
+        split: Whether half of the channels are put aside between scales.
+        learned_prior: Whether what is put aside has a mean and scale that depend on what goes on.
+        remat: Whether the backward pass computes steps again, which saves memory.
+        context_size: Length of a context, or None.
+        dtype: Of the trunks of the networks.
+
+    Returns:
+        The flow, from [0, 1] to latents.
+
+    Raises:
+        ValueError: If squeezes do not divide the image, or an argument is out of range.
+
+    References:
+        Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3; with splines Durkan et al.,
+        arXiv:1906.04032, section 5.3.
+    """
+    channels = _image(event_shape)[2]
+    if min(num_scales, num_steps) < 1:
+        raise ValueError("num_scales and num_steps must be at least 1")
+    _check_squeezes(event_shape, 2**num_scales, f"a flow of {num_scales} scales")
+    maps: dict[str, Elementwise] = {
+        "additive": additive(),
+        "affine": sigmoid_affine(offset=2.0, max_scale=1.0),
+        "spline": rational_quadratic_spline(num_bins=num_bins, bound=bound),
+    }
+    if elementwise not in maps:
+        raise ValueError(f"elementwise must be additive, affine or spline, got {elementwise!r}")
+    if linear not in ("direct", "lu"):
+        raise ValueError(f"linear must be direct or lu, got {linear!r}")
+    make = _conditioner(net, hidden_size, num_blocks, dropout_rate, dtype)
+
+    def rotation() -> Bijector:
+        return Convolution1x1() if linear == "direct" else LULinear(use_bias=False, identity=False)
+
+    scales: list[Bijector] = []
+    for i in range(num_scales):
+        channels *= 4
+        coupling = Coupling(hashable(half_mask(channels)), maps[elementwise], make)
+        step = Chain((ActNorm(), rotation(), coupling))
+        layers = [Squeeze(), Repeat(step, num_steps, remat), rotation()]
+        scales.append(Chain(((Affine(1.0, -0.5),) if not i else ()) + tuple(layers)))
+        if split:
+            channels //= 2
+    if not split or num_scales == 1:
+        return Flow(Chain(tuple(scales)), event_shape, context_size)
+    prior = functools.partial(ResidualConvNet, hidden_size=32, num_blocks=0)
+    bijector = MultiScale(tuple(scales), prior if learned_prior else None)
+    return Flow(bijector, event_shape, context_size)
+
+
+_TOKEN_MASKS = ("checkerboard", "columns", "rows")
+
+
+def _token_mask(kind: str, height: int, width: int) -> np.ndarray:
+    """True for the patches that a coupling keeps, ``[height * width]``."""
+    name, _, inverse = kind.partition("_")
+    if name not in _TOKEN_MASKS or inverse not in ("", "inverse"):
+        valid = ", ".join(("channels", *_TOKEN_MASKS))
+        raise ValueError(f"kinds must be among {valid} (or those with _inverse), got {kind!r}")
+    rows, columns = np.mgrid[:height, :width]
+    index = {"checkerboard": rows + columns, "columns": columns, "rows": rows}[name]
+    return ((index % 2 == 0) != bool(inverse)).reshape(-1)
+
+
+_JET_CYCLE = (
+    ("channels",) * 4 + ("checkerboard",) + ("channels",) * 4 + ("checkerboard_inverse",)
+)  # fmt: skip
+
+
+def jet(
+    *,
+    event_shape: tuple[int, ...],
+    patch_size: int = 4,
+    num_couplings: int = 32,
+    kinds: Sequence[str] = _JET_CYCLE,
+    hidden_size: int = 512,
+    num_blocks: int = 2,
+    num_heads: int = 8,
+    remat: bool = True,
+    context_size: int | None = None,
+    dtype: Any = None,
+) -> Flow:
+    """Jet: affine couplings between halves of patches, with vision transformers inside.
+
+    Whole cycles of kinds are one loop over stacked parameters. (The released code's six kinds of
+    splits of the patches in turn are a cycle of 30: ``kinds`` takes any.)
+
+    Args:
+        event_shape: ``(H, W, C)``.
+        patch_size: Side of a patch in pixels.
+        num_couplings: Number of couplings.
+        kinds: What they split, in turn: ``channels`` by a fixed random permutation, or patches by
+            ``checkerboard``, ``columns`` or ``rows``, with ``_inverse`` for the other half.
+        hidden_size: Width of the transformers.
+        num_blocks: Their number of blocks.
+        num_heads: Their attention heads.
+        remat: Whether the backward pass computes couplings again, which saves memory.
+        context_size: Length of a context, or None.
+        dtype: Of the trunks of the transformers.
+
+    Returns:
+        The flow, from [0, 1] to latents.
+
+    Raises:
+        ValueError: If patches do not divide the image, or an argument is out of range.
+
+    References:
+        Kolesnikov et al., Jet: A Modern Transformer-Based Normalizing Flow, arXiv:2412.15129.
+    """
+    height, width, channels = _image(event_shape)
+    if num_couplings < 1 or not kinds:
+        raise ValueError("num_couplings must be at least 1 and kinds not empty")
+    _check_squeezes(event_shape, patch_size, f"patches of {patch_size} pixels")
+    grid = (height // patch_size, width // patch_size)
+    size = patch_size**2 * channels
+    make = functools.partial(
+        CouplingTransformer,
+        hidden_size=hidden_size,
+        num_blocks=num_blocks,
+        num_heads=num_heads,
+        dtype=dtype,
+    )
+
+    def layers(kinds: Sequence[str]) -> Chain:
+        chained: list[Bijector] = []
+        for kind in kinds:
+            if kind == "channels":
+                mask = hashable(half_mask(size))
+                chained += [Permutation(), Coupling(mask, sigmoid_affine(), make)]
+            else:
+                mask = hashable(_token_mask(kind, *grid))
+                chained.append(Coupling(mask, sigmoid_affine(), make, axis=1))
+        return Chain(tuple(chained))
+
+    patches = (Squeeze(patch_size), Reshape((*grid, size), (math.prod(grid), size)))
+    cycles, rest = divmod(num_couplings, len(kinds))
+    couplings: tuple[Bijector, ...] = ()
+    if cycles:
+        couplings += (Repeat(layers(kinds), cycles, remat, unroll=False),)
+    if rest:
+        couplings += (layers(kinds[:rest]),)
+    return Flow(
+        Chain((Affine(2.0, -1.0), *patches, *couplings)),
+        event_shape,
+        context_size,
+        # Each coupling scales about half of the entries by 2 at most.
+        max_log_det_per_dim=(1.0 + num_couplings / 2.0) * math.log(2.0),
+    )
+
+
+def tarflow(
+    *,
+    event_shape: tuple[int, ...],
+    patch_size: int = 2,
+    num_layers: int = 8,
+    hidden_size: int = 768,
+    num_blocks: int = 8,
+    num_heads: int = 12,
+    remat: bool = False,
+    context_size: int | None = None,
+    dtype: Any = None,
+) -> Flow:
+    """TarFlow: autoregressive maps of patches by causal transformers, the order turned in between.
+
+    A density takes one pass; a sample one pass a patch and layer, with a key/value cache. Log
+    scales are limited to 3 by a tanh.
+
+    Args:
+        event_shape: ``(H, W, C)``.
+        patch_size: Side of a patch in pixels.
+        num_layers: Number of autoregressive maps.
+        hidden_size: Width of the transformers.
+        num_blocks: Their number of blocks.
+        num_heads: Their attention heads.
+        remat: Whether the backward pass computes layers again, which saves memory.
+        context_size: Length of a context, or None.
+        dtype: Of the trunks of the transformers.
+
+    Returns:
+        The flow, from [0, 1] to latents.
+
+    Raises:
+        ValueError: If patches do not divide the image, or an argument is out of range.
+
+    References:
+        Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329.
+    """
+    height, width, channels = _image(event_shape)
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    _check_squeezes(event_shape, patch_size, f"patches of {patch_size} pixels")
+    grid = (height // patch_size, width // patch_size)
+    num_tokens, size = math.prod(grid), patch_size**2 * channels
+    layer = TransformerAutoregressive(
+        affine(), num_tokens, hidden_size, num_blocks, num_heads, dtype
+    )
+    turn = Permutation(tuple(range(num_tokens))[::-1], axis=1)
+    return Flow(
+        Chain(
+            (
+                Affine(2.0, -1.0),
+                Squeeze(patch_size),
+                Reshape((*grid, size), (num_tokens, size)),
+                Repeat(Chain((layer, turn)), num_layers, remat, unroll=False),
+            )
+        ),
+        event_shape,
+        context_size,
+    )

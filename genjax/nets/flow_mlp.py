@@ -1,0 +1,84 @@
+"""Networks of vectors inside flows. Their last layers start at zero, so that flows start simple."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.nets.dropout import Dropout
+
+_ZEROS = nn.initializers.zeros_init()
+
+
+class ResidualMLP(nn.Module):
+    """Residual multilayer perceptron whose outputs start at zero.
+
+    Attributes:
+        num_outputs: Width of the output.
+        hidden_size: Width of every layer.
+        num_blocks: Number of residual blocks of two layers.
+        dropout_rate: Dropout in the blocks; acts where an rng ``dropout`` is given.
+        dtype: Of the trunk, ``"bfloat16"`` say; the last layer is float32 or wider.
+
+    References:
+        Durkan et al., Neural Spline Flows, arXiv:1906.04032, appendix B.
+    """
+
+    num_outputs: int
+    hidden_size: int = 64
+    num_blocks: int = 2
+    dropout_rate: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
+    ) -> Float[Array, "B K"]:
+        """Maps ``[B, D]`` and a context ``[B, C]`` to ``[B, num_outputs]``."""
+        if context is not None:
+            x = jnp.concatenate([x, context], axis=-1)
+        h = nn.Dense(self.hidden_size, dtype=self.dtype, name="dense_in")(x)
+        for i in range(self.num_blocks):
+            r = nn.Dense(self.hidden_size, dtype=self.dtype, name=f"dense_{i}_0")(nn.relu(h))
+            r = Dropout(self.dropout_rate)(nn.relu(r), deterministic=not self.has_rng("dropout"))
+            h += nn.Dense(self.hidden_size, dtype=self.dtype, name=f"dense_{i}_1")(r)
+        h = nn.relu(h).astype(jnp.promote_types(x.dtype, jnp.float32))
+        return nn.Dense(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h)
+
+
+class ConcatSquashMLP(nn.Module):
+    r"""A velocity field on vectors: each layer is :math:`\sigma(a t + b)\,(W x + c) + d t`.
+
+    Attributes:
+        hidden_size: Width of the hidden layers.
+        num_layers: Number of hidden layers, with softplus after each.
+
+    References:
+        Grathwohl et al., FFJORD, arXiv:1810.01367, appendix B.1.
+    """
+
+    hidden_size: int = 64
+    num_layers: int = 3
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B D"],
+        t: Float[Array, ""],
+        context: Float[Array, "B C"] | None = None,
+    ) -> Float[Array, "B D"]:
+        """Velocity of points ``x`` at time ``t``, which a context may enter like the time."""
+        condition = t[None] if context is None else jnp.concatenate(
+            [jnp.broadcast_to(t, (x.shape[0], 1)), context], axis=-1
+        )  # fmt: skip
+        h = x
+        sizes = (self.hidden_size,) * self.num_layers + (x.shape[-1],)
+        for i, size in enumerate(sizes):
+            gate = jax.nn.sigmoid(nn.Dense(size, name=f"gate_{i}")(condition))
+            shift = nn.Dense(size, use_bias=False, name=f"shift_{i}")(condition)
+            h = gate * nn.Dense(size, name=f"dense_{i}")(h) + shift
+            if i < self.num_layers:
+                h = jax.nn.softplus(h)
+        return h

@@ -1,0 +1,195 @@
+"""Transformers inside flows: of couplings (all tokens see each other) and autoregressive ones."""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_ZEROS = nn.initializers.zeros_init()
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens a causal transformer has seen, layer by layer.
+
+    Attributes:
+        keys: ``[layers, B, T, heads, head_size]``.
+        values: The same shape.
+    """
+
+    keys: Array
+    values: Array
+
+
+class _Block(nn.Module):
+    """Pre-normalised self-attention and a perceptron; normalisations and softmax in float32."""
+
+    hidden_size: int
+    num_heads: int
+    causal: bool
+    dtype: Any
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        dense = nn.Dense
+        self.norm_attention = nn.LayerNorm()
+        self.norm_mlp = nn.LayerNorm()
+        self.query_key_value = dense(3 * self.hidden_size, dtype=self.dtype)
+        self.attention_out = dense(self.hidden_size, dtype=self.dtype)
+        self.mlp_in = dense(4 * self.hidden_size, dtype=self.dtype)
+        self.mlp_out = dense(self.hidden_size, dtype=self.dtype)
+
+    def _heads(self, x: Array) -> tuple[Array, Array, Array]:
+        joined = self.query_key_value(self.norm_attention(x))
+        query, key, value = jnp.split(joined, 3, axis=-1)
+        shape = (*x.shape[:2], self.num_heads, self.hidden_size // self.num_heads)
+        return query.reshape(shape), key.reshape(shape), value.reshape(shape)
+
+    def _rest(self, x: Array, attended: Array) -> Array:
+        x = x + self.attention_out(attended.reshape(x.shape))
+        return x + self.mlp_out(nn.gelu(self.mlp_in(self.norm_mlp(x))))
+
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[B, T, hidden_size]`` to the same shape."""
+        query, key, value = self._heads(x)
+        attended = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        return self._rest(x, attended)
+
+    def step(self, x: Array, keys: Array, values: Array, index: Array) -> tuple[Array, ...]:
+        """One token ``[B, 1, hidden_size]`` at position ``index``, and its cache moved on."""
+        query, key, value = self._heads(x)
+        keys = jax.lax.dynamic_update_slice_in_dim(keys, key.astype(keys.dtype), index, 1)
+        values = jax.lax.dynamic_update_slice_in_dim(values, value.astype(keys.dtype), index, 1)
+        seen = (jnp.arange(keys.shape[1]) <= index)[None, None, None, :]
+        attended = jax.nn.dot_product_attention(query.astype(keys.dtype), keys, values, mask=seen)
+        return self._rest(x, attended), keys, values
+
+
+def _check_heads(hidden_size: int, num_heads: int) -> None:
+    if hidden_size % num_heads:
+        raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
+
+
+class CouplingTransformer(nn.Module):
+    """A vision transformer from the kept tokens to the parameters of the others.
+
+    Attributes:
+        num_outputs: Width of the output of a token.
+        hidden_size: Width of a token inside.
+        num_blocks: Number of transformer blocks.
+        num_heads: Attention heads; must divide ``hidden_size``.
+        dtype: Of the trunk; first and last layers are float32 or wider.
+
+    References:
+        Kolesnikov et al., Jet, arXiv:2412.15129, section 3.
+    """
+
+    num_outputs: int
+    hidden_size: int = 512
+    num_blocks: int = 2
+    num_heads: int = 8
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> Float[Array, "B T K"]:
+        """Maps tokens and a context, which is added to all of them."""
+        _check_heads(self.hidden_size, self.num_heads)
+        start = nn.initializers.normal(1.0 / math.sqrt(self.hidden_size))
+        h = nn.Dense(self.hidden_size, name="dense_in")(x)
+        h += self.param("position", start, (x.shape[1], self.hidden_size))
+        if context is not None:
+            h += nn.Dense(self.hidden_size, name="context")(context)[:, None]
+        for i in range(self.num_blocks):
+            h = _Block(self.hidden_size, self.num_heads, False, self.dtype, name=f"block_{i}")(h)
+        h = nn.LayerNorm(name="norm_out")(h)
+        return nn.Dense(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h)
+
+
+class CausalTransformer(nn.Module):
+    """A transformer whose outputs for token ``i`` depend on tokens before ``i`` only.
+
+    Attributes:
+        num_outputs: Width of the output of a token.
+        hidden_size: Width of a token inside.
+        num_blocks: Number of transformer blocks.
+        num_heads: Attention heads; must divide ``hidden_size``.
+        num_tokens: Tokens of a sequence.
+        dtype: Of the trunk; first and last layers are float32 or wider.
+
+    References:
+        Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329, section 2.
+    """
+
+    num_outputs: int
+    hidden_size: int
+    num_blocks: int
+    num_heads: int
+    num_tokens: int
+    dtype: Any = None
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        _check_heads(self.hidden_size, self.num_heads)
+        self.dense_in = nn.Dense(self.hidden_size)
+        self.position = self.param(
+            "position", nn.initializers.normal(0.02), (self.num_tokens, self.hidden_size)
+        )
+        self.context_in = nn.Dense(self.hidden_size)
+        self.blocks = [
+            _Block(self.hidden_size, self.num_heads, True, self.dtype)
+            for _ in range(self.num_blocks)
+        ]
+        self.norm_out = nn.LayerNorm()
+        self.dense_out = nn.Dense(self.num_outputs, kernel_init=_ZEROS)
+
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> Float[Array, "B T K"]:
+        """All outputs at once; zeros for the first token, which nothing comes before."""
+        h = self.dense_in(x) + self.position
+        if context is not None:
+            h += self.context_in(context)[:, None]
+        for block in self.blocks:
+            h = block(h)
+        outputs = self.dense_out(self.norm_out(h))
+        return jnp.pad(outputs[:, :-1], ((0, 0), (1, 0), (0, 0)))
+
+    def empty_cache(self, batch_size: int, dtype: Any) -> Cache:
+        """A cache of no tokens, for sequences of a dtype."""
+        heads = (self.num_heads, self.hidden_size // self.num_heads)
+        shape = (self.num_blocks, batch_size, self.num_tokens, *heads)
+        dtype = self.dtype or dtype
+        return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def step(
+        self,
+        x: Float[Array, "B D"],
+        index: Array,
+        cache: Cache,
+        context: Float[Array, "B C"] | None = None,
+    ) -> tuple[Float[Array, "B K"], Cache]:
+        """Takes in token ``index``; gives the outputs for the one after it.
+
+        Args:
+            x: The token.
+            index: Its position, ``[]``.
+            cache: Of the tokens before it.
+            context: The same for all tokens.
+
+        Returns:
+            The outputs and the cache with the token in it.
+        """
+        h = self.dense_in(x)[:, None] + self.position[index]
+        if context is not None:
+            h += self.context_in(context)[:, None]
+        keys, values = [], []
+        for i, block in enumerate(self.blocks):
+            h, key, value = block.step(h, cache.keys[i], cache.values[i], index)
+            keys.append(key)
+            values.append(value)
+        outputs = self.dense_out(self.norm_out(h))[:, 0]
+        return outputs, Cache(jnp.stack(keys), jnp.stack(values))
