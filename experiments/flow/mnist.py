@@ -1,0 +1,76 @@
+"""Normalizing flows on MNIST, sized for two CPU cores.
+
+Command:  python scripts/run.py --config=experiments/flow/mnist.py:glow \
+              --workdir=/tmp/genjax/flow_mnist_glow
+Expected: the README has the table.
+
+The file takes the name of a flow; FLOWS has them all.
+The histogram of each pixel alone scores 1.69 bits/dim: a flow above that has learned no dependence.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+_ADAMW = dict(name="adamw", learning_rate=1e-3, warmup_steps=200, weight_decay=0.0, b2=0.999)
+FLOWS = {
+    "real_nvp": dict(
+        model=dict(name="real_nvp", num_scales=2, hidden_size=16, num_blocks=1),
+    ),
+    "glow": dict(
+        model=dict(name="glow", num_scales=2, num_steps=6, hidden_size=96),
+    ),
+    "spline": dict(
+        model=dict(
+            name="glow",
+            elementwise="spline",
+            num_scales=2,
+            num_steps=4,
+            net="residual",
+            hidden_size=32,
+            num_blocks=2,
+            num_bins=4,
+        ),
+    ),
+    "jet": dict(
+        model=dict(
+            name="jet",
+            patch_size=7,
+            num_couplings=20,
+            hidden_size=96,
+            num_blocks=1,
+            num_heads=4,
+            remat=False,
+        ),
+    ),
+    "tarflow": dict(
+        model=dict(
+            name="tarflow", patch_size=4, num_layers=4, hidden_size=96, num_blocks=2, num_heads=4
+        ),
+    ),
+}
+
+
+def get_config(flow: str = "glow") -> ConfigDict:
+    """Returns the config of a flow of :data:`FLOWS`."""
+    if flow not in FLOWS:
+        raise ValueError(f"the flow must be one of {', '.join(FLOWS)}, got {flow!r}")
+    chosen = FLOWS[flow]
+    num_steps = 2000
+    return ConfigDict(
+        dict(
+            data=dict(name="mnist", data_dir=placeholder(str), batch_size=64),
+            model=chosen["model"],
+            family=dict(name="flow", ema_decay=0.995, **chosen.get("family", {})),
+            optimizer=dict(**_ADAMW, decay_steps=num_steps, clip_norm=1.0),
+            train=dict(
+                num_steps=num_steps,
+                seed=0,
+                log_every=50,
+                eval_every=1000,
+                sample_every=1000,
+                checkpoint_every=500,
+            ),
+            eval=dict(batch_size=200, num_times=1, seed=0),
+            sample=dict(num_samples=64, seed=0),
+        )
+    )
