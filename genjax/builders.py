@@ -136,6 +136,7 @@ class DataSettings:
         test_split: Split to evaluate on.
         memory_limit_mib: Larger sets are streamed.
         num_workers: Processes that decode streamed sets.
+        event_shape: Shape of an example that the data must have; None for any.
     """
 
     name: str
@@ -145,6 +146,7 @@ class DataSettings:
     test_split: str = "test"
     memory_limit_mib: int = 2048
     num_workers: int = 0
+    event_shape: Sequence[int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,12 @@ def build(
     for key, dataset in [("train_split", train_data), ("test_split", test_data)]:
         if len(dataset.source) < 2:
             raise ConfigError(f"data.{key} has {len(dataset.source)} examples, too few")
+        expected = data_settings.event_shape or train_data.event_shape
+        if tuple(expected) != dataset.event_shape:
+            raise ConfigError(
+                f"data.{key}: expected examples of shape {tuple(expected)}, got "
+                f"{dataset.event_shape}; is it another data set?"
+            )
 
     parts = Parts(
         model=sections["model"],

@@ -4,6 +4,8 @@ Command:  python scripts/run.py --config=experiments/flow/toy2d.py --workdir=/tm
 Expected: 0.325 nats (the entropy is 0.312); the README has the table over flows.
 
 The file takes the name of a flow: `--config=experiments/flow/toy2d.py:affine`; FLOWS has them all.
+The continuous ones differ in how they are trained: by likelihood, or by matching velocities with
+noise paired at random or by optimal transport within the batch.
 Any density of genjax.data will do: `--config.data.name=swirl`.
 """
 
@@ -16,6 +18,13 @@ FLOWS = {
     "autoregressive_spline": dict(
         name="autoregressive_flow", elementwise="spline", num_layers=4, num_bins=16
     ),
+    "continuous": dict(name="continuous_flow", num_layers=3, tolerance=1e-4),
+    "flow_matching": dict(name="score_mlp", num_layers=3),
+    "flow_matching_ot": dict(name="score_mlp", num_layers=3),
+}
+FAMILIES = {
+    "flow_matching": dict(name="flow_matching", coupling="independent"),
+    "flow_matching_ot": dict(name="flow_matching", coupling="optimal_transport"),
 }
 
 
@@ -25,9 +34,14 @@ def get_config(flow: str = "spline") -> ConfigDict:
         raise ValueError(f"the flow must be one of {', '.join(FLOWS)}, got {flow!r}")
     return ConfigDict(
         dict(
-            data=dict(name="eight_gaussians", data_dir=None, batch_size=512),
+            # An assignment of n rows takes up to n^3 operations.
+            data=dict(
+                name="eight_gaussians",
+                data_dir=None,
+                batch_size=128 if flow == "flow_matching_ot" else 512,
+            ),
             model=dict(hidden_size=64, **FLOWS[flow]),
-            family=dict(name="flow", ema_decay=0.998),
+            family=dict(ema_decay=0.998, **FAMILIES.get(flow, dict(name="flow"))),
             optimizer=dict(
                 name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=0.0, clip_norm=5.0
             ),

@@ -1,4 +1,4 @@
-"""Data sets by name: embedded ones, two-dimensional densities, and any TFDS image set."""
+"""Data sets by name: embedded ones, densities of the plane, any TFDS image set, NumPy files."""
 
 import dataclasses
 import functools
@@ -84,11 +84,14 @@ def load(
     """Loads one split of a data set.
 
     Args:
-        name: ``digits``, one of the densities (:data:`DENSITIES`), or a TFDS name such as
+        name: ``digits``, one of the densities (:data:`DENSITIES`), ``npy``, or a TFDS name such as
             ``mnist`` or ``cifar10``.
-        split: ``train`` or ``test``; TFDS sets take any TFDS split, such as ``train[:90%]``.
+        split: ``train`` or ``test``; TFDS sets take any TFDS split, such as ``train[:90%]``, and
+            ``npy`` the name of any file.
         data_dir: Where TFDS sets are prepared; None for ``$TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
+            ``~/tensorflow_datasets``. For ``npy`` the folder of ``<split>.npy``, real numbers or
+            8-bit levels ``[N, ...]``, and of ``<split>_label.npy``, class ids ``[N]``, if there are
+            classes.
         memory_limit_mib: Sets of at most this many MiB are decoded once and kept in memory. The
             batches are the same either way.
 
@@ -103,7 +106,69 @@ def load(
         if split not in ("train", "test"):
             raise ValueError(f"{name} has the splits train and test, got {split!r}")
         return _digits(split) if name == "digits" else _density(name, split)
+    if name == "npy":
+        return _npy(split, data_dir, memory_limit_mib)
     return _tfds(name, split, data_dir, memory_limit_mib)
+
+
+class MappedSource:
+    """Rows of files that stay on disk, read each time they are asked for."""
+
+    def __init__(self, dtype: np.dtype, **arrays: np.ndarray):
+        self.arrays = arrays
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self.arrays["x"])
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        rows = {name: np.asarray(array[indices]) for name, array in self.arrays.items()}
+        return {**rows, "x": rows["x"].astype(self.dtype)}
+
+
+def _npy(split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
+    """Arrays that the user brings."""
+    if data_dir is None:
+        raise ValueError("npy needs data_dir: the folder with train.npy and test.npy")
+    folder = os.path.expanduser(data_dir)
+
+    def opened(file: str) -> np.ndarray:
+        place = os.path.join(folder, file)
+        if not os.path.exists(place):
+            raise MissingDataError(
+                f"there is no file {place}; expected an array [N, ...] of real numbers or 8-bit "
+                "levels, as numpy.save writes it"
+            )
+        try:
+            return np.load(place, mmap_mode="r")
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{place} cannot be read as an array: {error}") from error
+
+    x = opened(f"{split}.npy")
+    if x.ndim < 2 or not (x.dtype == np.uint8 or np.issubdtype(x.dtype, np.floating)):
+        raise ValueError(
+            f"{folder}/{split}.npy must hold real numbers or 8-bit levels [N, ...], got "
+            f"{x.dtype} {list(x.shape)}"
+        )
+    arrays, num_classes = {"x": x}, None
+    if os.path.exists(os.path.join(folder, f"{split}_label.npy")):
+        label = np.asarray(opened(f"{split}_label.npy"))
+        if label.shape != x.shape[:1] or not np.issubdtype(label.dtype, np.integer):
+            raise ValueError(
+                f"{folder}/{split}_label.npy must hold whole numbers [{len(x)}], got {label.dtype} "
+                f"{list(label.shape)}"
+            )
+        arrays["label"] = label.astype(np.int32)
+        num_classes = int(label.max()) + 1
+    dtype = x.dtype if x.dtype == np.uint8 else np.dtype(np.float32)
+    source: Source = MappedSource(dtype, **arrays)
+    if x.size * dtype.itemsize <= memory_limit_mib * 2**20:
+        arrays["x"] = np.asarray(x).astype(dtype)
+        source = ArraySource(**arrays)
+        if not np.isfinite(arrays["x"]).all():
+            raise ValueError(f"{folder}/{split}.npy holds NaN or infinity")
+    return DataSet("npy", source, x.shape[1:], 256 if dtype == np.uint8 else None, num_classes)
 
 
 @functools.lru_cache(maxsize=4)
@@ -119,7 +184,7 @@ def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) ->
     try:
         source = tfds.data_source(name, split=split, data_dir=directory, download=False)
     except tfds.core.registered.DatasetNotFoundError:
-        known = ", ".join(["digits", *sorted(DENSITIES)])
+        known = ", ".join(["digits", "npy", *sorted(DENSITIES)])
         raise ValueError(
             f"unknown data set {name!r}: expected {known}, or the name of a TFDS image set"
         ) from None

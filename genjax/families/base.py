@@ -80,7 +80,8 @@ class Family:
         sample: Draws ``samples``, one a row of the batch, from which it takes labels or source
             images if the model is conditional. Other entries are pictures of how the samples came
             about, such as ``trajectory`` ``[F, B', *event]``, or of the density of points of the
-            plane (``density`` ``[G, G]`` over ``[-density_reach, density_reach]``). None for what generates nothing.
+            plane (``density`` ``[G, G]`` over ``[-density_reach, density_reach]``). None for what
+            generates nothing.
         batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
             batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.

@@ -133,7 +133,7 @@ def test_a_large_round_trip_error_is_named():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: build(eval_num_draws=0), "eval_num_draws must be at least 1"),
+    (lambda: build(eval_num_draws=0), "eval_num_draws and round_trip_every must be"),
     (lambda: build(temperature=0.0), "temperature positive"),
     (lambda: bij.coupling_flow(event_shape=(4, 4, 1)), "for points"),
     (lambda: bij.coupling_flow(event_shape=(1,)), "at least two"),
