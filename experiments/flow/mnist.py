@@ -9,6 +9,10 @@ for an accelerator and have not been run: eight checkerboard couplings with the 
 normalizing flow tutorial of the UvA deep learning course (200 epochs of batches of 128, gated
 networks of 32 channels), with either dequantisation, and Real NVP.
 
+All begin with a logit close to the ends (alpha 1e-5): most pixels are black, and a flow that starts
+from linear grey levels spends thousands of steps on learning to spread that one level (TarFlow here
+after 1,750 steps: 2.8 bits/dim; with the logit it is there after 60).
+
 The histogram of each pixel alone scores 1.69 bits/dim: a flow above that has learned no dependence.
 """
 
@@ -60,7 +64,6 @@ _CHECKERBOARD = dict(
     net="gated",
     hidden_size=32,
     num_blocks=3,
-    alpha=1e-5,
 )
 _LONG = dict(batch_size=128, num_steps=93_600)
 LARGE: dict[str, Any] = {
@@ -86,7 +89,7 @@ def get_config(flow: str = "glow") -> ConfigDict:
             data=dict(
                 name="mnist", data_dir=placeholder(str), batch_size=chosen.get("batch_size", 64)
             ),
-            model=chosen["model"],
+            model=dict(dict(alpha=1e-5), **chosen["model"]),
             family=dict(name="flow", ema_decay=0.995, **chosen.get("family", {})),
             optimizer=dict(
                 name="adamw",

@@ -42,6 +42,15 @@ def _check_squeezes(event_shape: tuple[int, ...], factor: int, reason: str) -> N
         )
 
 
+def _to_real_line(alpha: float | None, scaling: Affine) -> tuple[Bijector, ...]:
+    """The logit, which actnorm brings to a known scale, or a fixed scaling."""
+    return (scaling,) if alpha is None else (Logit(alpha), ActNorm())
+
+
+def _domain(alpha: float | None) -> tuple[float, float] | None:
+    return None if alpha is None else (0.0, 1.0)
+
+
 def _conditioner(
     net: str, hidden_size: int, num_blocks: int, dropout_rate: float, dtype: Any
 ) -> Conditioner:
@@ -147,6 +156,7 @@ def glow(
     linear: Literal["direct", "lu"] = "lu",
     split: bool = True,
     learned_prior: bool = True,
+    alpha: float | None = None,
     remat: bool = False,
     context_size: int | None = None,
     dtype: Any = None,
@@ -171,6 +181,9 @@ def glow(
         linear: 1x1 convolutions as they are or as triangular factors.
         split: Whether half of the channels are put aside between scales.
         learned_prior: Whether what is put aside has a mean and scale that depend on what goes on.
+        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
+            it; None for the paper's scaling to [-0.5, 0.5]. Helps where many pixels are at an end
+            of their range.
         remat: Whether the backward pass computes steps again, which saves memory.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the networks.
@@ -209,14 +222,15 @@ def glow(
         coupling = Coupling(hashable(half_mask(channels)), maps[elementwise], make)
         step = Chain((ActNorm(), rotation(), coupling))
         layers = [Squeeze(), Repeat(step, num_steps, remat), rotation()]
-        scales.append(Chain(((Affine(1.0, -0.5),) if not i else ()) + tuple(layers)))
+        first = _to_real_line(alpha, Affine(1.0, -0.5)) if not i else ()
+        scales.append(Chain((*first, *layers)))
         if split:
             channels //= 2
     if not split or num_scales == 1:
-        return Flow(Chain(tuple(scales)), event_shape, context_size)
+        return Flow(Chain(tuple(scales)), event_shape, context_size, _domain(alpha))
     prior = functools.partial(ResidualConvNet, hidden_size=32, num_blocks=0)
     bijector = MultiScale(tuple(scales), prior if learned_prior else None)
-    return Flow(bijector, event_shape, context_size)
+    return Flow(bijector, event_shape, context_size, _domain(alpha))
 
 
 _TOKEN_MASKS = ("checkerboard", "columns", "rows")
@@ -247,6 +261,7 @@ def jet(
     hidden_size: int = 512,
     num_blocks: int = 2,
     num_heads: int = 8,
+    alpha: float | None = None,
     remat: bool = True,
     context_size: int | None = None,
     dtype: Any = None,
@@ -265,6 +280,9 @@ def jet(
         hidden_size: Width of the transformers.
         num_blocks: Their number of blocks.
         num_heads: Their attention heads.
+        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
+            it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
+            of their range.
         remat: Whether the backward pass computes couplings again, which saves memory.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the transformers.
@@ -311,11 +329,12 @@ def jet(
     if rest:
         couplings += (layers(kinds[:rest]),)
     return Flow(
-        Chain((Affine(2.0, -1.0), *patches, *couplings)),
+        Chain((*_to_real_line(alpha, Affine(2.0, -1.0)), *patches, *couplings)),
         event_shape,
         context_size,
-        # Each coupling scales about half of the entries by 2 at most.
-        max_log_det_per_dim=(1.0 + num_couplings / 2.0) * math.log(2.0),
+        _domain(alpha),
+        # Each coupling scales about half of the entries by 2 at most; so does the scaling all.
+        (1.0 + num_couplings / 2.0) * math.log(2.0) if alpha is None else math.inf,
     )
 
 
@@ -327,6 +346,7 @@ def tarflow(
     hidden_size: int = 768,
     num_blocks: int = 8,
     num_heads: int = 12,
+    alpha: float | None = None,
     remat: bool = False,
     context_size: int | None = None,
     dtype: Any = None,
@@ -343,6 +363,9 @@ def tarflow(
         hidden_size: Width of the transformers.
         num_blocks: Their number of blocks.
         num_heads: Their attention heads.
+        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
+            it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
+            of their range.
         remat: Whether the backward pass computes layers again, which saves memory.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the transformers.
@@ -369,7 +392,7 @@ def tarflow(
     return Flow(
         Chain(
             (
-                Affine(2.0, -1.0),
+                *_to_real_line(alpha, Affine(2.0, -1.0)),
                 Squeeze(patch_size),
                 Reshape((*grid, size), (num_tokens, size)),
                 Repeat(Chain((layer, turn)), num_layers, remat, unroll=False),
@@ -377,4 +400,5 @@ def tarflow(
         ),
         event_shape,
         context_size,
+        _domain(alpha),
     )

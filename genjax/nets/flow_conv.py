@@ -49,7 +49,8 @@ class _ChannelNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = self.param("mean", lambda _: jnp.mean(data, axis=axes))
-        scale = self.param("scale", lambda _: 1.0 / (jnp.std(data, axis=axes) + 1e-3))
+        # Of a channel that is the same everywhere in the first batch little is to be made.
+        scale = self.param("scale", lambda _: 1.0 / (jnp.std(data, axis=axes) + 0.01))
         return ((data - mean) * scale).astype(x.dtype)
 
 
@@ -72,16 +73,14 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Maps images to the parameters of a coupling."""
-        normal = nn.initializers.normal(0.05)
         wide = jnp.promote_types(x.dtype, jnp.float32)
         h = join_context(x, context)
-        h = Conv(self.hidden_size, (3, 3), use_bias=False, kernel_init=normal, name="conv_in")(h)
+        h = Conv(self.hidden_size, (3, 3), use_bias=False, name="conv_in")(h)
         h = nn.relu(_ChannelNorm(name="norm_in")(h))
         h = Conv(
             self.hidden_size,
             (1, 1),
             use_bias=False,
-            kernel_init=normal,
             dtype=self.dtype,
             name="conv_mid",
         )(h)
