@@ -112,13 +112,140 @@ def test_training_finds_a_correlated_gaussian():
 
 
 def test_the_first_batch_sets_the_scale_of_the_data():
-    family = build()
+    family = build(optimizer=optax.sgd(0.1))
     x = 100.0 + 7.0 * jax.random.normal(KEY, (256, 2))
     state = jax.jit(family.init)(KEY, {"x": x})
     np.testing.assert_allclose(state.params["flow"]["bijector"]["bijectors_0"]["mean"], x.mean(0))
     assert not np.shares_memory(
         *(np.asarray(jax.tree.leaves(t)[0]) for t in (state.params, state.ema))
     )
+
+
+def images(size=32):
+    x = np.random.default_rng(0).integers(17, size=(size, 4, 4, 1)).astype(np.uint8)
+    return {"x": jnp.asarray(x), "label": jnp.arange(size, dtype=jnp.int32) % 3,
+            "index": jnp.arange(size, dtype=jnp.int32)}  # fmt: skip
+
+
+def small_glow(**kwargs):
+    return bij.glow(event_shape=(4, 4, 1), num_scales=1, num_steps=2, hidden_size=4, **kwargs)
+
+
+def test_fixed_rotations_and_permutations_are_carried_and_stay():
+    family = build(small_glow(), event_shape=(4, 4, 1), num_levels=17)
+    data = images()
+    state = jax.jit(family.init)(KEY, data)
+    constants = state.model_state["flow"]["constants"]
+    assert jax.tree.leaves(constants)[0].shape[0] == 2, "one for each layer"
+    before = jax.tree.map(np.asarray, constants)
+    after, _ = jax.jit(family.train_step)(state, data, KEY)
+    jax.tree.map(np.testing.assert_array_equal, before, after.model_state["flow"]["constants"])
+    # They matter: other ones make another density.
+    evaluate = jax.jit(family.eval_step)
+    other = state.replace(
+        model_state={"flow": {**state.model_state["flow"], "constants": jax.tree.map(
+            lambda c: jnp.flip(c, 0), constants)}})  # fmt: skip
+    a, b = evaluate(state, data, KEY)["nats"], evaluate(other, data, KEY)["nats"]
+    assert float(jnp.abs(a - b).max()) > 1e-3
+
+
+def test_the_round_trip_is_measured_now_and_then_and_kept_in_between():
+    family = build(optimizer=optax.sgd(0.05), round_trip_every=3)
+    x = 100.0 * jax.random.normal(KEY, (64, 2))
+    state, errors = jax.jit(family.init)(KEY, {"x": x}), []
+    state = state.replace(params=perturbed(state.params))
+    step = jax.jit(family.train_step)
+    for _ in range(5):
+        state, metrics = step(state, {"x": x}, KEY)
+        errors.append(float(metrics["round_trip_error"]))
+    assert errors[0] == errors[1] == errors[2] > 0
+    assert errors[3] == errors[4] != errors[0]
+
+
+def test_labels_are_the_context_and_only_where_there_is_one():
+    family = build(small_glow(context_size=3), event_shape=(4, 4, 1), num_levels=17)
+    data = images()
+    state = jax.jit(family.init)(KEY, data)
+    state = state.replace(ema=perturbed(state.ema, 0.1))
+    evaluate = jax.jit(family.eval_step)
+    nats = evaluate(state, data, KEY)["nats"]
+    other = evaluate(state, {**data, "label": (data["label"] + 1) % 3}, KEY)["nats"]
+    assert float(jnp.abs(nats - other).min()) > 1e-4
+    sample = jax.jit(family.sample)
+    drawn = [sample(state, KEY, {**data, "label": jnp.full(32, i)})["samples"] for i in (0, 1)]
+    assert (drawn[0] != drawn[1]).any()
+
+
+def test_a_trained_dequantiser_lowers_the_bound_of_two_levels():
+    # Black or white with equal odds, each pixel as its neighbour: 1 bit for each pair.
+    first = np.random.default_rng(0).integers(2, size=(512, 2, 1, 1))
+    data = {
+        "x": jnp.asarray(np.repeat(first, 2, axis=2), jnp.uint8),
+        "index": jnp.arange(512, dtype=jnp.int32),
+    }
+
+    def bound(dequantizer):
+        model = bij.real_nvp(
+            event_shape=(2, 2, 1), num_scales=1, num_final_couplings=4, hidden_size=8, num_blocks=1
+        )
+        family = build(
+            model, event_shape=(2, 2, 1), num_levels=2, dequantizer=dequantizer, ema_decay=0.9,
+            optimizer=optax.adam(1e-2), eval_num_draws=4, round_trip_every=1000,
+        )  # fmt: skip
+        state, step = jax.jit(family.init)(KEY, data), jax.jit(family.train_step)
+        for i in range(150):
+            state, _ = step(state, data, jax.random.fold_in(KEY, i))
+        result = jax.jit(family.eval_step)(state, data, KEY)
+        return {name: float(values.mean()) for name, values in result.items()}
+
+    uniform = bound(None)
+    variational = bound(bij.VariationalDequantizer(2, hidden_size=8, num_blocks=1))
+    assert variational["bits_per_dim"] < uniform["bits_per_dim"] - 0.02
+    for result in (uniform, variational):
+        # A bound on the entropy, half a bit for a pixel, which the importance weights tighten.
+        assert 0.49 < result["bits_per_dim_importance"] < result["bits_per_dim"] < 1.0
+
+
+def test_the_log_det_budget_of_a_flow_is_watched():
+    model = bij.jet(
+        event_shape=(4, 4, 1), patch_size=2, num_couplings=2, hidden_size=4, num_blocks=1,
+        num_heads=1,
+    )  # fmt: skip
+    family = build(model, event_shape=(4, 4, 1), num_levels=17)
+    limit = 2.0 * math.log(2.0)
+    assert not family.diagnose({"log_det_per_dim": 0.8 * limit})
+    assert "add couplings" in family.diagnose({"log_det_per_dim": 0.95 * limit})[0]
+
+
+def test_a_density_of_the_plane_is_drawn_around_the_samples():
+    family = build()
+    x = jax.random.normal(KEY, (64, 2))
+    state = jax.jit(family.init)(KEY, {"x": x})
+    drawn = jax.jit(family.sample)(state, KEY, {"x": x})
+    size, reach = drawn["density"].shape[0], float(drawn["density_reach"])
+    assert 2.0 < reach < 5.0
+    mass = float(drawn["density"].sum()) * (2 * reach / (size - 1)) ** 2
+    assert 0.9 < mass < 1.01
+
+
+@pytest.mark.parametrize("kind, expected", [("identity", 8.99), ("gaussian", 6.12)])
+def test_known_answers_on_mnist(tfds_dir, kind, expected):
+    """A standard normal on [-1, 1), and one normal for each pixel."""
+    from genjax import data
+
+    sets = [
+        data.load("mnist", split, data_dir=tfds_dir).source.arrays["x"]
+        for split in ("train", "test")
+    ]
+    maps = [bij.Affine(2.0, -1.0), bij.ActNorm()]
+    model = bij.Flow(bij.Chain(tuple(maps[: 1 + (kind == "gaussian")])), (784,))
+    family = build(model, event_shape=(28, 28, 1), num_levels=256)
+    train, test = (
+        {"x": jnp.asarray(x), "index": jnp.arange(len(x), dtype=jnp.int32)} for x in sets
+    )
+    state = jax.jit(family.init)(KEY, train)
+    bits = jax.jit(family.eval_step)(state, test, KEY)["bits_per_dim"]
+    assert float(bits.mean()) == pytest.approx(expected, abs=0.005)
 
 
 def test_samples_are_grey_levels_of_the_event():
@@ -135,6 +262,11 @@ def test_a_large_round_trip_error_is_named():
 @pytest.mark.parametrize("call, message", [
     (lambda: build(eval_num_draws=0), "eval_num_draws and round_trip_every must be"),
     (lambda: build(temperature=0.0), "temperature positive"),
+    (lambda: build(dequantizer=bij.UniformDequantizer()), "needs no dequantizer"),
+    (lambda: build(event_shape=(3, 1), model=bij.coupling_flow(event_shape=(2,))), "does not fit"),
+    (lambda: jax.eval_shape(build(
+        event_shape=(4, 1), num_levels=17, dequantizer=bij.VariationalDequantizer()
+    ).init, KEY, levels()), "variational dequantisation is for images"),
     (lambda: bij.coupling_flow(event_shape=(4, 4, 1)), "for points"),
     (lambda: bij.coupling_flow(event_shape=(1,)), "at least two"),
     (lambda: bij.coupling_flow(event_shape=(2,), num_layers=0), "num_layers"),
