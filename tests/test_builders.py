@@ -167,19 +167,60 @@ def test_measures_that_cannot_be_made_are_refused_where_they_would_be(changes, m
         builders.build(config, mode="sample")
 
 
-def test_flows_take_points_and_images_as_rows_and_name_bad_keys():
-    def flow_config(**changes):
-        return ml_collections.ConfigDict(
-            dict(
-                data=dict(name="digits", batch_size=16),
-                model=dict(name="coupling_flow", hidden_size=8, num_layers=1, **changes),
-                family=dict(name="flow"),
-                optimizer=dict(name="adam"),
-                train=dict(num_steps=5),
-                eval=dict(batch_size=36, num_times=3),
-            )
+def flow_config(*, model=None, family=None, data=None, **changes):
+    table = dict(name="coupling_flow", hidden_size=8, num_layers=1, **changes)
+    return ml_collections.ConfigDict(
+        dict(
+            data={**dict(name="digits", batch_size=16), **(data or {})},
+            model=model or table,
+            family=family or dict(name="flow"),
+            optimizer=dict(name="adam"),
+            train=dict(num_steps=5),
+            eval=dict(batch_size=36, num_times=3),
         )
+    )
 
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(model=dict(name="glow", num_scales=4)), "needs a height and width that 16 divides"),
+    (dict(model=dict(name="jet", patch_size=3)), "patches of 3 pixels needs .* got 8 x 8"),
+    (dict(model=dict(name="real_nvp", context_size=7)),
+     "model.context_size is 7, but digits has 10 classes"),
+    (dict(model=dict(name="coupling_flow", context_size=2), data=dict(name="swirl")),
+     "model.context_size is 2, but swirl has no labels"),
+    (dict(model=dict(name="glow"), data=dict(name="swirl")), r"is for images \[H, W, C\]"),
+    (dict(family=dict(name="flow", dequantizer=dict(name="normal"))),
+     "unknown family.dequantizer.name 'normal'"),
+    (dict(family=dict(name="flow", dequantizer="uniform")), "dequantizer must have a name"),
+    (dict(family=dict(name="flow", dequantizer=dict(name="uniform")), data=dict(name="swirl")),
+     "needs no dequantizer"),
+    (dict(family=dict(name="flow", dequantizer=dict(name="variational", num_coupling=3))),
+     "did you mean 'num_couplings'"),
+    (dict(family=dict(name="flow_matching", coupling="optimal"), model=dict(name="score_resnet")),
+     "family.coupling must be Literal"),
+    (dict(family=dict(name="flow_matching"), model=dict(name="score_mlp")), "takes points"),
+    (dict(family=dict(name="flow_matching"), model=dict(name="score_resnet", gamma_min=1.0)),
+     "unknown config key 'model.gamma_min'"),
+    (dict(data=dict(event_shape=(8, 8))), r"expected examples of shape \(8, 8\), got \(8, 8, 1\)"),
+])  # fmt: skip
+def test_bad_flow_configs_are_named_by_key(changes, message):
+    with pytest.raises(builders.ConfigError, match=message):
+        builders.build(flow_config(**changes))
+
+
+def test_real_values_are_refused_by_a_flow_that_begins_with_a_logit(tmp_path):
+    import numpy as np
+
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}.npy", np.random.default_rng(0).normal(size=(9, 4, 4, 1)))
+    section = dict(name="npy", data_dir=str(tmp_path), batch_size=4)
+    small = dict(num_scales=1, hidden_size=4)
+    with pytest.raises(builders.ConfigError, match="begins with a logit of data in"):
+        builders.build(flow_config(data=section, model=dict(name="real_nvp", **small)))
+    builders.build(flow_config(data=section, model=dict(name="glow", num_steps=1, **small)))
+
+
+def test_flows_take_points_and_images_as_rows_and_name_bad_keys():
     experiment = builders.build(flow_config())
     assert experiment.family.eval_protocol["num_noise_draws"] == 3
     for changes, message in [

@@ -22,7 +22,12 @@ SMALL = {
     "mlp": dict(hidden_size=8, num_layers=1),
     "resnet": dict(channels=8),
     "autoregressive_flow": dict(hidden_size=8, num_layers=1),
+    "continuous_flow": dict(hidden_size=8, num_layers=1),
     "coupling_flow": dict(hidden_size=8, num_layers=1),
+    "glow": dict(hidden_size=8, num_steps=1),
+    "jet": dict(hidden_size=8, num_heads=2, num_blocks=1, num_couplings=2),
+    "real_nvp": dict(hidden_size=4, num_blocks=1),
+    "tarflow": dict(hidden_size=8, num_heads=2, num_blocks=1, num_layers=1),
 }
 
 
@@ -49,8 +54,13 @@ def marked(path):
 
 
 @pytest.mark.parametrize("path", [marked(path) for path in FILES])
-def test_experiment_builds_and_steps(path, request):
+def test_experiment_builds_and_steps(path, request, tmp_path):
     config = load(path).get_config()
+    if config.data.name == "npy":
+        for split in ("train", "test"):
+            rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
+            np.save(tmp_path / f"{split}.npy", rows)
+        config.data.data_dir = str(tmp_path)
     if config.data.name in ("mnist", "cifar10"):
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
@@ -90,6 +100,26 @@ def test_official_cifar10_model_has_its_published_size():
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     # 30.6 M; the official network has one more conditioning input of 512 weights.
     assert count == pytest.approx(30.6e6, rel=2e-3)
+
+
+FLOW_FILES = {name: load(f"experiments/flow/{name}.py") for name in ("cifar10", "mnist", "toy2d")}
+FLOWS = [
+    (file, flow)
+    for file, module in FLOW_FILES.items()
+    for flow in [*module.FLOWS, *getattr(module, "LARGE", ())]
+]
+
+
+@pytest.mark.parametrize("file, flow", FLOWS)
+def test_every_flow_builds_at_its_full_size(file, flow, request):
+    config = FLOW_FILES[file].get_config(flow)
+    if config.data.name != "eight_gaussians":
+        config.data.data_dir = request.getfixturevalue("tfds_dir")
+        config.data.train_split = config.data.test_split = "test[:50]"
+    experiment = builders.build(config)
+    assert experiment.family.sample is not None
+    with pytest.raises(ValueError, match="the flow must be one of"):
+        FLOW_FILES[file].get_config("glwo")
 
 
 RING = load("experiments/gan/ring2d.py")

@@ -147,6 +147,54 @@ def test_a_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
         data.load("mnist", "train", data_dir=str(tmp_path))
 
 
+def save(folder, **arrays):
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def test_arrays_of_the_user_are_read_whole_or_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(20, 3)), np.arange(20) % 4
+    save(tmp_path, train=x, train_label=label, pictures=np.ones((5, 2, 2, 1), np.uint8))
+    sets = [
+        data.load("npy", "train", data_dir=str(tmp_path), memory_limit_mib=limit)
+        for limit in (1, 0)
+    ]
+    for dataset in sets:
+        assert dataset.event_shape == (3,) and dataset.num_classes == 4
+        assert dataset.num_levels is None and len(dataset.source) == 20
+        rows = dataset.source.rows(np.array([4, 4, 19]))
+        assert rows["x"].dtype == np.float32
+        np.testing.assert_array_equal(rows["x"], x[[4, 4, 19]].astype(np.float32))
+        assert rows["label"].tolist() == [0, 0, 3]
+    assert type(sets[0].source) is not type(sets[1].source)
+    pictures = data.load("npy", "pictures", data_dir=str(tmp_path))
+    assert pictures.num_levels == 256 and pictures.num_classes is None
+
+
+@pytest.mark.parametrize("arrays, message", [
+    (dict(), r"there is no file .*train\.npy; expected an array"),
+    (dict(train=np.zeros(5)), r"must hold real numbers or 8-bit levels \[N, \.\.\.\], got float64"),
+    (dict(train=np.zeros((5, 2), int)), "got int64"),
+    (dict(train=np.full((5, 2), np.nan)), "NaN or infinity"),
+    (dict(train=np.zeros((5, 2)), train_label=np.zeros(4, int)), r"whole numbers \[5\]"),
+])  # fmt: skip
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    save(tmp_path, **arrays)
+    with pytest.raises(ValueError, match=message):
+        data.load("npy", "train", data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="needs data_dir"):
+        data.load("npy", "train")
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+    save(tmp_path, train=np.zeros((50, 2)))
+    file = tmp_path / "train.npy"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"train\.npy cannot be read"):
+        data.load("npy", "train", data_dir=str(tmp_path))
+
+
 @pytest.mark.parametrize("name, split", [("mnits", "train"), ("digits", "validation")])
 def test_unknown_names_raise(name, split):
     with pytest.raises(ValueError, match="unknown data set|has the splits"):
