@@ -281,6 +281,11 @@ def build(
                 f"data.{key}: expected examples of shape {tuple(expected)}, got "
                 f"{dataset.event_shape}; is it another data set?"
             )
+        if (dataset.num_classes or 0) > (train_data.num_classes or 0):
+            raise ConfigError(
+                f"data.{key} has labels up to {(dataset.num_classes or 0) - 1}, which "
+                f"data.train_split has not"
+            )
 
     parts = Parts(
         model=sections["model"],
@@ -440,11 +445,15 @@ def _build_flow(parts: Parts, kwargs: dict[str, Any]) -> tuple[Family, int | Non
     model = _build(FLOWS, parts.model, "model", event_shape=shape)
     if model.context_size is not None:
         _check_classes(model.context_size, dataset, "model.context_size")
-    if model.domain is not None and dataset.num_levels is None:
-        raise ConfigError(
-            f"model: this flow begins with a logit of data in {list(model.domain)}, but "
-            f"{dataset.name} has real values; take one without, such as coupling_flow"
-        )
+    if model.domain is not None and isinstance(dataset.source, data.ArraySource):
+        x = dataset.source.arrays["x"]
+        low, high = (0.0, 1.0) if dataset.num_levels else (float(x.min()), float(x.max()))
+        if low < model.domain[0] or high > model.domain[1]:
+            raise ConfigError(
+                f"model: this flow begins with a logit of data in {list(model.domain)}, but "
+                f"{dataset.name} has values from {low:.4g} to {high:.4g}; scale them, or take a "
+                "flow without"
+            )
     if "dequantizer" in kwargs:
         section = kwargs.pop("dequantizer")
         if not isinstance(section, Mapping):

@@ -379,10 +379,7 @@ class Run:
     def _picture(self, samples: Any) -> Any:
         from genjax.training import pictures
 
-        levels = self.experiment.train_data.num_levels
-        if levels:
-            return pictures.image_grid(samples[:256], levels)
-        return pictures.scatter(samples[None])
+        return pictures.samples_picture(samples, self.experiment.train_data.num_levels)
 
     def _trajectory_picture(self, frames: Any) -> Any:
         from genjax.training import pictures

@@ -215,9 +215,25 @@ def test_real_values_are_refused_by_a_flow_that_begins_with_a_logit(tmp_path):
         np.save(tmp_path / f"{split}.npy", np.random.default_rng(0).normal(size=(9, 4, 4, 1)))
     section = dict(name="npy", data_dir=str(tmp_path), batch_size=4)
     small = dict(num_scales=1, hidden_size=4)
-    with pytest.raises(builders.ConfigError, match="begins with a logit of data in"):
+    with pytest.raises(
+        builders.ConfigError, match=r"logit of data in \[0\.0, 1\.0\], but npy has values from"
+    ):
         builders.build(flow_config(data=section, model=dict(name="real_nvp", **small)))
     builders.build(flow_config(data=section, model=dict(name="glow", num_steps=1, **small)))
+    for split in ("train", "test"):
+        np.save(tmp_path / f"{split}.npy", np.random.default_rng(0).random(size=(9, 4, 4, 1)))
+    builders.build(flow_config(data=section, model=dict(name="real_nvp", **small)))
+
+
+def test_classes_that_training_does_not_have_are_refused(tmp_path):
+    import numpy as np
+
+    for split, num_classes in [("train", 3), ("test", 4)]:
+        np.save(tmp_path / f"{split}.npy", np.zeros((12, 2)))
+        np.save(tmp_path / f"{split}_label.npy", np.arange(12) % num_classes)
+    section = dict(name="npy", data_dir=str(tmp_path), batch_size=4)
+    with pytest.raises(builders.ConfigError, match="has labels up to 3, which data.train_split"):
+        builders.build(flow_config(data=section, context_size=3))
 
 
 def test_flows_take_points_and_images_as_rows_and_name_bad_keys():

@@ -15,20 +15,25 @@ from genjax.nets.flow_transformer import Cache, CausalTransformer
 
 
 class MaskedDense(nn.Module):
-    """A dense layer some of whose weights are held at zero.
+    """A dense layer whose outputs see only inputs of a lower or equal degree.
 
     Attributes:
-        mask: True where a weight is free, ``[inputs, outputs]``; held as nested tuples.
+        degrees_in: Degrees of the inputs.
+        degrees_out: Degrees of the outputs.
+        strict: Whether the degree of an input must be lower.
         kernel_init: Initialiser of the weights.
     """
 
-    mask: tuple[tuple[bool, ...], ...]
+    degrees_in: tuple[int, ...]
+    degrees_out: tuple[int, ...]
+    strict: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps ``[B, inputs]`` to ``[B, outputs]``."""
-        mask = np.asarray(self.mask)
+        before, after = np.asarray(self.degrees_in)[:, None], np.asarray(self.degrees_out)
+        mask = after > before if self.strict else after >= before
         kernel = self.param("kernel", self.kernel_init, mask.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
         return x @ jnp.where(mask, kernel, 0.0) + bias
@@ -59,25 +64,26 @@ class MADE(nn.Module):
             context: What all outputs may depend on, ``[B, C]``.
         """
         size = x.shape[-1]
-        entries = np.arange(1, size + 1)
-        # Degree of a hidden unit: the last entry it has seen. With one entry it may see none.
-        hidden = np.arange(self.hidden_size) % max(1, size - 1) + min(1, size - 1)
-        outputs = np.repeat(entries, self.num_outputs)
+        entries = tuple(range(1, size + 1))
+        # Degree of a hidden unit: the last entry it has seen. With one entry it may see none. All
+        # degrees in turn, or, where there are fewer units, spread over the entries.
+        units = np.arange(self.hidden_size)
+        degrees = units % max(1, size - 1) + min(1, size - 1)
+        if self.hidden_size < size - 1:
+            degrees = size - 1 - units * (size - 1) // self.hidden_size
+        hidden = tuple(degrees.tolist())
+        outputs = tuple(np.repeat(entries, self.num_outputs).tolist())
 
-        def mask(before: np.ndarray, after: np.ndarray, *, strict: bool) -> tuple:
-            allowed = after[None] > before[:, None] if strict else after[None] >= before[:, None]
-            return tuple(map(tuple, allowed.tolist()))
-
-        h = MaskedDense(mask(entries, hidden, strict=False), name="dense_in")(x)
+        h = MaskedDense(entries, hidden, name="dense_in")(x)
         if context is not None:
             h += nn.Dense(self.hidden_size, use_bias=False, name="context_in")(context)
         for i in range(self.num_layers - 1):
-            r = MaskedDense(mask(hidden, hidden, strict=False), name=f"dense_{i}")(nn.relu(h))
+            r = MaskedDense(hidden, hidden, name=f"dense_{i}")(nn.relu(h))
             if context is not None:
                 r += nn.Dense(self.hidden_size, use_bias=False, name=f"context_{i}")(context)
             h += r
         zeros = nn.initializers.zeros_init()
-        last = MaskedDense(mask(hidden, outputs, strict=True), kernel_init=zeros, name="dense_out")
+        last = MaskedDense(hidden, outputs, strict=True, kernel_init=zeros, name="dense_out")
         y = last(nn.relu(h))
         if context is not None:
             y += nn.Dense(

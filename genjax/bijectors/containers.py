@@ -24,7 +24,7 @@ class Chain(Bijector):
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Applies all in order."""
-        total = jnp.zeros(())
+        total = jnp.zeros(x.shape[:1])
         for bijector in self.bijectors:
             x, log_det = bijector.forward_and_log_det(x, context)
             total = total + log_det
@@ -32,7 +32,7 @@ class Chain(Bijector):
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Undoes all, the last first."""
-        total = jnp.zeros(())
+        total = jnp.zeros(jax.tree.leaves(y)[0].shape[:1])
         for bijector in reversed(self.bijectors):
             y, log_det = bijector.inverse_and_log_det(y, context)
             total = total + log_det
@@ -60,15 +60,16 @@ class Invert(Bijector):
 class Repeat(Bijector):
     """A bijector several times over, each time with parameters of its own.
 
-    The parameters are stacked and the layers a ``lax.scan``, backwards for the inverse, so that the
-    time to compile does not grow with their number. The shape of an event may not change.
+    The parameters are stacked and the layers a ``lax.scan``, backwards for the inverse: as a loop,
+    they take no longer to compile than one. The shape of an event may not change.
 
     Attributes:
         bijector: One layer.
         count: Number of layers.
         remat: Whether the backward pass computes a layer again instead of keeping what is inside.
         unroll: Whether to write the loop out; None for doing so on CPU, where the gradients of
-            convolutions are slow in a loop. The parameters are the same.
+            convolutions are slow in a loop, unless memory is to be saved by ``remat``, which takes
+            a loop there. The parameters are the same.
     """
 
     bijector: Bijector
@@ -91,11 +92,13 @@ class Repeat(Bijector):
                     f"a repeated bijector must keep the shape, got {mapped.shape} from "
                     f"{value.shape}"
                 )
-            return (mapped.astype(value.dtype), total + log_det), None
+            return (mapped.astype(value.dtype), total + log_det.astype(total.dtype)), None
 
         if self.remat:
             body = nn.remat(body, prevent_cse=False)
-        unroll = jax.default_backend() == "cpu" if self.unroll is None else self.unroll
+        unroll = self.unroll
+        if unroll is None:
+            unroll = jax.default_backend() == "cpu" and not self.remat
         scan = nn.scan(
             body,
             variable_axes={"params": 0, "constants": 0},
@@ -144,7 +147,7 @@ class MultiScale(Bijector):
     def setup(self) -> None:
         """Makes the networks of the priors."""
         if self.prior is not None:
-            self._priors = [_Prior(self.prior, self.elementwise) for _ in self.scales[:-1]]
+            self.priors = [_Prior(self.prior, self.elementwise) for _ in self.scales[:-1]]
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps images to latents.
@@ -167,7 +170,7 @@ class MultiScale(Bijector):
                     )
                 aside, x = jnp.split(x, 2, axis=-1)
                 if self.prior is not None:
-                    aside, log_det = self._priors[i](aside, x, context, forward=True)
+                    aside, log_det = self.priors[i](aside, x, context, forward=True)
                     total = total + log_det
                 latents.append(aside)
         return (*latents, x), total
@@ -181,7 +184,7 @@ class MultiScale(Bijector):
             if i < len(self.scales) - 1:
                 aside = y[i]
                 if self.prior is not None:
-                    aside, log_det = self._priors[i](aside, x, context, forward=False)
+                    aside, log_det = self.priors[i](aside, x, context, forward=False)
                     total = total + log_det
                 x = jnp.concatenate([aside, x], axis=-1)
             x, log_det = self.scales[i].inverse_and_log_det(x, context)

@@ -21,6 +21,13 @@ from genjax.bijectors.elementwise import at_least_float32, sum_event
 Field: TypeAlias = Callable[[Array, Array], Array]
 """Velocity ``[B, *event]`` of points ``[B, *event]`` at a time ``[]``."""
 
+_METHODS: dict[str, Callable] = {
+    "dopri5": diffrax.Dopri5,
+    "tsit5": diffrax.Tsit5,
+    "heun": diffrax.Heun,
+    "euler": diffrax.Euler,
+}
+
 Trace: TypeAlias = Literal["exact", "hutchinson"]
 
 
@@ -47,6 +54,8 @@ class Solver:
     max_steps: int = 1024
 
     def __post_init__(self) -> None:
+        if self.method not in _METHODS:
+            raise ValueError(f"method must be {', '.join(_METHODS)}, got {self.method!r}")
         if not self.rtol > 0 or not self.atol > 0 or self.num_steps < 1 or self.max_steps < 1:
             raise ValueError(f"tolerances and numbers of steps must be positive, got {self}")
 
@@ -57,12 +66,6 @@ class Solver:
 
 
 def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Solver) -> tuple:
-    methods = {
-        "dopri5": diffrax.Dopri5,
-        "tsit5": diffrax.Tsit5,
-        "heun": diffrax.Heun,
-        "euler": diffrax.Euler,
-    }
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
     step, max_steps = (times[1] - times[0]) / solver.num_steps, solver.num_steps
     if solver.adaptive:
@@ -70,8 +73,9 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
         step, max_steps = (times[1] - times[0]) / 20.0, solver.max_steps
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: term(t, y)),
-        methods[solver.method](),
-        *times,
+        _METHODS[solver.method](),
+        # Of the points' precision, or float64 times would widen them.
+        *(jnp.asarray(t, start[0].dtype) for t in times),
         step,
         start,
         stepsize_controller=controller,
@@ -173,6 +177,8 @@ class ContinuousFlow(Bijector):
     trace: Trace = "exact"
 
     def _run(self, x: Array, context: Array | None, times: tuple[float, float]) -> Mapped:
+        if self.trace not in ("exact", "hutchinson"):
+            raise ValueError(f"trace must be exact or hutchinson, got {self.trace!r}")
         x = at_least_float32(x)
         if self.is_initializing():
             cast(Callable, self.field)(x, jnp.zeros((), x.dtype), context)

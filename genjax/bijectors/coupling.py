@@ -87,7 +87,7 @@ class Coupling(Bijector):
 
     Attributes:
         mask: True where an entry is kept: ``[D]``, or a shape that broadcasts to the event, such as
-            ``[H, W, 1]``. A tuple of tuples, as Linen modules are hashable.
+            ``[H, W, 1]``. (Kept as nested tuples, as Linen modules are hashable.)
         elementwise: The maps.
         conditioner: Number of outputs to the network that gives their parameters. Let its last
             layer start at zero, so that the coupling starts as the identity.
@@ -98,10 +98,15 @@ class Coupling(Bijector):
         Dinh et al., NICE, arXiv:1410.8516; Real NVP, arXiv:1605.08803, section 3.
     """
 
-    mask: Sequence
+    mask: Sequence | np.ndarray
     elementwise: Elementwise
     conditioner: Conditioner
     axis: int = -1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mask, np.ndarray):
+            self.mask = hashable(self.mask)
+        super().__post_init__()
 
     @nn.compact
     def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
@@ -131,7 +136,7 @@ class Coupling(Bijector):
         if not along_last and len(kept) != len(changed):
             raise ValueError(
                 f"of {mask.size} tokens a coupling must keep half, got a mask that keeps "
-                f"{len(kept)}; take patches of which there is an even number"
+                f"{len(kept)}; choose another size of patches or kind of mask"
             )
         still, moved = jnp.take(x, kept, axis=axis), jnp.take(x, changed, axis=axis)
         raw = self._raw(still, context, len(changed) if along_last else x.shape[-1])

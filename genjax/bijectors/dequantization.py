@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
-from genjax.bijectors.coupling import Coupling, checkerboard_mask, hashable
+from genjax.bijectors.coupling import Coupling, checkerboard_mask
 from genjax.bijectors.elementwise import affine
 from genjax.bijectors.flow import standard_normal_log_prob
 from genjax.bijectors.shapes import Sigmoid
@@ -88,7 +88,7 @@ class VariationalDequantizer(nn.Module):
             checkerboard_mask(*levels.shape[1:3], even=i % 2 == 0)
             for i in range(self.num_couplings)
         ]
-        couplings: list[Bijector] = [Coupling(hashable(mask), affine(), make) for mask in masks]
+        couplings: list[Bijector] = [Coupling(mask, affine(), make) for mask in masks]
         to_noise = Chain((*couplings, Sigmoid()))
         noise, log_det = to_noise.forward_and_log_det(source, 2.0 * levels - 1.0)
         return noise, standard_normal_log_prob(source) - log_det

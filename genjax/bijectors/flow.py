@@ -40,6 +40,8 @@ class Flow(nn.Module):
         event_shape: Shape of one example.
         context_size: Length of the context the flow was built for; None for no context.
         domain: Least and largest value of data it takes; None for any.
+        divergence: How the log-determinant of a continuous flow is computed, ``"exact"`` or
+            ``"hutchinson"`` (a random estimate); None for flows that are not continuous.
         max_log_det_per_dim: Bound on the log-determinant over the number of entries that the
             bijector's construction implies; infinite where there is none.
 
@@ -51,18 +53,19 @@ class Flow(nn.Module):
     event_shape: tuple[int, ...]
     context_size: int | None = None
     domain: tuple[float, float] | None = None
+    divergence: str | None = None
     max_log_det_per_dim: float = math.inf
 
-    def _check_context(self, context: Array | None) -> None:
+    def _check_context(self, context: Array | None, count: int) -> None:
         if self.context_size is None:
             if context is not None:
                 raise ValueError("this flow was built without context_size, but got a context")
         elif context is None:
             raise ValueError(f"this flow needs a context [B, {self.context_size}]")
-        elif context.shape[-1] != self.context_size:
+        elif context.shape != (count, self.context_size):
             raise ValueError(
-                f"this flow was built for a context of length {self.context_size}, got shape "
-                f"{context.shape}"
+                f"this flow was built for a context of length {self.context_size}: expected shape "
+                f"{(count, self.context_size)}, got {context.shape}"
             )
 
     def encode(self, x: Array, context: Array | None = None) -> Mapped:
@@ -78,15 +81,25 @@ class Flow(nn.Module):
         Raises:
             ValueError: If shapes or context are not those the flow was built for.
         """
-        self._check_context(context)
+        self._check_context(context, x.shape[0])
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"expected data [B, *{self.event_shape}], got shape {x.shape}")
         return self.bijector.forward_and_log_det(x, context)
 
     def decode(self, z: Any, context: Array | None = None) -> Array:
         """Maps latents to data; undoes :meth:`encode`."""
-        self._check_context(context)
-        return self.bijector.inverse_and_log_det(z, context)[0]
+        return self._decode(z, context)[0]
+
+    def _decode(self, z: Any, context: Array | None) -> Mapped:
+        parts = jax.tree.leaves(z)
+        self._check_context(context, parts[0].shape[0])
+        size = sum(math.prod(part.shape[1:]) for part in parts)
+        if size != math.prod(self.event_shape):
+            raise ValueError(
+                f"expected latents of {math.prod(self.event_shape)} entries in all, got shapes "
+                f"{', '.join(str(part.shape) for part in parts)}"
+            )
+        return self.bijector.inverse_and_log_det(z, context)
 
     def log_prob(self, x: Array, context: Array | None = None) -> Array:
         """Log-density of data in nats, ``[B]``, float32 or wider."""
@@ -96,10 +109,11 @@ class Flow(nn.Module):
     def draw_latents(self, key: PRNGKeyArray, count: int) -> Any:
         """Standard normal latents, ``count`` rows, in the form that :meth:`encode` gives them."""
         unbound, variables = self.clone(parent=None), self.variables
-        x = jax.ShapeDtypeStruct((count, *self.event_shape), jnp.float32)
+        dtype = jnp.zeros(()).dtype  # float64 where it is enabled
+        x = jax.ShapeDtypeStruct((count, *self.event_shape), dtype)
         context = None
         if self.context_size is not None:
-            context = jax.ShapeDtypeStruct((count, self.context_size), jnp.float32)
+            context = jax.ShapeDtypeStruct((count, self.context_size), dtype)
 
         def encode(x: Array, context: Array | None) -> Any:
             return unbound.apply(variables, x, context, method="encode")
@@ -107,7 +121,10 @@ class Flow(nn.Module):
         latents, _ = jax.eval_shape(encode, x, context)
         leaves, tree = jax.tree.flatten(latents)
         keys = jax.random.split(key, len(leaves)) if len(leaves) > 1 else [key]
-        drawn = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+        drawn = [
+            jax.random.normal(k, leaf.shape, leaf.dtype)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
         return jax.tree.unflatten(tree, drawn)
 
     def sample(
@@ -131,6 +148,23 @@ class Flow(nn.Module):
         """
         z = jax.tree.map(lambda part: temperature * part, self.draw_latents(key, count))
         return self.decode(z, context)
+
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray, count: int, context: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Draws data with their log-densities in one pass, for reverse Kullback-Leibler losses.
+
+        Args:
+            key: Key of the draw.
+            count: Number of rows.
+            context: One row for each, if the flow is conditional.
+
+        Returns:
+            Data, ``[count, *event]``, and their log-densities in nats, ``[count]``.
+        """
+        z = self.draw_latents(key, count)
+        x, log_det = self._decode(z, context)
+        return x, standard_normal_log_prob(z) - log_det
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """The same as :meth:`log_prob`, so that ``init`` needs no method."""

@@ -13,7 +13,7 @@ import numpy as np
 from genjax.bijectors.autoregressive import TransformerAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain, MultiScale, Repeat
-from genjax.bijectors.coupling import Conditioner, Coupling, checkerboard_mask, half_mask, hashable
+from genjax.bijectors.coupling import Conditioner, Coupling, checkerboard_mask, half_mask
 from genjax.bijectors.elementwise import (
     Elementwise,
     additive,
@@ -123,7 +123,7 @@ def real_nvp(
         make = _conditioner(net, size, num_blocks, dropout_rate, dtype)
         layers: list[Bijector] = []
         for mask in masks:
-            layers += [Coupling(hashable(mask), affine(), make), ActNorm()]
+            layers += [Coupling(mask, affine(), make), ActNorm()]
         return layers
 
     for i in range(num_scales):
@@ -219,7 +219,7 @@ def glow(
     scales: list[Bijector] = []
     for i in range(num_scales):
         channels *= 4
-        coupling = Coupling(hashable(half_mask(channels)), maps[elementwise], make)
+        coupling = Coupling(half_mask(channels), maps[elementwise], make)
         step = Chain((ActNorm(), rotation(), coupling))
         layers = [Squeeze(), Repeat(step, num_steps, remat), rotation()]
         first = _to_real_line(alpha, Affine(1.0, -0.5)) if not i else ()
@@ -314,13 +314,17 @@ def jet(
         chained: list[Bijector] = []
         for kind in kinds:
             if kind == "channels":
-                mask = hashable(half_mask(size))
+                mask = half_mask(size)
                 chained += [Permutation(), Coupling(mask, sigmoid_affine(), make)]
             else:
-                mask = hashable(_token_mask(kind, *grid))
+                mask = _token_mask(kind, *grid)
                 chained.append(Coupling(mask, sigmoid_affine(), make, axis=1))
         return Chain(tuple(chained))
 
+    # Each coupling scales about half of the entries by 2 at most, the scaling before them all.
+    mapped = {"channels": (size - size // 2) / size}
+    shares = [mapped.get(kinds[i % len(kinds)], 0.5) for i in range(num_couplings)]
+    bound = (1.0 + sum(shares)) * math.log(2.0) if alpha is None else math.inf
     patches = (Squeeze(patch_size), Reshape((*grid, size), (math.prod(grid), size)))
     cycles, rest = divmod(num_couplings, len(kinds))
     couplings: tuple[Bijector, ...] = ()
@@ -333,8 +337,7 @@ def jet(
         event_shape,
         context_size,
         _domain(alpha),
-        # Each coupling scales about half of the entries by 2 at most; so does the scaling all.
-        (1.0 + num_couplings / 2.0) * math.log(2.0) if alpha is None else math.inf,
+        max_log_det_per_dim=bound,
     )
 
 

@@ -71,7 +71,8 @@ class ActNorm(Bijector):
     ``inverse_and_log_det``, it starts as the identity.
 
     Attributes:
-        epsilon: Added to the standard deviation.
+        epsilon: Added to the standard deviation, which is taken to be at least a thousandth of the
+            median over the entries.
 
     References:
         Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.1.
@@ -87,7 +88,9 @@ class ActNorm(Bijector):
         def log_scale(_: Array) -> Array:
             if not from_data:
                 return jnp.zeros(x.shape[-1], data.dtype)
-            return -jnp.log(jnp.std(data, axis=axes) + self.epsilon)
+            std = jnp.std(data, axis=axes)
+            # An entry that does not vary in the first batch may vary in the next.
+            return -jnp.log(jnp.maximum(std, 1e-3 * jnp.median(std)) + self.epsilon)
 
         def mean(_: Array) -> Array:
             return jnp.mean(data, axis=axes) if from_data else jnp.zeros(x.shape[-1], data.dtype)
@@ -127,21 +130,21 @@ class LULinear(Bijector):
     identity: bool = True
 
     @nn.compact
-    def _parameters(self, x: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Permutation, both triangular factors, log of the diagonal and bias."""
+    def _parameters(self, x: Array) -> tuple[Array | None, Array, Array, Array, Array]:
+        """Order of the rows, both triangular factors, log of the diagonal and bias."""
         size = x.shape[-1]
-        permutation, sign = jnp.eye(size), jnp.ones(size)
+        order, sign = None, jnp.ones(size)
         lower = upper = jnp.eye(size)
         if not self.identity:
-            # Permutation and signs stay as they are, hence are no parameters.
-            def decompose() -> dict[str, Array]:
+            # Order and signs are whole numbers, so that nobody takes them for parameters.
+            fixed: dict[str, Array] = {}
+            if self.is_initializing():
                 normal = jax.random.normal(self.make_rng("params"), (size, size))
-                parts = jax.scipy.linalg.lu(jnp.linalg.qr(normal)[0])
-                return dict(zip(("permutation", "lower", "upper"), parts, strict=True))
-
-            rotation = self.variable("constants", "rotation", decompose).value
-            permutation, lower, upper = (rotation[n] for n in ("permutation", "lower", "upper"))
-            sign = jnp.sign(jnp.diag(upper))
+                rows, lower, upper = jax.scipy.linalg.lu(jnp.linalg.qr(normal)[0])
+                signs = jnp.sign(jnp.diag(upper)).astype(jnp.int32)
+                fixed = {"order": jnp.argmax(rows, axis=1).astype(jnp.int32), "sign": signs}
+            order = self.variable("constants", "order", lambda: fixed["order"]).value
+            sign = self.variable("constants", "sign", lambda: fixed["sign"]).value
 
         def start(_: Array) -> dict[str, Array]:
             return {
@@ -156,25 +159,26 @@ class LULinear(Bijector):
         bias = jnp.zeros(size)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (size,))
-        return permutation, lower, upper, factors["log_diagonal"], bias
+        return order, lower, upper, factors["log_diagonal"], bias
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
-        permutation, lower, upper, log_diagonal, bias = self._parameters(x)
+        order, lower, upper, log_diagonal, bias = self._parameters(x)
         x = at_least_float32(x)
-        matrix = jnp.matmul(
-            jnp.matmul(permutation, lower, precision=_HIGHEST), upper, precision=_HIGHEST
-        ).astype(x.dtype)
+        matrix = jnp.matmul(lower, upper, precision=_HIGHEST).astype(x.dtype)
+        if order is not None:
+            matrix = matrix[order]
         y = jnp.matmul(x, matrix.T, precision=_HIGHEST) + bias.astype(x.dtype)
         return y, _constant(x, _num_positions(x) * jnp.sum(log_diagonal))
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Undoes :meth:`forward_and_log_det`."""
-        permutation, lower, upper, log_diagonal, bias = self._parameters(y)
+        order, lower, upper, log_diagonal, bias = self._parameters(y)
         y = at_least_float32(y)
         dtype = y.dtype
         rows = (y - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
-        rows = jnp.matmul(permutation.T.astype(dtype), rows, precision=_HIGHEST)
+        if order is not None:
+            rows = rows[jnp.argsort(order)]
         rows = jax.scipy.linalg.solve_triangular(
             lower.astype(dtype), rows, lower=True, unit_diagonal=True
         )

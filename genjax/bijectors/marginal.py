@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.coupling import hashable
 from genjax.bijectors.elementwise import Elementwise, sum_event
 
 
@@ -26,7 +27,12 @@ class Marginal(Bijector):
     """
 
     elementwise: Elementwise
-    mask: Sequence[bool] | None = None
+    mask: Sequence[bool] | np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mask, np.ndarray):
+            self.mask = hashable(self.mask)
+        super().__post_init__()
 
     @nn.compact
     def _raw(self, x: Array) -> Array:

@@ -9,7 +9,7 @@ from genjax.bijectors.autoregressive import MaskedAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
 from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace
-from genjax.bijectors.coupling import Coupling, alternating_mask, hashable
+from genjax.bijectors.coupling import Coupling, alternating_mask
 from genjax.bijectors.elementwise import (
     Elementwise,
     additive,
@@ -95,7 +95,7 @@ def coupling_flow(
             layers.append(Permutation())
         if linear:
             layers.append(LULinear())
-        mask = hashable(alternating_mask(size, even=i % 2 == 0))
+        mask = alternating_mask(size, even=i % 2 == 0)
         layers.append(Coupling(mask, maps, conditioner))
         if marginal:
             layers.append(Marginal(maps, mask))
@@ -192,4 +192,4 @@ def continuous_flow(
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=num_steps)
     flow = ContinuousFlow(ConcatSquashMLP(hidden_size, num_layers), solver, trace)
     layers: tuple[Bijector, ...] = (ActNorm(), flow) if actnorm else (flow,)
-    return Flow(Chain(layers), event_shape, context_size)
+    return Flow(Chain(layers), event_shape, context_size, divergence=trace)

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
@@ -110,10 +111,12 @@ class Sigmoid(Bijector):
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps to (0, 1)."""
+        x = at_least_float32(x)
         return jax.nn.sigmoid(x), -sum_event(jax.nn.softplus(x) + jax.nn.softplus(-x))
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Maps back; what is not inside (0, 1) comes out infinite or NaN."""
+        y = at_least_float32(y)
         x = jnp.log(y) - jnp.log1p(-y)
         return x, -sum_event(jnp.log(y) + jnp.log1p(-y))
 
@@ -123,11 +126,13 @@ class Tanh(Bijector):
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps to (-1, 1)."""
+        x = at_least_float32(x)
         # log(1 - tanh^2), without its cancellation.
         return jnp.tanh(x), sum_event(2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x)))
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Maps back; what is not inside (-1, 1) comes out infinite or NaN."""
+        y = at_least_float32(y)
         return jnp.arctanh(y), -sum_event(jnp.log1p(-jnp.square(y)))
 
 
@@ -148,28 +153,35 @@ class Logit(Bijector):
     alpha: float = 0.05
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
-        """Maps to the real line."""
+        """Maps to the real line.
+
+        Raises:
+            ValueError: If ``alpha`` is not in (0, 0.5), or, outside of ``jit``, if data lie so far
+                from [0, 1] that they have no logit; inside they become NaN.
+        """
         if not 0 < self.alpha < 0.5:
             raise ValueError(f"alpha must be in (0, 0.5), got {self.alpha}")
-        _check_domain(x)
-        inner = self.alpha + (1.0 - 2.0 * self.alpha) * x
-        log_inner, log_rest = jnp.log(inner), jnp.log1p(-inner)
+        if not isinstance(x, jax.core.Tracer):
+            _check_domain(np.asarray(x), self.alpha / (1.0 - 2.0 * self.alpha))
+        x = at_least_float32(x)
+        # Both ends with the same precision.
+        log_inner = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * x)
+        log_rest = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * (1.0 - x))
         slope = math.log1p(-2.0 * self.alpha) - log_inner - log_rest
         return log_inner - log_rest, sum_event(slope)
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Maps back to what lies around [0, 1]."""
+        y = at_least_float32(y)
         x = (jax.nn.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha)
         slope = -math.log1p(-2.0 * self.alpha) - jax.nn.softplus(y) - jax.nn.softplus(-y)
         return x, sum_event(slope)
 
 
-def _check_domain(x: Array) -> None:
-    """Refuses concrete values outside of [0, 1]; inside ``jit`` there are none to look at."""
-    if isinstance(x, jax.core.Tracer):
-        return
-    low, high = float(jnp.min(x)), float(jnp.max(x))
-    if low < 0.0 or high > 1.0:
+def _check_domain(x: np.ndarray, margin: float) -> None:
+    """Refuses values that have no logit."""
+    low, high = float(np.min(x)), float(np.max(x))
+    if low < -margin or high > 1.0 + margin:
         raise ValueError(
             f"the logit is for data in [0, 1], got values from {low:.4g} to {high:.4g}; scale the "
             "data, or build the flow without it"

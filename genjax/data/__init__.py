@@ -1,6 +1,14 @@
 """Data sets and batches, in NumPy: nothing here knows of devices."""
 
 from genjax.data.batches import EvalBatches, TrainBatches, iterate
-from genjax.data.sources import DataSet, MissingDataError, load
+from genjax.data.sources import ArraySource, DataSet, MissingDataError, load
 
-__all__ = ["DataSet", "EvalBatches", "MissingDataError", "TrainBatches", "iterate", "load"]
+__all__ = [
+    "ArraySource",
+    "DataSet",
+    "EvalBatches",
+    "MissingDataError",
+    "TrainBatches",
+    "iterate",
+    "load",
+]

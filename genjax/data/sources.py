@@ -154,10 +154,12 @@ def _npy(split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
     arrays, num_classes = {"x": x}, None
     if os.path.exists(os.path.join(folder, f"{split}_label.npy")):
         label = np.asarray(opened(f"{split}_label.npy"))
-        if label.shape != x.shape[:1] or not np.issubdtype(label.dtype, np.integer):
+        whole = label.shape == x.shape[:1] and np.issubdtype(label.dtype, np.integer)
+        if not whole or label.min() < 0:
             raise ValueError(
-                f"{folder}/{split}_label.npy must hold whole numbers [{len(x)}], got {label.dtype} "
-                f"{list(label.shape)}"
+                f"{folder}/{split}_label.npy must hold class ids 0, 1, ... as whole numbers "
+                f"[{len(x)}], got {label.dtype} {list(label.shape)}"
+                + (f" from {label.min()} on" if whole else "")
             )
         arrays["label"] = label.astype(np.int32)
         num_classes = int(label.max()) + 1

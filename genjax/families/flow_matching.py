@@ -90,6 +90,8 @@ def flow_matching(
         raise ValueError(f"eval_num_draws must be at least 1, got {eval_num_draws}")
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=sample_num_steps)
     num_dims = math.prod(event_shape)
+    if trace not in (None, "exact", "hutchinson"):
+        raise ValueError(f"trace must be exact or hutchinson, got {trace!r}")
     if trace is None:
         trace = "exact" if num_dims <= 16 else "hutchinson"
     if num_levels is None and trace == "exact":
@@ -164,16 +166,18 @@ def flow_matching(
         def one_draw(index: Array) -> Array:
             own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index)
             noise = jax.vmap(lambda k: jax.random.uniform(k, event_shape))(own)
-            probe = None
-            if trace == "hutchinson":
-                probe = jax.vmap(lambda k: draw_probe(jax.random.fold_in(k, 1), event_shape))(own)
-            return nats(state.ema, points_of(batch["x"], noise), label_of(batch), probe)
 
-        result = dict(likelihood_metrics(one_draw, eval_num_draws, num_dims))
-        if trace == "hutchinson":
-            # The estimate is unbiased in nats, not in probability.
-            result.pop("bits_per_dim_importance", None)
-        return result
+            def one_row(x: Array, label: Array | None, k: PRNGKeyArray) -> Array:
+                probe = None
+                if trace == "hutchinson":
+                    probe = draw_probe(jax.random.fold_in(k, 1), (1, *event_shape))
+                alone = None if label is None else label[None]
+                return nats(state.ema, x[None], alone, probe)[0]
+
+            # Steps and signs of its own for each row, so that none depends on its batch.
+            return jax.vmap(one_row)(points_of(batch["x"], noise), label_of(batch), own)
+
+        return likelihood_metrics(one_draw, eval_num_draws, num_dims, bounds=trace == "exact")
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
         label = label_of(batch)

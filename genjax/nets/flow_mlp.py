@@ -1,4 +1,4 @@
-"""Networks of vectors inside flows. Their last layers start at zero, so that flows start simple."""
+"""Networks of vectors inside flows."""
 
 from typing import Any
 

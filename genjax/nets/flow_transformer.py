@@ -12,15 +12,15 @@ _ZEROS = nn.initializers.zeros_init()
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens a causal transformer has seen, layer by layer.
+    """Keys and values of the tokens a causal transformer has seen.
 
     Attributes:
-        keys: ``[layers, B, T, heads, head_size]``.
-        values: The same shape.
+        keys: For each layer ``[B, T, heads, head_size]``.
+        values: The same shapes.
     """
 
-    keys: Array
-    values: Array
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
 
 
 class _Block(nn.Module):
@@ -161,9 +161,10 @@ class CausalTransformer(nn.Module):
     def empty_cache(self, batch_size: int, dtype: Any) -> Cache:
         """A cache of no tokens, for sequences of a dtype."""
         heads = (self.num_heads, self.hidden_size // self.num_heads)
-        shape = (self.num_blocks, batch_size, self.num_tokens, *heads)
+        shape = (batch_size, self.num_tokens, *heads)
         dtype = self.dtype or dtype
-        return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.num_blocks))
+        return Cache(empty, empty)
 
     def step(
         self,
@@ -192,4 +193,4 @@ class CausalTransformer(nn.Module):
             keys.append(key)
             values.append(value)
         outputs = self.dense_out(self.norm_out(h))[:, 0]
-        return outputs, Cache(jnp.stack(keys), jnp.stack(values))
+        return outputs, Cache(tuple(keys), tuple(values))

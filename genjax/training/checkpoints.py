@@ -93,7 +93,9 @@ class Checkpoints:
             write_atomically(self._due, str(step))
         if step in self._manager.all_steps():
             return
-        score = (metrics or {}).get(self._best_metric, math.inf)  # not evaluated: never the best
+        score = (metrics or {}).get(self._best_metric, math.inf)
+        if not math.isfinite(score):
+            score = math.inf  # like what was not evaluated: never the best
         host = {"loop": dict(host_state), "checksums": _checksums(state)}
         self._manager.save(
             step,

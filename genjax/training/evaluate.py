@@ -52,7 +52,8 @@ class Evaluator:
 
         Returns:
             For each metric its mean over examples and ``_stderr``, the standard error of that mean
-            over the draw of examples and noise; and ``num_examples``.
+            over the draw of examples and noise; and ``num_examples``. Where scores are NaN or
+            infinite the mean is too, and ``_num_nonfinite`` counts them.
 
         Raises:
             ValueError: If the family has no score of single examples.
@@ -69,6 +70,11 @@ class Evaluator:
         result: dict[str, float | int | str] = {}
         for name in sorted(rows[0]):
             values = np.concatenate([row[name] for row in rows])
+            num_nonfinite = int((~np.isfinite(values)).sum())
+            if num_nonfinite:
+                result[f"{name}_num_nonfinite"] = num_nonfinite
+                result[name] = float(values.mean())
+                continue
             result[name] = math.fsum(values) / values.size
             result[f"{name}_stderr"] = float(values.std(ddof=1) / math.sqrt(values.size))
         return {**result, "num_examples": values.size}

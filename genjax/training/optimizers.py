@@ -37,8 +37,9 @@ def adamw(
         b2: Decay of the second moment.
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay of kernels and embeddings (see :func:`decay_mask`).
-        decay_steps: Steps, those of the warm-up included, after which the learning rate has fallen
-            to 0 along half a cosine; None to keep it.
+        decay_steps: Steps of the optimiser (one in ``accumulate_steps`` of training), those of the
+            warm-up included, after which the learning rate has fallen to 0 along half a cosine;
+            None to keep it.
         clip_norm: Largest global norm of the gradient, or None not to clip.
 
     Returns:

@@ -37,6 +37,32 @@ def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = Non
     return grid
 
 
+def samples_picture(samples: np.ndarray, num_levels: int | None) -> np.ndarray:
+    """What shows samples of any shape best: a grid of images, points, or a histogram.
+
+    Args:
+        samples: ``[N, *event]``. Images of real numbers are scaled from the least to the largest;
+            of vectors the first two entries are shown, of single numbers the histogram.
+        num_levels: Number of grey levels, if they are.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    if samples.ndim == 4:
+        shown = samples[:256]
+        if num_levels is None:
+            low, high = float(shown.min()), float(shown.max())
+            shown = np.round((shown - low) * (255.0 / max(high - low, 1e-12)))
+            num_levels = 256
+        return image_grid(shown, num_levels)
+    rows = samples.reshape(len(samples), -1)
+    if rows.shape[1] > 1:
+        return scatter(rows[None, :, :2])
+    figure = _figure(4.0, 4.0)
+    figure.add_subplot(1, 1, 1).hist(rows[:, 0], bins=100)
+    return _pixels(figure)
+
+
 def write_png(path: epath.Path, pixels: np.ndarray) -> None:
     """Writes ``[H, W, 3]`` uint8 as PNG."""
     from PIL import Image

@@ -59,7 +59,13 @@ def test_what_does_not_converge_is_nan_and_not_a_number_that_looks_right():
     assert np.isnan(moved).all()
 
 
-@pytest.mark.parametrize("kwargs", [dict(rtol=0.0), dict(num_steps=0), dict(max_steps=0)])
-def test_what_does_not_fit_is_refused(kwargs):
-    with pytest.raises(ValueError, match="must be positive"):
+@pytest.mark.parametrize("kwargs, message", [
+    (dict(rtol=0.0), "must be positive"), (dict(num_steps=0), "must be positive"),
+    (dict(max_steps=0), "must be positive"), (dict(method="rk4"), "method must be dopri5"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
         bij.Solver(**kwargs)
+    flow = bij.ContinuousFlow(ConcatSquashMLP(4), trace="exakt")
+    with pytest.raises(ValueError, match="trace must be exact or hutchinson"):
+        flow.init(KEY, jnp.ones((1, 2)))

@@ -93,13 +93,19 @@ def test_a_context_changes_the_density_and_is_checked(name):
     assert drawn.shape == x.shape and np.isfinite(drawn).all()
     for given, message in [
         (None, r"needs a context \[B, 3\]"),
-        (context[:, :2], "built for a context of length 3"),
+        (context[:, :2], r"length 3: expected shape \(6, 3\), got \(6, 2\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             log_prob(given)
     model, variables, x, _ = built(name)
     with pytest.raises(ValueError, match="built without context_size"):
         model.apply(variables, x, context, method="log_prob")
+
+
+def test_samples_come_with_their_log_density():
+    model, variables, *_ = built("real_nvp")
+    x, log_prob = model.apply(variables, KEY, 5, method="sample_and_log_prob")
+    np.testing.assert_allclose(model.apply(variables, x), log_prob, rtol=5e-3)
 
 
 def test_temperature_zero_decodes_the_middle_and_latents_are_normal():
@@ -120,7 +126,7 @@ def test_what_is_put_aside_has_the_density_of_its_prior():
     x = jax.random.normal(KEY, (3, 2, 2, 4))
     variables = moved(dict(flow.init(KEY, x)), 0.3)
     aside, rest = np.split(np.asarray(x), 2, axis=-1)
-    dense = variables["params"]["bijector"]["_priors_0"]["Net_0"]["out"]
+    dense = variables["params"]["bijector"]["priors_0"]["Net_0"]["out"]
     raw = (rest @ dense["kernel"] + dense["bias"]).reshape(3, 2, 2, 2, 2)
     # z = e^s aside + t, so aside ~ N(-t e^-s, e^-2s).
     scale = np.exp(-3.0 * np.tanh(raw[..., 0] / 3.0))
@@ -219,7 +225,7 @@ def test_dropout_acts_only_where_it_has_a_key():
      "kinds must be among"),
     (lambda: bij.jet(event_shape=(12, 12, 1), patch_size=4, num_couplings=1,
                      kinds=("checkerboard",), **HEADS).init(KEY, jnp.ones((1, 12, 12, 1))),
-     "of which there is an even number"),
+     "must keep half, got a mask that keeps 5"),
     (lambda: bij.tarflow(event_shape=SHAPE, patch_size=2, num_layers=1, hidden_size=9, num_heads=2)
      .init(KEY, jnp.ones((1, *SHAPE))), "num_heads 2 does not divide"),
     (lambda: bij.MultiScale((bij.Affine(), bij.Affine())).init(KEY, jnp.ones((1, 2, 2, 3))),
@@ -230,6 +236,8 @@ def test_dropout_acts_only_where_it_has_a_key():
     (lambda: bij.Repeat(bij.ActNorm(), 0).init(KEY, jnp.ones((1, 2))), "count must be"),
     (lambda: bij.real_nvp(event_shape=SHAPE, num_scales=1, **SMALL).init(
         KEY, 2.0 * jnp.ones((1, *SHAPE))), r"data in \[0, 1\], got values from 2 to 2"),
+    (lambda: built("glow")[0].apply(built("glow")[1], jnp.ones((1, 3)), method="decode"),
+     "latents of 32 entries"),
     (lambda: built("glow")[0].apply(built("glow")[1], jnp.ones((1, 4, 4, 1))), "expected data"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(call, message):

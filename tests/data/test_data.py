@@ -178,6 +178,7 @@ def test_arrays_of_the_user_are_read_whole_or_row_by_row(tmp_path):
     (dict(train=np.zeros((5, 2), int)), "got int64"),
     (dict(train=np.full((5, 2), np.nan)), "NaN or infinity"),
     (dict(train=np.zeros((5, 2)), train_label=np.zeros(4, int)), r"whole numbers \[5\]"),
+    (dict(train=np.zeros((5, 2)), train_label=np.arange(5) - 1), "from -1 on"),
 ])  # fmt: skip
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
     save(tmp_path, **arrays)

@@ -68,8 +68,21 @@ def test_a_field_without_motion_scores_the_standard_normal(trace):
     bits = -(stats.norm.logpdf(points).mean(-1).sum(-1) + 3 * math.log(2 / 5)) / (3 * math.log(2))
     assert float(found["bits_per_dim"].mean()) == pytest.approx(bits.mean(), abs=0.06)
     assert ("bits_per_dim_importance" in found) == (trace == "exact")
-    half = jax.jit(family.eval_step)(state, jax.tree.map(lambda a: a[3:], batch), KEY)
-    np.testing.assert_allclose(half["nats"], found["nats"][3:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_a_row_scores_the_same_in_any_batch(trace):
+    family = build(trace=trace, tolerance=1e-3, eval_num_draws=2)
+    batch = {"x": jax.random.normal(KEY, (8, 2)), "index": jnp.arange(8, dtype=jnp.int32)}
+    state = jax.jit(family.init)(KEY, batch)
+    leaves, tree = jax.tree.flatten(state.ema)
+    keys = jax.random.split(KEY, len(leaves))
+    far = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    state = state.replace(ema=jax.tree.unflatten(tree, far))
+    evaluate = jax.jit(family.eval_step)
+    whole = evaluate(state, batch, KEY)["nats"]
+    half = evaluate(state, jax.tree.map(lambda a: a[3:], batch), KEY)["nats"]
+    np.testing.assert_allclose(half, whole[3:], rtol=1e-5)
 
 
 @pytest.mark.parametrize("coupling", ["independent", "optimal_transport"])
@@ -115,6 +128,7 @@ def test_samples_of_levels_and_labels():
     (dict(sigma_min=1.0), "sigma_min"),
     (dict(eval_num_draws=0), "eval_num_draws"),
     (dict(tolerance=0.0), "must be positive"),
+    (dict(trace="exakt"), "trace must be"),
     (dict(sample_num_steps=0), "must be positive"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(kwargs, message):

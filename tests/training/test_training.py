@@ -25,12 +25,12 @@ KEY = jax.random.key(0)
 def linear_family(bad_step=None):
     """Learns the mean of its batches; turns bad at a step if asked to."""
 
-    def loss_fn(params, batch, key):
+    def loss_fn(params, model_state, batch, key):
         noise = 0.01 * jax.random.normal(key)
         return jnp.mean(jnp.square(params["net"]["w"] - batch["x"])) + noise, {}
 
     init, train_step = minimizing(
-        init_params=lambda key, batch: {"net": {"w": jnp.zeros(())}},
+        init_model=lambda key, batch: ({"net": {"w": jnp.zeros(())}}, {}),
         loss_and_grad=jax.value_and_grad(loss_fn, has_aux=True),
         optimizer=optax.adam(0.1),
         ema_decay=0.5,
@@ -371,7 +371,13 @@ def test_grid_places_images_in_reading_order_at_full_contrast():
 def test_plots_are_pictures():
     points = np.random.default_rng(0).normal(size=(2, 50, 2))
     curve = {"gamma(t)": (np.linspace(0, 1, 5), np.arange(5.0))}
-    for pixels in (pictures.scatter(points), pictures.plot_curves(curve)):
+    drawn = [
+        pictures.samples_picture(points.reshape(-1, *shape)[:4], None)
+        for shape in ((1,), (2,), (4,), (2, 2, 1))
+    ]
+    drawn.append(pictures.samples_picture(np.zeros((3, 8), np.uint8), 256))
+    density = pictures.density_map(np.ones((5, 5)), 2.0, points[0])
+    for pixels in (pictures.scatter(points), pictures.plot_curves(curve), density, *drawn):
         assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.std() > 1
 
 
