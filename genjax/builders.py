@@ -93,6 +93,7 @@ class Experiment:
         train: Settings of the loop.
         eval: Settings of evaluation.
         sample: Settings of sampling.
+        parallel: How the run is spread over devices.
         data: Settings of the batches.
         num_classes: Number of classes if the model is conditional on labels, else None.
         quality: Measures of samples that evaluation makes, if any.
@@ -105,6 +106,7 @@ class Experiment:
     train: "TrainSettings"
     eval: "EvalSettings"
     sample: "SampleSettings"
+    parallel: "ParallelSettings"
     data: "DataSettings"
     num_classes: int | None
     quality: SampleQuality | None
@@ -147,6 +149,21 @@ class DataSettings:
     memory_limit_mib: int = 2048
     num_workers: int = 0
     event_shape: Sequence[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelSettings:
+    """The ``parallel`` section.
+
+    Attributes:
+        fsdp: Devices that large arrays of the state are spread over; must divide their number. The
+            batch is spread over all devices whatever it is.
+        plan_devices: Devices that ``--mode=plan`` plans for: as many host devices are made up. 0
+            for those that are there.
+    """
+
+    fsdp: int = 1
+    plan_devices: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +243,7 @@ def build(
     config: ml_collections.ConfigDict,
     *,
     num_devices: int | None = None,
-    mode: Literal["train", "eval", "sample"] = "train",
+    mode: Literal["train", "eval", "sample", "plan"] = "train",
 ) -> Experiment:
     """Builds an experiment, checking all that can be checked before compilation.
 
@@ -243,11 +260,12 @@ def build(
         MissingDataError: If its data set is not prepared.
     """
     sections = as_dict(config)
-    valid = ["data", "eval", "family", "model", "optimizer", "sample", "train"]
+    valid = ["data", "eval", "family", "model", "optimizer", "parallel", "sample", "train"]
     unknown = sorted(set(sections) - set(valid))
     if unknown:
         raise ConfigError(f"unknown config section {unknown[0]!r}{_nearest(unknown[0], valid)}")
     sections.setdefault("sample", {})
+    sections.setdefault("parallel", {})
     for section in valid:
         if section not in sections:
             raise ConfigError(f"the config has no section {section!r}")
@@ -256,7 +274,13 @@ def build(
     train = _call(TrainSettings, sections["train"], "train")
     evaluation = _call(EvalSettings, sections["eval"], "eval")
     sampling = _call(SampleSettings, sections["sample"], "sample")
-    _check_sizes(data_settings, train, evaluation, sampling, num_devices or jax.device_count())
+    parallel = _call(ParallelSettings, sections["parallel"], "parallel")
+    num_devices = num_devices or jax.device_count()
+    _check_sizes(data_settings, train, evaluation, sampling, num_devices)
+    if parallel.fsdp < 1 or num_devices % parallel.fsdp:
+        raise ConfigError(
+            f"parallel.fsdp must divide the {num_devices} devices, got {parallel.fsdp}"
+        )
 
     def split(name: str) -> data.DataSet:
         try:
@@ -327,6 +351,7 @@ def build(
         train=train,
         eval=evaluation,
         sample=sampling,
+        parallel=parallel,
         data=data_settings,
         num_classes=num_classes,
         quality=quality,
@@ -552,7 +577,7 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     """
     from genjax.training.checkpoints import Checkpoints
     from genjax.training.loop import state_template
-    from genjax.training.mesh import data_mesh
+    from genjax.training.mesh import make_mesh
 
     place = epath.Path(workdir).expanduser()
     command = (
@@ -584,7 +609,7 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     net = _build(CLASSIFIERS, parts.model, "model")
     shapes = jax.eval_shape(family.init, jax.random.key(0), {})
     with Checkpoints(place, read_only=True) as checkpoints:
-        restored = checkpoints.restore(state_template(shapes, data_mesh()))
+        restored = checkpoints.restore(state_template(shapes, make_mesh()))
     if restored is None:
         raise ConfigError(f"eval.features.workdir: {workdir} has no checkpoint yet; run {command}")
     step, state, _ = restored

@@ -54,7 +54,7 @@ def main(_: list[str]) -> None:
     if missing:
         sys.exit(f"error: {path} is no checkpoint of google-research/vdm: it has no {missing}")
 
-    key, devices = jax.random.key(0), mesh.data_mesh()
+    key, devices = jax.random.key(0), mesh.make_mesh()
     batch = TrainBatches(experiment.train_data.source, devices.size, seed=0)[0]
     state = loop.init_state(experiment.family, key, batch, devices)
     try:

@@ -1,7 +1,8 @@
-"""Trains, evaluates or samples an experiment.
+"""Trains, evaluates or samples an experiment, or plans what it needs.
 
     python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits
     python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/digits --mode=eval
+    python scripts/run.py --config=experiments/vdm/cifar10.py --mode=plan
 
 Any key in the experiment file can be set on the command line: ``--config.train.num_steps=500``.
 Running the same command again resumes the run, or says that it is done.
@@ -24,7 +25,7 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "plan"], "What to do.")
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
 )
@@ -78,6 +79,9 @@ def _run() -> None:
     if config is None:
         raise InputError("--config is missing: give an experiment file, such as "
                          "--config=experiments/vdm/digits.py")  # fmt: skip
+    if _MODE.value == "plan":
+        _plan(config)
+        return
     if not _WORKDIR.value:
         raise InputError("--workdir is missing: give the directory of the run")
     from genjax import builders
@@ -100,6 +104,46 @@ def _run() -> None:
         run.evaluate()
     else:
         run.sample()
+
+
+def _plan(config: Any) -> None:
+    """Prints what a training step needs of each device; allocates nothing."""
+    count = config.get("parallel", {}).get("plan_devices", 0)
+    if count:
+        if not isinstance(count, int) or count < 1:
+            raise InputError(f"parallel.plan_devices must be a positive number, got {count!r}")
+        # Before jax looks for devices.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        flag = f"--xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    import jax
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from genjax import builders
+    from genjax.training.mesh import make_mesh
+    from genjax.training.plan import plan
+
+    experiment = builders.build(config, mode="plan")
+    batch_size = experiment.data.batch_size
+    one = experiment.train_data.source.rows(np.zeros(1, int))
+    rows = {name: np.broadcast_to(a, (batch_size, *a.shape[1:])) for name, a in one.items()}
+    mesh = make_mesh(fsdp=experiment.parallel.fsdp)
+    needs = plan(experiment.family, experiment.state_shapes, rows, mesh)
+    mib = 2.0**20
+    table = Table("of one device", "MiB", title=f"a step of {batch_size} examples")
+    for name in ("state", "batch", "temporary", "peak"):
+        table.add_row(name, f"{getattr(needs, f'{name}_bytes') / mib:,.1f}")
+    for name, (number, size) in needs.collectives.items():
+        table.add_row(f"{number} x {name}, results", f"{size / mib:,.1f}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    axes = " x ".join(f"{name} {size}" for name, size in needs.mesh.items())
+    console.print(
+        f"{needs.num_params:,} parameters; mesh {axes} of {jax.devices()[0].device_kind}; "
+        f"{needs.flops:.3g} FLOP a device and step (loops counted once); nothing was allocated"
+    )
 
 
 def _make_writable(workdir: epath.Path) -> None:
@@ -127,6 +171,8 @@ def _check_config(workdir: epath.Path, resolved: Mapping[str, Any]) -> None:
             "--allow_config_change writes it anew"
         ) from error
     changed = set(builders.changed_keys(own, resolved)) - _FREE_KEYS
+    # A state goes on on any devices.
+    changed = {key for key in changed if key.split(".")[0] != "parallel"}
     if _MODE.value != "train":
         changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
     if changed:
@@ -160,14 +206,14 @@ class Run:
         from genjax.training import loop
         from genjax.training.evaluate import Evaluator
         from genjax.training.logs import MetricLog
-        from genjax.training.mesh import data_mesh
+        from genjax.training.mesh import make_mesh
         from genjax.training.random import random_key
 
         self.experiment = experiment
         self.workdir = workdir
         self.console = console
         self.writes = jax.process_index() == 0
-        self.mesh = data_mesh()
+        self.mesh = make_mesh(fsdp=experiment.parallel.fsdp)
         self.train_batches = TrainBatches(
             experiment.train_data.source,
             experiment.data.batch_size,

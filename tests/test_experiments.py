@@ -72,7 +72,7 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
     experiment = builders.build(config)
     count = experiment.family.batches_per_step
     batches = data.TrainBatches(experiment.train_data.source, 8, seed=0, batches_per_step=count)
-    devices, key = mesh.data_mesh(), jax.random.key(0)
+    devices, key = mesh.make_mesh(), jax.random.key(0)
     state = loop.init_state(experiment.family, key, batches[0], devices)
     step = loop.compile_train_step(experiment.family, state, batches[0], key, devices)
     state, metrics = step(state, mesh.global_batch(devices, batches[0], count), key)

@@ -1,6 +1,7 @@
 """What every family of models offers to the training loop."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -28,7 +29,7 @@ def as_levels(values: Array, num_levels: int) -> Array:
 
 
 def spread_rows(x: Array) -> Array:
-    """Spreads rows drawn inside a step over the mesh axis ``data``, as rows of batches are.
+    """Spreads rows drawn inside a step over the mesh, as rows of batches are.
 
     Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
     values do not change. Without a mesh in context, or where its size does not divide the rows,
@@ -41,9 +42,10 @@ def spread_rows(x: Array) -> Array:
         The same rows.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
+    axes = tuple(name for name in ("data", "fsdp") if name in mesh.axis_names)
+    if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
         return x
-    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec("data"))
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
 
 
 class TrainState(struct.PyTreeNode):

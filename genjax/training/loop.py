@@ -137,16 +137,19 @@ class Meters:
 
 def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
     """Makes the initial state on the mesh, in one compiled call."""
-    init = jax.jit(family.init, out_shardings=meshes.replicated(mesh))
+    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    shapes = jax.eval_shape(family.init, key, on_mesh)
+    init = jax.jit(family.init, out_shardings=meshes.state_sharding(shapes, mesh))
     with jax.set_mesh(mesh):
-        return init(key, meshes.global_batch(mesh, batch, family.batches_per_step))
+        return init(key, on_mesh)
 
 
 def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
     """Adds to the shapes of a state where its arrays live."""
-    sharding = meshes.replicated(mesh)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        meshes.state_sharding(shapes, mesh),
     )
 
 
@@ -154,14 +157,31 @@ def compile_train_step(
     family: Family, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
 ) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Any]]:
     """Compiles the training step ahead of time; its key is ``fold_in(key, step)``."""
+    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    return lower_train_step(family, state, on_mesh, key, mesh).compile()
+
+
+def lower_train_step(family: Family, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
+    """Traces the training step, of arrays or of their shapes, for a mesh.
+
+    Args:
+        family: The family.
+        state: State on the mesh, or :func:`state_template`.
+        batch: Global batch, or its shapes with their shardings.
+        key: Key of the run, or its shape.
+        mesh: The mesh.
+
+    Returns:
+        What ``jax.jit(...).lower`` returns.
+    """
 
     def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Any]:
         return family.train_step(state, batch, jax.random.fold_in(key, state.step))
 
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=meshes.replicated(mesh))
-    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
     with jax.set_mesh(mesh):  # families may spread what they draw over it
-        return jitted.lower(state, on_mesh, key).compile()
+        return jitted.lower(state, batch, key)
 
 
 def train(

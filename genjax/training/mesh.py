@@ -1,16 +1,37 @@
-"""Where arrays live: a mesh over all devices with the batch spread over it."""
+"""Where arrays live: a mesh over all devices, the batch spread over it, the state as it fits."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+BATCH_AXES = ("data", "fsdp")
+"""Mesh axes that rows are spread over: all of them."""
 
-def data_mesh() -> Mesh:
-    """A one-dimensional mesh named ``data`` over the devices of all processes."""
-    return Mesh(np.asarray(jax.devices()), ("data",))
+
+def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of axes ``data`` and ``fsdp``.
+
+    Rows of batches are spread over both. Large arrays of the state are spread over ``fsdp`` and
+    copied along ``data``.
+
+    Args:
+        fsdp: Size of the axis ``fsdp``; must divide the number of devices.
+        devices: Devices in the order of the rows; those of all processes if None.
+
+    Returns:
+        The mesh, ``[devices / fsdp, fsdp]``.
+
+    Raises:
+        ValueError: If the size does not fit.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ValueError(f"fsdp must divide the {len(devices)} devices, got {fsdp}")
+    return Mesh(np.asarray(devices).reshape(-1, fsdp), BATCH_AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -20,7 +41,36 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def by_row(mesh: Mesh, batches: int = 1) -> NamedSharding:
     """Devices hold consecutive rows: of the first axis, or of the second of stacked batches."""
-    return NamedSharding(mesh, PartitionSpec(*([None] * (batches > 1)), "data"))
+    return NamedSharding(mesh, PartitionSpec(*([None] * (batches > 1)), BATCH_AXES))
+
+
+def state_sharding(shapes: Any, mesh: Mesh, *, min_size: int = 2**14) -> Any:
+    """Where each array of a state lives.
+
+    Arrays of at least ``min_size`` entries are spread over ``fsdp`` along their largest dimension
+    that it divides (the last of several); the others are whole on every device.
+
+    Args:
+        shapes: Tree of anything with a ``shape``.
+        mesh: The mesh.
+        min_size: Smallest number of entries worth spreading.
+
+    Returns:
+        A tree of shardings.
+
+    References:
+        Fully sharded data parallelism: Rajbhandari et al., ZeRO, arXiv:1910.02054, stage 3.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def of(leaf: Any) -> NamedSharding:
+        divisible = [i for i, size in enumerate(leaf.shape) if size % fsdp == 0]
+        if fsdp == 1 or not divisible or math.prod(leaf.shape) < min_size:
+            return replicated(mesh)
+        largest = max(divisible, key=lambda i: (leaf.shape[i], i))
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(of, shapes)
 
 
 def global_batch(

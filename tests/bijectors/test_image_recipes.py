@@ -260,7 +260,7 @@ family = families.flow(
 x = np.random.default_rng(0).integers(17, size=(16, 4, 4, 1)).astype(np.uint8)
 x[8:] //= 3  # devices see different data
 batch, key = {"x": x}, jax.random.key(0)
-devices = mesh.data_mesh()
+devices = mesh.make_mesh()
 state = loop.init_state(family, key, batch, devices)
 scale = state.params["flow"]["bijector"]["bijectors_0"]
 mean = scale["bijectors_2"]["bijector"]["bijectors_0"]["mean"]

@@ -560,7 +560,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}
 import jax, numpy as np, optax
 from genjax import families, nets
 from genjax.training import loop, mesh as meshes
-mesh = meshes.data_mesh()
+mesh = meshes.make_mesh()
 assert mesh.size == int(sys.argv[1])
 small = dict(channels=8, min_channels=4, num_classes=10)
 family = families.sngan(

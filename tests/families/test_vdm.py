@@ -277,7 +277,7 @@ from genjax.families import vdm
 from genjax.nets import ScoreResNet
 from genjax.training import loop, mesh as meshes
 assert jax.device_count() == int(sys.argv[1])
-mesh = meshes.data_mesh()
+mesh = meshes.make_mesh()
 family = vdm(
     score_net=ScoreResNet(channels=8, num_layers=1, num_groups=4),
     schedule=diffusion.LearnedMonotoneSchedule(num_features=8),

@@ -511,3 +511,20 @@ def test_a_flow_resumes_bit_for_bit_with_what_no_step_changes(tmp_path):
     assert {"train/round_trip_error", "train/log_det_per_dim"} <= rows[0].keys()
     done = run(whole, "--mode=eval", base=[*FLOW, "--config.train.num_steps=6"])
     assert "uniform dequantisation" in done.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize("fsdp, code", [(2, 0), (3, 2)])
+def test_a_plan_says_what_devices_need_that_are_not_there(tmp_path, fsdp, code):
+    args = ["--mode=plan", "--config.parallel.plan_devices=4", f"--config.parallel.fsdp={fsdp}"]
+    base = [*TINY, "--config.model.channels=64"]
+    done = run(tmp_path, *args, base=base, code=code)
+    if code:
+        assert "parallel.fsdp must divide the 4 devices, got 3" in done.stderr
+        return
+    assert "mesh data 2 x fsdp 2" in done.stdout and "all-reduce" in done.stdout
+    (held,) = re.findall(r"state +│ +([\d.]+)", done.stdout)
+    (count,) = re.findall(r"([\d,]+) parameters", done.stdout)
+    # Parameters, their average and two moments; large arrays are halved.
+    whole = 4 * 4 * int(count.replace(",", "")) / 2**20
+    assert 0.5 * whole < float(held) < 0.7 * whole
+    assert not list(tmp_path.iterdir()), "a plan writes nothing"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from genjax import evaluation
-from genjax.training.mesh import data_mesh
+from genjax.training.mesh import make_mesh
 from genjax.training.quality import Features, Reference, SampleQuality
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def measure(quality, samples, labels=None, batch_size=50):
     return quality.measure(
         samples,
         labels,
-        mesh=data_mesh(),
+        mesh=make_mesh(),
         batch_size=batch_size,
         progress=lambda items, total, label: items,
     )

@@ -72,7 +72,7 @@ class Recorder:
 def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3):
     family = family or linear_family()
     recorder = recorder or Recorder()
-    mesh = meshes.data_mesh()
+    mesh = meshes.make_mesh()
     shapes = jax.eval_shape(family.init, KEY, next(batches(0, 1)))
     template = loop.state_template(shapes, mesh)
     with MetricLog(tmp_path) as log, Checkpoints(tmp_path, keep=keep) as checkpoints:
@@ -251,7 +251,7 @@ def test_one_flipped_bit_is_noticed(tmp_path):
         for step, state in states.items():
             checkpoints.save(step, state, {})
     shapes = jax.eval_shape(lambda: states[1])
-    template = loop.state_template(shapes, meshes.data_mesh())
+    template = loop.state_template(shapes, meshes.make_mesh())
     folder = tmp_path / "checkpoints" / "2" / "state"
     file = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
     sound = file.read_bytes()
@@ -310,7 +310,7 @@ def test_a_sound_checkpoint_of_another_model_is_refused_and_left_alone(tmp_path)
 
 
 def test_evaluation_averages_over_unmasked_examples_only():
-    family, mesh = linear_family(), meshes.data_mesh()
+    family, mesh = linear_family(), meshes.make_mesh()
     state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
     values = np.arange(6, dtype=np.float32)
     rows = [
@@ -324,7 +324,7 @@ def test_evaluation_averages_over_unmasked_examples_only():
 
 
 def test_sampling_in_batches_gives_one_sample_a_request():
-    family, mesh = linear_family(), meshes.data_mesh()
+    family, mesh = linear_family(), meshes.make_mesh()
     state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
     requests = {"x": np.arange(7, dtype=np.float32)}
     drawn = Evaluator(family, mesh).sample(state, requests, KEY, batch_size=3)

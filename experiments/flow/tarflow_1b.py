@@ -1,0 +1,48 @@
+"""A TarFlow of a billion parameters, to plan for a pod: 8 maps of 8 blocks of width 1,152.
+
+Command:  python scripts/run.py --config=experiments/flow/tarflow_1b.py --mode=plan \
+              --config.parallel.plan_devices=64
+Expected: the README has what it prints. Not trained.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Returns the config."""
+    return ConfigDict(
+        dict(
+            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=256),
+            model=dict(
+                name="tarflow",
+                patch_size=2,
+                num_layers=8,
+                hidden_size=1152,
+                num_blocks=8,
+                num_heads=18,
+                remat=True,
+                dtype="bfloat16",
+            ),
+            family=dict(name="flow", ema_decay=0.999),
+            optimizer=dict(
+                name="adamw",
+                learning_rate=1e-4,
+                warmup_steps=1_000,
+                b2=0.95,
+                weight_decay=1e-4,
+                decay_steps=100_000,
+            ),
+            parallel=dict(fsdp=8, plan_devices=0),
+            train=dict(
+                num_steps=100_000,
+                seed=0,
+                log_every=100,
+                eval_every=5_000,
+                sample_every=5_000,
+                checkpoint_every=1_000,
+            ),
+            eval=dict(batch_size=256, num_times=1, seed=0),
+            sample=dict(num_samples=64, seed=0),
+        )
+    )

@@ -1,0 +1,162 @@
+"""What does not depend on the devices, on eight forced ones in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from genjax.training import mesh as meshes
+
+EIGHT = """
+import json, os, pathlib, sys, tempfile
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+import jax, numpy as np, optax
+from genjax import bijectors, families, nets
+from genjax.diffusion import schedules
+from genjax.training import loop, mesh as meshes
+from genjax.training.checkpoints import Checkpoints
+
+adam = lambda: optax.adam(1e-3)
+points = dict(event_shape=(8,), num_levels=None)
+mlp = dict(hidden_size=128, num_layers=2)
+FAMILIES = {
+    "vdm": families.vdm(
+        score_net=nets.ScoreMLP(**mlp), schedule=schedules.LearnedMonotoneSchedule(),
+        optimizer=adam(), **points,
+    ),
+    "flow": families.flow(
+        model=bijectors.coupling_flow(event_shape=(8,), num_layers=1, hidden_size=128,
+                                      dropout_rate=0.2, permute=True),
+        optimizer=adam(), accumulate_steps=2, **points,
+    ),
+    "flow_matching": families.flow_matching(
+        velocity_net=nets.ScoreMLP(gamma_min=0.0, gamma_max=1.0, **mlp), optimizer=adam(),
+        coupling="optimal_transport", **points,
+    ),
+    "gan": families.wgan_gp(
+        generator=nets.MLPGenerator(event_shape=(8,), **mlp), critic=nets.MLPCritic(**mlp),
+        generator_optimizer=adam(), critic_optimizer=adam(), batch_size=16, critic_steps=2,
+        **points,
+    ),
+}
+MESHES = {"1": (1, 1), "2": (2, 1), "4": (4, 1), "8": (8, 1), "1x2": (2, 2), "2x4": (8, 4)}
+rows = np.random.default_rng(0).normal(size=(3, 16, 8)).astype(np.float32)
+key = jax.random.key(0)
+found = {}
+
+def batch_of(family, step):
+    x = rows[step % 3]
+    return {"x": np.stack([x] * family.batches_per_step) if family.batches_per_step > 1 else x}
+
+def train(family, state, mesh, first, last):
+    step = loop.compile_train_step(family, state, batch_of(family, 0), key, mesh)
+    losses = []
+    for i in range(first, last):
+        on_mesh = meshes.global_batch(mesh, batch_of(family, i), family.batches_per_step)
+        state, metrics = step(state, on_mesh, jax.device_put(key, meshes.replicated(mesh)))
+        losses.append({k: float(v) for k, v in metrics.items()})
+    return state, losses
+
+def made(count, fsdp):
+    return meshes.make_mesh(fsdp=fsdp, devices=jax.devices()[:count])
+
+for name, family in FAMILIES.items():
+    found[name] = {}
+    for label, size in MESHES.items():
+        if name != "vdm" and label in ("2", "4", "1x2"):
+            continue  # one family is looked at on all
+        mesh = made(*size)
+        state = loop.init_state(family, key, batch_of(family, 0), mesh)
+        # What one device holds, in bytes, of the parameters and the optimiser's state.
+        own = lambda leaf: leaf.addressable_shards[0].data.nbytes
+        held = sum(own(x) for x in jax.tree.leaves((state.params, state.opt_state, state.ema)))
+        _, losses = train(family, state, mesh, 0, 3)
+        found[name][label] = dict(held=held, losses=losses)
+
+# A checkpoint of one mesh on another: two steps here and one there, against three on one device.
+family = FAMILIES["flow"]
+restored = {}
+for before, after in [("1", "4"), ("4", "1"), ("1", "1x2"), ("1x2", "2x4"), ("2x4", "2")]:
+    with tempfile.TemporaryDirectory() as workdir:
+        mesh = made(*MESHES[before])
+        state = loop.init_state(family, key, batch_of(family, 0), mesh)
+        state, _ = train(family, state, mesh, 0, 2)
+        shapes = jax.eval_shape(lambda: state)
+        with Checkpoints(pathlib.Path(workdir)) as checkpoints:
+            checkpoints.save(2, state, {})
+            checkpoints.wait()
+        mesh = made(*MESHES[after])
+        with Checkpoints(pathlib.Path(workdir)) as checkpoints:
+            step, state, _ = checkpoints.restore(loop.state_template(shapes, mesh))
+        _, losses = train(family, state, mesh, 2, 3)
+        restored[f"{before} to {after}"] = losses[0]["loss"]
+found["restored"] = restored
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    out = subprocess.run(
+        [sys.executable, "-c", EIGHT], text=True, env=env, capture_output=True, check=False
+    )
+    assert not out.returncode, out.stderr[-3000:]
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["flow", "flow_matching", "gan", "vdm"])
+def test_losses_do_not_depend_on_the_mesh(found, name):
+    runs = found[name]
+    alone = runs["1"]["losses"]
+    for label, run in runs.items():
+        for step, (a, b) in enumerate(zip(alone, run["losses"], strict=True)):
+            assert a.keys() == b.keys()
+            for metric, value in a.items():
+                assert b[metric] == pytest.approx(value, rel=1e-3, abs=2e-4), (label, step, metric)
+
+
+@pytest.mark.parametrize("name", ["flow", "flow_matching", "gan", "vdm"])
+def test_fsdp_spreads_what_devices_hold(found, name):
+    held = {label: run["held"] for label, run in found[name].items()}
+    assert held["1"] == held["8"] and held["2x4"] < 0.65 * held["1"]
+    if name == "vdm":
+        assert held["1"] == held["2"] == held["4"] and held["1x2"] < 0.75 * held["1"]
+
+
+def test_a_checkpoint_goes_on_on_another_mesh(found):
+    whole = found["flow"]["1"]["losses"][2]["loss"]
+    for way, loss in found["restored"].items():
+        assert loss == pytest.approx(whole, rel=1e-5), way
+
+
+def test_large_arrays_are_spread_along_their_largest_dimension_that_divides():
+    class FakeMesh:
+        shape = {"data": 2, "fsdp": 4}
+
+    specs = {}
+    original = meshes.NamedSharding
+    try:
+        meshes.NamedSharding = lambda mesh, spec: spec
+        shapes = {
+            "kernel": (3, 3, 64, 128), "odd": (129, 130), "small": (8, 8), "tall": (4096, 16),
+            "square": (256, 256), "scalar": (),
+        }  # fmt: skip
+        leaves = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in shapes.items()}
+        specs = meshes.state_sharding(leaves, FakeMesh())
+    finally:
+        meshes.NamedSharding = original
+    spec = jax.sharding.PartitionSpec
+    assert specs == {
+        "kernel": spec(None, None, None, "fsdp"), "odd": spec(), "small": spec(),
+        "tall": spec("fsdp"), "square": spec(None, "fsdp"), "scalar": spec(),
+    }  # fmt: skip
+
+
+def test_a_mesh_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="fsdp must divide the 1 devices, got 2"):
+        meshes.make_mesh(fsdp=2, devices=jax.devices()[:1])
