@@ -41,6 +41,13 @@ _FREE_KEYS = {
 }
 
 
+_LESS_MEMORY = (
+    "The last checkpoint is intact. Lower data.batch_size (family.accumulate_steps makes up for "
+    "it), set model.remat where the model has it, or spread the state with parallel.fsdp; "
+    "--mode=plan says what a step needs"
+)
+
+
 class InputError(ValueError):
     """The command cannot be run as given; the message is one line."""
 
@@ -52,6 +59,8 @@ def main(_: list[str]) -> None:
     from genjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
+    import jax
+
     from genjax import builders, data
     from genjax.training.checkpoints import CheckpointError
     from genjax.training.loop import NonFiniteError, Preempted
@@ -62,6 +71,12 @@ def main(_: list[str]) -> None:
         sys.exit(_fail(str(error), 2))
     except NonFiniteError as error:
         sys.exit(_fail(str(error), 1))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        sys.exit(
+            _fail(f"out of device memory ({str(error).splitlines()[0][:200]}). {_LESS_MEMORY}", 1)
+        )
     except Preempted as error:
         print(f"{error}; the same command resumes it", file=sys.stderr)
         sys.exit(143)
@@ -113,7 +128,6 @@ def _plan(config: Any) -> None:
         if not isinstance(count, int) or count < 1:
             raise InputError(f"parallel.plan_devices must be a positive number, got {count!r}")
         # Before jax looks for devices.
-        os.environ["JAX_PLATFORMS"] = "cpu"
         flag = f"--xla_force_host_platform_device_count={count}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     import jax
@@ -121,6 +135,8 @@ def _plan(config: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if count:
+        jax.config.update("jax_platforms", "cpu")
     from genjax import builders
     from genjax.training.mesh import make_mesh
     from genjax.training.plan import plan

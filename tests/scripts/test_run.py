@@ -528,3 +528,20 @@ def test_a_plan_says_what_devices_need_that_are_not_there(tmp_path, fsdp, code):
     whole = 4 * 4 * int(count.replace(",", "")) / 2**20
     assert 0.5 * whole < float(held) < 0.7 * whole
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
+
+
+def test_out_of_device_memory_names_what_helps():
+    code = """
+import sys
+sys.path.insert(0, "scripts")
+import jax, run
+def full():
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+run._run = full
+run.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    for word in ("allocating 9 bytes", "batch_size", "accumulate_steps", "remat", "fsdp", "plan"):
+        assert word in line
