@@ -26,6 +26,12 @@ from ml_collections import config_flags
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "plan"], "What to do.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0, of a run of several processes that "
+    "neither Cloud TPU nor SLURM has started."
+)  # fmt: skip
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of such a run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process of such a run.")
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
 )
@@ -99,16 +105,26 @@ def _run() -> None:
         return
     if not _WORKDIR.value:
         raise InputError("--workdir is missing: give the directory of the run")
+    import jax
+
     from genjax import builders
+    from genjax.training import processes
+
+    try:
+        processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
     mode: Any = _MODE.value
     experiment = builders.build(config, mode=mode)
     workdir = epath.Path(_WORKDIR.value).expanduser()
     if "://" not in _WORKDIR.value:
         workdir = workdir.resolve()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    quiet = jax.process_index() > 0
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
     resolved = json.loads(json.dumps(builders.as_dict(config)))
     _check_config(workdir, resolved)
+    processes.meet("config checked")  # before any of them writes
     if _MODE.value != "train" and not (workdir / "checkpoints").exists():
         raise InputError(f"there is no checkpoint in {workdir}: train first (--mode=train)")
     _make_writable(workdir)
@@ -250,12 +266,22 @@ class Run:
 
     def train(self, resolved: Mapping[str, Any]) -> None:
         """Trains to the end, from the newest checkpoint if there is one."""
+        import jax
+
         from genjax.data import iterate
         from genjax.training import logs, loop
         from genjax.training.checkpoints import Checkpoints
+        from genjax.training.processes import AgreedStop
 
-        self._lock = _lock(self.workdir)
-        stop = self._stop = loop.stop_on_signals()
+        self._lock = _lock(self.workdir) if self.writes else None
+        if jax.process_count() > 1:
+            stop = AgreedStop().reached
+        else:
+            self._stop = requested = loop.stop_on_signals()
+
+            def stop(step: int) -> bool:
+                return requested.is_set()
+
         settings = self.experiment.train
         with (
             Checkpoints(

@@ -153,7 +153,7 @@ class Checkpoints:
                 )
                 state, host = restored["state"], restored["host"]
                 for name, checksum in _checksums(state).items():
-                    if host["checksums"].get(name) != checksum:
+                    if host["checksums"].get(name, checksum) != checksum:
                         raise ValueError(f"the content of {name} has changed since it was saved")
             except _NOT_DAMAGE:
                 raise
@@ -218,11 +218,14 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _checksums(state: TrainState) -> dict[str, int]:
-    """CRC-32 of every array that this process holds whole."""
+    """CRC-32 of every array that each process can read whole: all but what is spread over several.
+
+    A checkpoint has none for those either, wherever it is restored.
+    """
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
             np.ascontiguousarray(jax.device_get(leaf)).tobytes()
         )
         for path, leaf in jax.tree.leaves_with_path(state)
-        if leaf.is_fully_addressable
+        if leaf.is_fully_addressable or leaf.is_fully_replicated
     }

@@ -60,7 +60,7 @@ class Evaluator:
         """
         if self._eval_step is None:
             raise ValueError("this family is evaluated by its samples, not by single examples")
-        key = jax.device_put(key, meshes.replicated(self._mesh))
+        key = meshes.put(key, meshes.replicated(self._mesh))
         rows: list[Mapping[str, np.ndarray]] = []
         for local in self._progress(batches, num_batches, "evaluating"):
             batch = meshes.global_batch(self._mesh, local)
@@ -112,7 +112,7 @@ class Evaluator:
             if batch_size % self._mesh.size:
                 sharding = meshes.replicated(self._mesh)
             # Every process knows all requests; each device takes its own part of them.
-            batch = jax.device_put({k: array[rows] for k, array in requests.items()}, sharding)
+            batch = meshes.put({k: array[rows] for k, array in requests.items()}, sharding)
             with jax.set_mesh(self._mesh):
                 drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
             samples.append(drawn["samples"])

@@ -199,7 +199,7 @@ def train(
     sample: Callable[[int, TrainState], None],
     host_state: Mapping[str, Any] | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
-    stop: threading.Event | None = None,
+    stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Trains from ``state.step`` to ``num_steps``.
 
@@ -222,24 +222,24 @@ def train(
         sample: Called with step and state; writes pictures.
         host_state: What came with a restored state.
         on_step: Called after each step with the latest logged metrics, to show progress.
-        stop: Set from outside (a signal) to save and stop.
+        stop: Asked once after each step, on all processes: whether to save and stop.
 
     Returns:
         The state after ``num_steps``.
 
     Raises:
         NonFiniteError: If a metric is not finite. No such state is ever saved.
-        Preempted: If ``stop`` was set; the state is saved.
+        Preempted: If ``stop`` said so; the state is saved.
     """
     first = int(state.step)
-    key = jax.device_put(key, meshes.replicated(mesh))
+    key = meshes.put(key, meshes.replicated(mesh))
     meters = Meters(periods.log, log, (host_state or {}).get("window", ()))
 
     def act(step: int, state: TrainState) -> None:
         """Evaluates, samples and saves as is due after ``step``."""
         evaluating = _due(periods.evaluate, step, num_steps)
         sampling = _due(periods.sample, step, num_steps)
-        stopping = stop is not None and stop.is_set() and step < num_steps
+        stopping = stop(step) and step < num_steps
         saving = evaluating or stopping or _due(periods.checkpoint, step, num_steps)
         if not (saving or sampling):
             return
@@ -289,7 +289,7 @@ def train(
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM (a preemption notice) or Ctrl-C sets; for ``train(stop=...)``.
+    """An event that SIGTERM (a preemption notice) or Ctrl-C sets, for a run of one process.
 
     A second Ctrl-C does not wait for the state to be saved.
     """

@@ -83,6 +83,20 @@ def global_batch(
     }
 
 
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Places what every process knows whole (keys, requests of samples) on a mesh."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def one(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(one, tree)
+
+
 def to_host(tree: Any) -> Any:
     """Fetches global arrays whole, on every process."""
     if jax.process_count() > 1:

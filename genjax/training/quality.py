@@ -239,7 +239,7 @@ class SampleQuality:
             rows = images(start, min(start + batch_size, count))
             # The last batch is filled up with its last row, to be compiled once.
             filled = rows[np.minimum(np.arange(batch_size), len(rows) - 1)]
-            batch = jax.device_put(filled, meshes.by_row(mesh))
+            batch = meshes.put(filled, meshes.by_row(mesh))
             found = jax.device_get(self._apply(self._features.variables, batch))
             parts.append([array[: len(rows)] for array in found])
         features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

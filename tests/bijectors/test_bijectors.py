@@ -160,6 +160,7 @@ def test_log_dets_are_float32_whatever_the_rows(name):
         assert log_det.dtype == jnp.float32 and log_det.shape == shape[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_both_ways_under_vmap_and_grad_in_float32(name):
     bijector, shape, conditional = CASES[name]
@@ -168,8 +169,8 @@ def test_both_ways_under_vmap_and_grad_in_float32(name):
     rows = jax.random.normal(KEY, (2, *shape))
     rows = jax.nn.sigmoid(rows) if name == "logit" else 2.0 * rows  # in and outside of splines
     context = jax.random.normal(KEY, (shape[0], 3)) if conditional else None
-    variables = moved(bijector.init(KEY, rows[0], context), jnp.float32, 0.1)
-    images = bijector.apply(variables, rows[0], context)[0]
+    variables = moved(jax.jit(bijector.init)(KEY, rows[0], context), jnp.float32, 0.1)
+    images = jax.jit(bijector.apply)(variables, rows[0], context)[0]
     images = jax.tree.map(lambda y: jnp.stack([y, y]), images)
     for method, given in [("forward_and_log_det", rows), ("inverse_and_log_det", images)]:
 

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -77,7 +78,14 @@ def steps(workdir):
 def arrays(workdir, step):
     import orbax.checkpoint as ocp
 
-    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
+    folder = workdir / "checkpoints" / str(step) / "state"
+    checkpointer = ocp.StandardCheckpointer()
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        checkpointer.metadata(folder).item_metadata.tree,
+    )
+    tree = checkpointer.restore(folder, target)
     return {jax.tree_util.keystr(p): np.asarray(v) for p, v in jax.tree.leaves_with_path(tree)}
 
 
@@ -545,3 +553,119 @@ run.main([])
     (line,) = done.stderr.strip().splitlines()
     for word in ("allocating 9 bytes", "batch_size", "accumulate_steps", "remat", "fsdp", "plan"):
         assert word in line
+
+
+# Two processes of two forced devices each, over loopback.
+
+TWICE = [*FLOW, "--config.train.eval_every=6", "--config.train.sample_every=6"]
+
+
+def start_two(workdir, *args):
+    """Starts both processes of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return [
+        subprocess.Popen(
+            [
+                sys.executable, "scripts/run.py", *TWICE, f"--workdir={workdir}", *args,
+                f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
+                f"--process_id={i}",
+            ],
+            cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+
+def finish(processes, *codes, timeout=300):
+    outputs = [p.communicate(timeout=timeout)[0] for p in processes]
+    assert [p.returncode for p in processes] == list(codes), "\n----\n".join(outputs)
+    return outputs
+
+
+def until(condition, processes, seconds=180):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end and all(p.poll() is None for p in processes)
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Six steps of one process with one device."""
+    workdir = tmp_path_factory.mktemp("alone")
+    run(workdir, "--config.train.num_steps=6", base=TWICE)
+    return workdir
+
+
+def assert_close(a, b, step=6):
+    first, second = arrays(a, step), arrays(b, step)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_allclose(value, second[name], rtol=2e-2, atol=2e-4, err_msg=name)
+    # A run that ends at step 3 is evaluated there.
+    ours, theirs = ([row for row in records(run) if row["step"] != 3] for run in (a, b))
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    for row, other in zip(ours, theirs, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            if isinstance(value, float) and "round_trip" not in name:
+                assert value == pytest.approx(other[name], rel=2e-3, abs=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_processes_compute_what_one_does_and_one_goes_on(tmp_path, alone, fsdp):
+    workdir = tmp_path / "two"
+    args = (f"--config.parallel.fsdp={fsdp}",)
+    outputs = finish(start_two(workdir, "--config.train.num_steps=3", *args), 0, 0)
+    assert "done:" in outputs[0] and "step" not in outputs[1], "one process talks"
+    if fsdp == 1:  # from two processes to one
+        run(workdir, "--config.train.num_steps=6", base=TWICE)
+    else:
+        finish(start_two(workdir, "--config.train.num_steps=6", *args), 0, 0)
+    assert_close(workdir, alone)
+    with np.load(workdir / "samples" / "step_00000006.npz") as file:
+        assert file["samples"].shape == (20, 8, 8, 1)
+
+
+@pytest.mark.slow
+def test_one_process_begins_and_two_go_on(tmp_path, alone):
+    workdir = tmp_path / "two"
+    run(workdir, "--config.train.num_steps=3", base=TWICE)
+    finish(start_two(workdir, "--config.train.num_steps=6"), 0, 0)
+    assert_close(workdir, alone)
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path):
+    workdir = tmp_path / "two"
+    processes = start_two(workdir, "--config.train.num_steps=100000", "--config.train.eval_every=0",
+                      "--config.train.sample_every=0")  # fmt: skip
+    until(lambda: steps(workdir), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    finish(processes, 143, 143)
+    saved = steps(workdir)[-1]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] <= saved
+    assert len({row["step"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_when_one_is_killed_the_other_ends_in_bounded_time(tmp_path):
+    workdir = tmp_path / "two"
+    processes = start_two(workdir, "--config.train.num_steps=100000", "--config.train.eval_every=0",
+                      "--config.train.sample_every=0")  # fmt: skip
+    until(lambda: steps(workdir), processes)
+    processes[1].kill()
+    began = time.monotonic()
+    processes[0].communicate(timeout=150)
+    assert processes[0].returncode not in (0, 143)
+    assert time.monotonic() - began < 120
+
+
+def test_half_of_the_arguments_are_refused(tmp_path):
+    done = run(tmp_path, "--num_processes=2", base=TWICE, code=2)
+    assert "belong together" in done.stderr

@@ -109,6 +109,7 @@ def found():
     return json.loads(out.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flow", "flow_matching", "gan", "vdm"])
 def test_losses_do_not_depend_on_the_mesh(found, name):
     runs = found[name]
@@ -120,6 +121,7 @@ def test_losses_do_not_depend_on_the_mesh(found, name):
                 assert b[metric] == pytest.approx(value, rel=1e-3, abs=2e-4), (label, step, metric)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flow", "flow_matching", "gan", "vdm"])
 def test_fsdp_spreads_what_devices_hold(found, name):
     held = {label: run["held"] for label, run in found[name].items()}
@@ -128,6 +130,7 @@ def test_fsdp_spreads_what_devices_hold(found, name):
         assert held["1"] == held["2"] == held["4"] and held["1x2"] < 0.75 * held["1"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_on_another_mesh(found):
     whole = found["flow"]["1"]["losses"][2]["loss"]
     for way, loss in found["restored"].items():

@@ -94,7 +94,7 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
             evaluate=recorder.evaluate,
             sample=recorder.sample,
             host_state=host_state,
-            stop=stop,
+            stop=lambda step: stop is not None and stop.is_set(),
         )
 
 
