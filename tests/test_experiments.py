@@ -49,7 +49,7 @@ def load(path):
 
 def marked(path):
     """Networks for CIFAR-10 take longest to compile."""
-    long = "cifar10" in path and "vdm" not in path
+    long = "cifar10" in path or "flow/mnist" in path
     return pytest.param(path, marks=[pytest.mark.slow] if long else [])
 
 
@@ -66,6 +66,7 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.data.train_split = config.data.test_split = "test[:50]"
     shrink(config)
     config.data.batch_size = 8
+    config.parallel.fsdp = 1  # there is one device
     if "metrics" in config.eval and config.eval.get("features"):
         config.eval.metrics = ()  # no trained classifier, no Inception weights at hand
         config.train.eval_every = 0

@@ -195,6 +195,7 @@ def test_rows_in_bfloat16_do_not_make_log_dets_of_its_precision(name):
     np.testing.assert_allclose(log_dets[0], log_dets[1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_float32_rows_where_float64_is_enabled(x64):
     for model, shape in [
         (bij.glow(event_shape=(4, 4, 1), num_scales=1, num_steps=2, hidden_size=4), (4, 4, 1)),

@@ -54,7 +54,12 @@ def built(name, dtype=None, context_size=None):
     return model, moved(dict(jax.jit(model.init)(KEY, x, context))), x, context
 
 
-@pytest.mark.parametrize("name", RECIPES)
+QUICK = ("glow", "tarflow")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in RECIPES]
+)
 def test_all_latents_come_back_and_the_log_det_is_that_of_the_jacobian(name):
     model, variables, x, _ = built(name)
     encode = jax.jit(lambda x: model.apply(variables, x, method="encode"))
@@ -71,6 +76,7 @@ def test_all_latents_come_back_and_the_log_det_is_that_of_the_jacobian(name):
     assert np.linalg.slogdet(rows)[1] == pytest.approx(float(log_det[0]), abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["real_nvp", "glow", "jet", "tarflow"])
 def test_networks_in_bfloat16_leave_a_float32_map_that_inverts(name):
     model, variables, x, _ = built(name, "bfloat16")
@@ -84,6 +90,7 @@ def test_networks_in_bfloat16_leave_a_float32_map_that_inverts(name):
     assert float(jnp.abs(exact.apply(variables, x, method="encode")[1] - log_det).max()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["real_nvp", "glow", "spline", "jet", "tarflow"])
 def test_a_context_changes_the_density_and_is_checked(name):
     model, variables, x, context = built(name, None, 3)
@@ -275,6 +282,7 @@ print(*mean.ravel(), *losses)
 """
 
 
+@pytest.mark.slow
 def test_actnorm_starts_from_the_global_batch_whatever_the_devices():
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     found = [

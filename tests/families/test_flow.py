@@ -196,6 +196,7 @@ def test_labels_are_the_context_and_only_where_there_is_one():
     assert (drawn[0] != drawn[1]).any()
 
 
+@pytest.mark.slow
 def test_a_trained_dequantiser_lowers_the_bound_of_two_levels():
     # Black or white with equal odds, each pixel as its neighbour: 1 bit for each pair.
     first = np.random.default_rng(0).integers(2, size=(512, 2, 1, 1))

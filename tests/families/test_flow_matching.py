@@ -85,6 +85,7 @@ def test_a_row_scores_the_same_in_any_batch(trace):
     np.testing.assert_allclose(half, whole[3:], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["independent", "optimal_transport"])
 def test_training_finds_a_correlated_gaussian(coupling):
     covariance = np.array([[1.0, 0.8], [0.8, 1.0]])

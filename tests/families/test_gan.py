@@ -593,6 +593,7 @@ print(len(whole))
 """
 
 
+@pytest.mark.slow
 def test_losses_and_samples_do_not_depend_on_the_number_of_devices():
     found = [
         np.array(

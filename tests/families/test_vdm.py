@@ -294,6 +294,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_devices():
     losses = [
         np.array(

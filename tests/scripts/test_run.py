@@ -244,6 +244,7 @@ def test_another_config_is_refused_naming_the_keys(trained):
     assert before[-1] == 6
 
 
+@pytest.mark.slow
 def test_another_config_is_taken_when_told_so(tmp_path):
     run(tmp_path / "run", "--config.train.num_steps=2")
     changed = ["--config.train.num_steps=4", "--config.optimizer.learning_rate=0.5"]
@@ -338,6 +339,7 @@ def test_points_train_through_the_same_command(tmp_path):
         assert file["samples"].shape == (50, 2) and file["samples"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_an_official_checkpoint_is_imported_and_evaluated(tmp_path, golden):
     import flax.serialization
     import flax.traverse_util
@@ -414,6 +416,7 @@ def test_an_adversarial_run_logs_both_players(trained_gan):
         assert file["label"].tolist() == list(range(10)) * 2
 
 
+@pytest.mark.slow
 def test_samples_are_measured_with_a_classifier_of_the_same_data(tmp_path, trained_gan):
     classifier = tmp_path / "classifier"
     small = ["--config.train.num_steps=60", "--config.model.channels=8"]
@@ -478,6 +481,7 @@ def test_bad_adversarial_input_gets_one_line(tmp_path, case):
     assert "Traceback" not in lines[0] and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_points_are_measured_and_a_collapse_is_said_once(tmp_path):
     # A deep generator that does not learn maps all latents to about one point.
     args = ["--config.model.generator.num_layers=8",
@@ -507,6 +511,7 @@ def test_a_sweep_makes_a_table_and_counts_failures(tmp_path):
     assert again.stdout == done.stdout and "hinge" not in again.stderr  # what is done is kept
 
 
+@pytest.mark.slow
 def test_a_flow_resumes_bit_for_bit_with_what_no_step_changes(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole, "--config.train.num_steps=6", base=FLOW)
