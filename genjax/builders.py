@@ -24,6 +24,7 @@ import numpy as np
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from etils import epath
+from jax.sharding import Mesh
 
 from genjax import bijectors, data, families, nets
 from genjax.diffusion import schedules
@@ -115,6 +116,15 @@ class Experiment:
         """A batch of rows to sample from: no data, and the classes in turn where they matter."""
         return _sample_requests(self.train_data, self.num_classes, num_samples)
 
+    def on_devices(self) -> tuple[Family, Mesh]:
+        """The family as the devices run it, and the mesh of all of them."""
+        from genjax.training.mesh import make_mesh, per_device
+
+        mesh = make_mesh(fsdp=self.parallel.fsdp)
+        if self.parallel.strategy == "pmap":
+            return per_device(self.family, mesh), mesh
+        return self.family, mesh
+
 
 def _sample_requests(
     dataset: data.DataSet, num_classes: int | None, num_samples: int
@@ -156,12 +166,16 @@ class ParallelSettings:
     """The ``parallel`` section.
 
     Attributes:
+        strategy: ``"jit"``: one program over global arrays. ``"pmap"``: each device runs the step
+            on its rows, and gradients, metrics and batch statistics are averaged over devices, as
+            under ``jax.pmap``; noise then depends on the number of devices.
         fsdp: Devices that large arrays of the state are spread over; must divide their number. The
             batch is spread over all devices whatever it is.
         plan_devices: Devices that ``--mode=plan`` plans for: as many host devices are made up. 0
             for those that are there.
     """
 
+    strategy: Literal["jit", "pmap"] = "jit"
     fsdp: int = 1
     plan_devices: int = 0
 
@@ -201,7 +215,7 @@ class EvalSettings:
     """The ``eval`` section.
 
     Attributes:
-        batch_size: Examples at a time, over all devices.
+        batch_size: Examples at a time, over all devices; filled up where they do not divide it.
         num_times: Draws for each example: stratified times of a diffusion model, dequantisation
             noise of a flow.
         seed: Seed of times, noise and evaluated samples.
@@ -280,6 +294,17 @@ def build(
     if parallel.fsdp < 1 or num_devices % parallel.fsdp:
         raise ConfigError(
             f"parallel.fsdp must divide the {num_devices} devices, got {parallel.fsdp}"
+        )
+    if parallel.strategy == "pmap" and parallel.fsdp > 1:
+        raise ConfigError(
+            f"parallel.strategy 'pmap' copies the state to every device, got fsdp {parallel.fsdp}: "
+            "set parallel.fsdp to 1, or the strategy to 'jit'"
+        )
+    pack_size = sections["family"].get("pack_size", 1)
+    if parallel.strategy == "pmap" and data_settings.batch_size // num_devices % pack_size:
+        raise ConfigError(
+            f"family.pack_size ({pack_size}) must divide the "
+            f"{data_settings.batch_size // num_devices} rows of a device under the strategy 'pmap'"
         )
 
     def split(name: str) -> data.DataSet:
@@ -696,6 +721,25 @@ FEATURES: Mapping[str, Callable[..., Features]] = {
 }
 
 
+def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Loads an experiment file outside of ``scripts/run.py``.
+
+    Args:
+        file: Path, with the file's argument after a colon if it takes one.
+        overrides: ``--config.section.key=value``...
+
+    Returns:
+        The config.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["load_config", f"--config={file}", *overrides])
+    return cast(ml_collections.ConfigDict, config.value)
+
+
 def as_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The config as plain data, tuples as they are."""
     return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.items()}
@@ -820,15 +864,13 @@ def _check_sizes(
     sampling: SampleSettings,
     num_devices: int,
 ) -> None:
-    for name, size in [
-        ("data.batch_size", data_settings.batch_size),
-        ("eval.batch_size", evaluation.batch_size),
-    ]:
-        if size < 1 or size % num_devices:
-            raise ConfigError(
-                f"{name} must be a positive multiple of the {num_devices} devices, got {size}"
-            )
+    size = data_settings.batch_size
+    if size < 1 or size % num_devices:
+        raise ConfigError(
+            f"data.batch_size must be a positive multiple of the {num_devices} devices, got {size}"
+        )
     for name, value, least in [
+        ("eval.batch_size", evaluation.batch_size, 1),
         ("train.num_steps", train.num_steps, 1),
         ("train.log_every", train.log_every, 1),
         ("train.eval_every", train.eval_every, 0),

@@ -12,7 +12,9 @@ Ctrl-C with the state saved, to be resumed by the same command.
 """
 
 import dataclasses
+import errno
 import json
+import logging as standard_logging
 import os
 import runpy
 import sys
@@ -61,6 +63,10 @@ class InputError(ValueError):
 def main(_: list[str]) -> None:
     """Runs the command; bad input ends in one line and exit code 2."""
     logging.set_verbosity(logging.WARNING)
+    # What fails while a checkpoint is written is raised; each thread would log it besides.
+    for name in ("asyncio", "concurrent.futures"):
+        standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL)
+    logging.get_absl_logger().addFilter(lambda r: not (r.exc_info and "orbax" in r.pathname))
     # Before jax starts its threads, which otherwise bring arenas of their own.
     from genjax.training.allocator import keep_freed_memory
 
@@ -68,15 +74,22 @@ def main(_: list[str]) -> None:
     import jax
 
     from genjax import builders, data
-    from genjax.training.checkpoints import CheckpointError
+    from genjax.training.checkpoints import CheckpointError, SaveError
     from genjax.training.loop import NonFiniteError, Preempted
 
     try:
         _run()
     except (InputError, builders.ConfigError, data.MissingDataError, CheckpointError) as error:
         sys.exit(_fail(str(error), 2))
-    except NonFiniteError as error:
+    except (NonFiniteError, SaveError, data.DamagedDataError) as error:
         sys.exit(_fail(str(error), 1))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            _fail(f"{error}: the last checkpoint is intact; make room, and the same command "
+                  "goes on from there", 1)
+        )  # fmt: skip
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -109,6 +122,7 @@ def _run() -> None:
 
     from genjax import builders
     from genjax.training import processes
+    from genjax.training.logs import is_remote
 
     try:
         processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -117,9 +131,9 @@ def _run() -> None:
 
     mode: Any = _MODE.value
     experiment = builders.build(config, mode=mode)
-    workdir = epath.Path(_WORKDIR.value).expanduser()
-    if "://" not in _WORKDIR.value:
-        workdir = workdir.resolve()
+    workdir = epath.Path(_WORKDIR.value)
+    if not is_remote(workdir):
+        workdir = workdir.expanduser().resolve()
     quiet = jax.process_index() > 0
     console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
     resolved = json.loads(json.dumps(builders.as_dict(config)))
@@ -154,15 +168,14 @@ def _plan(config: Any) -> None:
     if count:
         jax.config.update("jax_platforms", "cpu")
     from genjax import builders
-    from genjax.training.mesh import make_mesh
     from genjax.training.plan import plan
 
     experiment = builders.build(config, mode="plan")
     batch_size = experiment.data.batch_size
     one = experiment.train_data.source.rows(np.zeros(1, int))
     rows = {name: np.broadcast_to(a, (batch_size, *a.shape[1:])) for name, a in one.items()}
-    mesh = make_mesh(fsdp=experiment.parallel.fsdp)
-    needs = plan(experiment.family, experiment.state_shapes, rows, mesh)
+    family, mesh = experiment.on_devices()
+    needs = plan(family, experiment.state_shapes, rows, mesh)
     mib = 2.0**20
     table = Table("of one device", "MiB", title=f"a step of {batch_size} examples")
     for name in ("state", "batch", "temporary", "peak"):
@@ -174,7 +187,7 @@ def _plan(config: Any) -> None:
     axes = " x ".join(f"{name} {size}" for name, size in needs.mesh.items())
     console.print(
         f"{needs.num_params:,} parameters; mesh {axes} of {jax.devices()[0].device_kind}; "
-        f"{needs.flops:.3g} FLOP a device and step (loops counted once); nothing was allocated"
+        f"{needs.flops:.3g} FLOP of products a device and step; nothing was allocated"
     )
 
 
@@ -203,8 +216,10 @@ def _check_config(workdir: epath.Path, resolved: Mapping[str, Any]) -> None:
             "--allow_config_change writes it anew"
         ) from error
     changed = set(builders.changed_keys(own, resolved)) - _FREE_KEYS
-    # A state goes on on any devices.
-    changed = {key for key in changed if key.split(".")[0] != "parallel"}
+    # A state goes on on any devices; only the strategy changes what a step computes.
+    changed = {
+        key for key in changed if not key.startswith("parallel.") or key == "parallel.strategy"
+    }
     if _MODE.value != "train":
         changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
     if changed:
@@ -218,7 +233,9 @@ def _lock(workdir: epath.Path) -> Any:
     """Keeps a second run out of the workdir until this process ends, however it ends."""
     import fcntl
 
-    if "://" in str(workdir):
+    from genjax.training.logs import is_remote
+
+    if is_remote(workdir):  # object stores have no locks
         return None
     file = open(workdir / ".lock", "w")  # noqa: SIM115 - open, and locked, until the process ends
     try:
@@ -238,24 +255,23 @@ class Run:
         from genjax.training import loop
         from genjax.training.evaluate import Evaluator
         from genjax.training.logs import MetricLog
-        from genjax.training.mesh import make_mesh
         from genjax.training.random import random_key
 
         self.experiment = experiment
         self.workdir = workdir
         self.console = console
         self.writes = jax.process_index() == 0
-        self.mesh = make_mesh(fsdp=experiment.parallel.fsdp)
+        self.family, self.mesh = experiment.on_devices()
         self.train_batches = TrainBatches(
             experiment.train_data.source,
             experiment.data.batch_size,
             seed=experiment.train.seed,
-            batches_per_step=experiment.family.batches_per_step,
+            batches_per_step=self.family.batches_per_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         self.log = MetricLog(workdir, active=self.writes)
-        self.evaluator = Evaluator(experiment.family, self.mesh, progress=self._progress)
+        self.evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
         self.init_key = random_key(experiment.train.seed, "init")
         self.train_key = random_key(experiment.train.seed, "train")
         self.template = loop.state_template(experiment.state_shapes, self.mesh)
@@ -303,13 +319,13 @@ class Run:
             self.log.rewind(step, actions_due=actions_due)
             if state is None:
                 state = loop.init_state(
-                    self.experiment.family, self.init_key, self.train_batches[0], self.mesh
+                    self.family, self.init_key, self.train_batches[0], self.mesh
                 )
             self._summary(step)
             num_workers = self.experiment.data.num_workers
             with self.bars:
                 loop.train(
-                    self.experiment.family,
+                    self.family,
                     state,
                     lambda start, end: iterate(
                         self.train_batches, start, end, num_workers=num_workers
@@ -336,7 +352,7 @@ class Run:
 
     def sample(self) -> None:
         """Samples from the newest checkpoint."""
-        if self.experiment.family.sample is None:
+        if self.family.sample is None:
             raise InputError("this family generates nothing to sample")
         step, state = self._newest()
         with self.log, self.bars:
@@ -347,7 +363,7 @@ class Run:
     def _periods(self) -> Any:
         """The periods of the loop; none between samples of what generates nothing."""
         periods = self.experiment.train.periods
-        if self.experiment.family.sample is None:
+        if self.family.sample is None:
             periods = dataclasses.replace(periods, sample=0)
         return periods
 
@@ -364,7 +380,7 @@ class Run:
         return step, state
 
     def _evaluate(self, step: int, state: Any) -> dict[str, Any]:
-        family = self.experiment.family
+        family = self.family
         result: dict[str, Any] = {}
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
@@ -381,12 +397,13 @@ class Run:
         import jax
 
         from genjax.data import EvalBatches, iterate
+        from genjax.training.mesh import filled_up
         from genjax.training.random import random_key
 
         settings = self.experiment.eval
         batches = EvalBatches(
             self.experiment.test_data.source,
-            settings.batch_size,
+            filled_up(settings.batch_size, self.mesh),  # results do not depend on it
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -455,7 +472,7 @@ class Run:
             shown["density"] = pictures.density_map(
                 drawn["density"], float(drawn["density_reach"]), rows["x"]
             )
-        curves = self.experiment.family.curves
+        curves = self.family.curves
         if curves is not None:
             shown["curves"] = pictures.plot_curves(jax.device_get(jax.jit(curves)(state)))
         for name, pixels in shown.items():
@@ -548,7 +565,7 @@ class Run:
         task = self.bars.add_task("training", total=num_steps, completed=first, rate="")
         printed: Mapping[str, float] = {}
         warned: set[str] = set()
-        diagnose = self.experiment.family.diagnose
+        diagnose = self.family.diagnose
 
         def on_step(step: int, latest: Mapping[str, float]) -> None:
             nonlocal printed, warned

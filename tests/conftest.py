@@ -1,7 +1,10 @@
 """Shared by all tests: checked shapes, a compile cache, and the real data where it is at hand."""
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -93,3 +96,18 @@ def tfds_dir():
     if not (place / "mnist").exists():
         pytest.skip(f"needs MNIST and CIFAR-10 prepared in {place} (set TFDS_DATA_DIR)")
     return str(place)
+
+
+@pytest.fixture(scope="session")
+def in_a_process():
+    """Runs a program on its own, with devices of its own; gives the JSON of its last line."""
+
+    def run(program):
+        env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        out = subprocess.run(
+            [sys.executable, "-c", program], text=True, env=env, capture_output=True, check=False
+        )
+        assert not out.returncode, out.stderr[-3000:]
+        return json.loads(out.stdout.splitlines()[-1])
+
+    return run

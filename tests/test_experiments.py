@@ -142,3 +142,21 @@ def test_the_ring_plays_every_divergence_and_every_loss():
         assert name in played
     with pytest.raises(ValueError, match="the game must be one of"):
         RING.get_config("wagn")
+
+
+BENCHMARKS = load("experiments/benchmarks.py")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS.NAMES)
+def test_every_benchmark_builds(name, tmp_path):
+    config = BENCHMARKS.get_config(name)
+    for split in ("train", "test"):
+        shape = (4, *config.data.event_shape)
+        np.save(tmp_path / f"{split}.npy", np.zeros(shape, np.uint8 if len(shape) > 2 else float))
+    config.data.data_dir = str(tmp_path)
+    experiment = builders.build(config)
+    if name == "dcgan64":  # as in pytorch/examples, but for biases
+        counts = {k: sum(leaf.size for leaf in jax.tree.leaves(v))
+                  for k, v in experiment.state_shapes.params.items()}  # fmt: skip
+        assert counts["generator"] == pytest.approx(3_576_704, rel=3e-3)
+        assert counts["critic"] == pytest.approx(2_765_568, rel=1e-3)

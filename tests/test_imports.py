@@ -10,13 +10,15 @@ ALLOWED = {
     "losses": {"losses"},
     "diffusion": {"losses", "diffusion", "flax"},
     "bijectors": {"bijectors", "nets", "diffrax", "flax", "numpy"},
-    "nets": {"nets", "flax"},
-    "families": {"losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax"},
+    "nets": {"devices", "nets", "flax"},
+    "families": {
+        "devices", "losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax",
+    },
     "training": {
         "families.base", "training", "evaluation", "absl", "etils", "matplotlib", "numpy", "optax",
         "orbax", "PIL", "tensorboardX",
     },
-    "data": {"data", "absl", "grain", "numpy", "sklearn", "tensorflow_datasets"},
+    "data": {"data", "absl", "array_record", "grain", "numpy", "sklearn", "tensorflow_datasets"},
     "evaluation": {"evaluation", "numpy", "ot", "scipy"},
 }  # fmt: skip
 ALWAYS = {"jax", "jaxtyping", *sys.stdlib_module_names}

@@ -140,7 +140,7 @@ def get_config(flow: str = "glow") -> ConfigDict:
                 ema_decay=chosen.get("ema_decay", 0.9999), **chosen.get("family", dict(name="flow"))
             ),
             optimizer=chosen["optimizer"],
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=chosen["num_steps"],
                 seed=0,

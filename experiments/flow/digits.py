@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=5e-4, warmup_steps=100, weight_decay=0.1, clip_norm=5.0
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=1500,
                 seed=0,

@@ -100,7 +100,7 @@ def get_config(flow: str = "glow") -> ConfigDict:
                 decay_steps=num_steps,
                 clip_norm=1.0,
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=num_steps,
                 seed=0,

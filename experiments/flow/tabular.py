@@ -59,7 +59,7 @@ def get_config(table: str = "power") -> ConfigDict:
                 decay_steps=200_000,
                 clip_norm=5.0,
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=200_000,
                 seed=0,

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
                 weight_decay=1e-4,
                 decay_steps=100_000,
             ),
-            parallel=dict(fsdp=8, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=8, plan_devices=0),
             train=dict(
                 num_steps=100_000,
                 seed=0,

@@ -45,7 +45,7 @@ def get_config(flow: str = "spline") -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=0.0, clip_norm=5.0
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=5000,
                 seed=0,

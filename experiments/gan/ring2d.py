@@ -73,7 +73,7 @@ def get_config(game: str = "nonsaturating") -> ConfigDict:
                 generator=chosen.get("generator_optimizer", optimizer),
                 critic=chosen.get("critic_optimizer", optimizer),
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=8000,
                 seed=0,

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
                 weight_decay=0.01,
                 clip_norm=1.0,
             ),
-            parallel=dict(fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
             train=dict(
                 num_steps=3000,
                 seed=0,

@@ -9,6 +9,7 @@ from genjax.bijectors.continuous import (
     draw_probe,
     integrate,
     integrate_with_log_det,
+    trace_for,
 )
 from genjax.bijectors.coupling import (
     Coupling,
@@ -78,4 +79,5 @@ __all__ = [
     "sigmoid_affine",
     "standard_normal_log_prob",
     "tarflow",
+    "trace_for",
 ]

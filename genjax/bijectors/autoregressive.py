@@ -183,14 +183,10 @@ class TransformerAutoregressive(Bijector):
             name="transformer",
         )
 
-    def _by_entry(self, raw: Array) -> Array:
-        """Parameters of the entries of tokens, ``[..., D, num_params]``."""
-        return raw.reshape(*raw.shape[:-1], -1, self.elementwise.num_params)
-
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps all tokens ``[B, T, D]`` at once."""
         raw = self._net(x)(x, context)
-        y, log_slope = self.elementwise.forward(x, self._by_entry(raw))
+        y, log_slope = self.elementwise.forward(x, self.elementwise.by_entry(raw))
         return y, sum_event(log_slope)
 
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
@@ -207,7 +203,7 @@ class TransformerAutoregressive(Bijector):
         ) -> tuple[tuple[Array, Cache], Mapped]:
             raw, cache = carry
             index, value = token
-            x, log_slope = self.elementwise.inverse(value, self._by_entry(raw))
+            x, log_slope = self.elementwise.inverse(value, self.elementwise.by_entry(raw))
             x = x.astype(y.dtype)
             outputs = unbound.apply(variables, x, index, cache, context, method="step")
             raw, cache = cast(tuple[Array, Cache], outputs)

@@ -202,9 +202,7 @@ class _Prior(nn.Module):
     def __call__(
         self, aside: Array, rest: Array, context: Array | None, *, forward: bool
     ) -> tuple[Array, Array]:
-        size = aside.shape[-1]
-        raw = self.conditioner(size * self.elementwise.num_params)(rest, context)
-        raw = raw.reshape(*raw.shape[:-1], size, self.elementwise.num_params)
-        apply = self.elementwise.forward if forward else self.elementwise.inverse
-        mapped, log_slope = apply(aside, raw)
+        net = self.conditioner(aside.shape[-1] * self.elementwise.num_params)
+        raw = self.elementwise.by_entry(net(rest, context))
+        mapped, log_slope = self.elementwise.towards(forward=forward)(aside, raw)
         return mapped, sum_event(log_slope)

@@ -152,6 +152,26 @@ def integrate_with_log_det(
     return moved, log_det
 
 
+def trace_for(size: int, trace: Trace | None = None) -> Trace:
+    """How the divergence is computed for events of ``size`` entries, if nothing is asked for.
+
+    Args:
+        size: Entries of an event.
+        trace: What is asked for; None for exact up to 16 entries.
+
+    Returns:
+        ``"exact"`` or ``"hutchinson"``.
+
+    Raises:
+        ValueError: If something else is asked for.
+    """
+    if trace is None:
+        return "exact" if size <= 16 else "hutchinson"
+    if trace not in ("exact", "hutchinson"):
+        raise ValueError(f"trace must be exact or hutchinson, got {trace!r}")
+    return trace
+
+
 def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
     """Random signs for Hutchinson's estimate."""
     return jax.random.rademacher(key, shape, jnp.float32)
@@ -177,8 +197,7 @@ class ContinuousFlow(Bijector):
     trace: Trace = "exact"
 
     def _run(self, x: Array, context: Array | None, times: tuple[float, float]) -> Mapped:
-        if self.trace not in ("exact", "hutchinson"):
-            raise ValueError(f"trace must be exact or hutchinson, got {self.trace!r}")
+        trace = trace_for(math.prod(x.shape[1:]), self.trace)
         x = at_least_float32(x)
         if self.is_initializing():
             cast(Callable, self.field)(x, jnp.zeros((), x.dtype), context)
@@ -189,7 +208,7 @@ class ContinuousFlow(Bijector):
             return cast(Array, unbound.apply(variables, z, jnp.asarray(t, z.dtype), context))
 
         probe = None
-        if self.trace == "hutchinson":
+        if trace == "hutchinson":
             key = self.make_rng("probe") if self.has_rng("probe") else jax.random.key(0)
             probe = draw_probe(key, x.shape)
         return integrate_with_log_det(field, x, times, self.solver, probe=probe)

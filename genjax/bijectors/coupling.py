@@ -112,14 +112,13 @@ class Coupling(Bijector):
     def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
         """Parameters of the maps, ``[..., size, num_params]``."""
         net = self.conditioner(size * self.elementwise.num_params)
-        raw = net(kept, context)
-        return raw.reshape(*raw.shape[:-1], size, self.elementwise.num_params)
+        return self.elementwise.by_entry(net(kept, context))
 
     def _map(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
         mask = np.asarray(self.mask, bool)
         if mask.all() or not mask.any():
             raise ValueError("a coupling mask must keep some entries and leave some to be mapped")
-        apply = self.elementwise.forward if forward else self.elementwise.inverse
+        apply = self.elementwise.towards(forward=forward)
         if mask.ndim > 1:
             spread = np.broadcast_to(mask, x.shape[1:])
             raw = self._raw(jnp.where(spread, x, 0.0), context, x.shape[-1])

@@ -27,6 +27,14 @@ class Elementwise(NamedTuple):
     forward: Callable[[Array, Array], tuple[Array, Array]]
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
+    def by_entry(self, outputs: Array) -> Array:
+        """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``."""
+        return outputs.reshape(*outputs.shape[:-1], -1, self.num_params)
+
+    def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
+        """The maps or their inverses."""
+        return self.forward if forward else self.inverse
+
 
 def at_least_float32(x: Array) -> Array:
     """Widens what is narrower than float32 and keeps the rest."""

@@ -51,6 +51,18 @@ def _domain(alpha: float | None) -> tuple[float, float] | None:
     return None if alpha is None else (0.0, 1.0)
 
 
+def _patches(
+    event_shape: tuple[int, ...], patch_size: int
+) -> tuple[tuple[Bijector, ...], tuple[int, int], int]:
+    """What cuts images into patches ``[B, T, D]``, the grid they make, and their size ``D``."""
+    height, width, channels = _image(event_shape)
+    _check_squeezes(event_shape, patch_size, f"patches of {patch_size} pixels")
+    grid = (height // patch_size, width // patch_size)
+    size = patch_size**2 * channels
+    cut = (Squeeze(patch_size), Reshape((*grid, size), (math.prod(grid), size)))
+    return cut, grid, size
+
+
 def _conditioner(
     net: str, hidden_size: int, num_blocks: int, dropout_rate: float, dtype: Any
 ) -> Conditioner:
@@ -136,9 +148,10 @@ def real_nvp(
             halves = [half_mask(channels, first=j % 2 == 0) for j in range(count)]
             layers += [Squeeze(), *couplings(halves, hidden_size * 2 ** (i + 1))]
             channels //= 2
-        scales.append(Chain((*((Logit(alpha), ActNorm()) if not i else ()), *layers)))
+        first = _to_real_line(alpha, Affine()) if not i else ()
+        scales.append(Chain((*first, *layers)))
     bijector = MultiScale(tuple(scales)) if num_scales > 1 else scales[0]
-    return Flow(bijector, event_shape, context_size, domain=(0.0, 1.0))
+    return Flow(bijector, event_shape, context_size, _domain(alpha))
 
 
 def glow(
@@ -296,12 +309,9 @@ def jet(
     References:
         Kolesnikov et al., Jet: A Modern Transformer-Based Normalizing Flow, arXiv:2412.15129.
     """
-    height, width, channels = _image(event_shape)
     if num_couplings < 1 or not kinds:
         raise ValueError("num_couplings must be at least 1 and kinds not empty")
-    _check_squeezes(event_shape, patch_size, f"patches of {patch_size} pixels")
-    grid = (height // patch_size, width // patch_size)
-    size = patch_size**2 * channels
+    patches, grid, size = _patches(event_shape, patch_size)
     make = functools.partial(
         CouplingTransformer,
         hidden_size=hidden_size,
@@ -325,7 +335,6 @@ def jet(
     mapped = {"channels": (size - size // 2) / size}
     shares = [mapped.get(kinds[i % len(kinds)], 0.5) for i in range(num_couplings)]
     bound = (1.0 + sum(shares)) * math.log(2.0) if alpha is None else math.inf
-    patches = (Squeeze(patch_size), Reshape((*grid, size), (math.prod(grid), size)))
     cycles, rest = divmod(num_couplings, len(kinds))
     couplings: tuple[Bijector, ...] = ()
     if cycles:
@@ -382,12 +391,10 @@ def tarflow(
     References:
         Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329.
     """
-    height, width, channels = _image(event_shape)
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-    _check_squeezes(event_shape, patch_size, f"patches of {patch_size} pixels")
-    grid = (height // patch_size, width // patch_size)
-    num_tokens, size = math.prod(grid), patch_size**2 * channels
+    patches, grid, _ = _patches(event_shape, patch_size)
+    num_tokens = math.prod(grid)
     layer = TransformerAutoregressive(
         affine(), num_tokens, hidden_size, num_blocks, num_heads, dtype
     )
@@ -396,8 +403,7 @@ def tarflow(
         Chain(
             (
                 *_to_real_line(alpha, Affine(2.0, -1.0)),
-                Squeeze(patch_size),
-                Reshape((*grid, size), (num_tokens, size)),
+                *patches,
                 Repeat(Chain((layer, turn)), num_layers, remat, unroll=False),
             )
         ),

@@ -40,7 +40,7 @@ class Marginal(Bijector):
         return cast(Array, self.param("raw", nn.initializers.zeros_init(), shape))
 
     def _map(self, x: Array, *, forward: bool) -> Mapped:
-        apply = self.elementwise.forward if forward else self.elementwise.inverse
+        apply = self.elementwise.towards(forward=forward)
         raw = self._raw(x)
         y, log_slope = apply(x, jnp.broadcast_to(raw, (*x.shape, raw.shape[-1])))
         if self.mask is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from genjax.bijectors.autoregressive import MaskedAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
-from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace
+from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace, trace_for
 from genjax.bijectors.coupling import Coupling, alternating_mask
 from genjax.bijectors.elementwise import (
     Elementwise,
@@ -187,8 +187,7 @@ def continuous_flow(
         Grathwohl et al., FFJORD, arXiv:1810.01367.
     """
     size = _check(event_shape, num_layers)
-    if trace is None:
-        trace = "exact" if size <= 16 else "hutchinson"
+    trace = trace_for(size, trace)
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=num_steps)
     flow = ContinuousFlow(ConcatSquashMLP(hidden_size, num_layers), solver, trace)
     layers: tuple[Bijector, ...] = (ActNorm(), flow) if actnorm else (flow,)

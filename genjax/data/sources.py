@@ -45,6 +45,10 @@ class MissingDataError(ValueError):
     """No data set of this name is at hand; the message says how to get it."""
 
 
+class DamagedDataError(RuntimeError):
+    """A prepared data file cannot be read; the message names it."""
+
+
 class ArraySource:
     """Examples held in memory."""
 
@@ -70,12 +74,41 @@ class TfdsSource:
         return len(self.source)
 
     def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, stacked."""
-        examples = self.source.__getitems__([int(i) for i in indices])
+        """The examples at ``indices``, stacked.
+
+        Raises:
+            DamagedDataError: If a file was truncated or changed since it was written.
+        """
+        try:
+            examples = self.source.__getitems__([int(i) for i in indices])
+        except RuntimeError as error:  # what array_record raises, without the name of the file
+            file = self._damaged_file()
+            if file is None:
+                raise
+            raise DamagedDataError(
+                f"the data file {file} is damaged or incomplete ({str(error).splitlines()[0]}); "
+                "copy it anew or prepare the set again (scripts/prepare_data.py)"
+            ) from error
         rows = {"x": np.stack([example["image"] for example in examples])}
         if self.has_label:
             rows["label"] = np.array([example["label"] for example in examples], np.int32)
         return rows
+
+    def _damaged_file(self) -> str | None:
+        """The first file that cannot be read to the end."""
+        from array_record.python import array_record_module
+
+        for path in self.source.dataset_info.splits[str(self.source.split)].filepaths:
+            reader = array_record_module.ArrayRecordReader(os.fspath(path))
+            count = reader.num_records()
+            try:
+                for start in range(0, count, 1024):
+                    reader.read(start, min(start + 1024, count))
+            except RuntimeError:
+                return os.fspath(path)
+            if not reader.ok():
+                return os.fspath(path)
+        return None
 
 
 def load(
@@ -100,6 +133,7 @@ def load(
 
     Raises:
         MissingDataError: If it is not there, with the command that prepares it.
+        DamagedDataError: If one of its files cannot be read.
         ValueError: If the name or the split is not known.
     """
     if name in DENSITIES or name == "digits":

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
-def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
+def stratified_times(
+    key: PRNGKeyArray, num_times: int, *, axis_name: str | tuple[str, ...] | None = None
+) -> Float[Array, " B"]:
     r"""Low-discrepancy times :math:`t_i = (u_0 + i/B) \bmod 1` from one uniform draw.
 
     Each time is uniform on [0, 1), and each of the B equal strata holds exactly one of them, which
@@ -15,6 +17,9 @@ def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
     Args:
         key: Random key.
         num_times: Number of times ``B``.
+        axis_name: Axes that the calling function is mapped over (``jax.pmap``, ``jax.shard_map``),
+            if it is. ``num_times`` and the result are then those of one device, the strata those of
+            all devices together, and the key must be the same on all.
 
     Returns:
         Times in [0, 1), ``[B]``, in the cyclic order of their strata.
@@ -28,8 +33,12 @@ def stratified_times(key: PRNGKeyArray, num_times: int) -> Float[Array, " B"]:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, appendix I.1.
     """
     offset = jax.random.uniform(key)
+    index, total = jnp.arange(num_times), num_times
+    if axis_name:
+        index += jax.lax.axis_index(axis_name) * num_times
+        total *= jax.lax.axis_size(axis_name)
     # One division of small whole numbers plus u: an arange with a float step may miscount.
-    return stratify(offset, jnp.arange(num_times), num_times)
+    return stratify(offset, index, total)
 
 
 def stratify(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.devices import average, own_key
 from genjax.families.base import Batch, Metrics, PyTree, TrainState
 
 Networks: TypeAlias = Mapping[str, PyTree]
@@ -123,11 +124,13 @@ def adversarial(
         player = players[name]
 
         def of_own(own: Networks) -> tuple[Array, tuple[Metrics, Networks]]:
-            loss, aux = loss_fn({**state.params, **own}, state.model_state, batch, key)
+            networks = {**state.params, **own}
+            loss, aux = loss_fn(networks, state.model_state, batch, own_key(key))
             return weight * loss, aux
 
         own = {n: state.params[n] for n in player.networks}
         (loss, (metrics, model_state)), grads = jax.value_and_grad(of_own, has_aux=True)(own)
+        loss, metrics, grads = average((loss, metrics, grads))
         updates, opt_state = player.optimizer.update(grads, state.opt_state[name], own)
         state = state.replace(
             params={**state.params, **optax.apply_updates(own, updates)},

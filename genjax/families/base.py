@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.devices import mapped_axes
+
 PyTree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Array]
 """``x`` ``[B, *event]`` (integer grey levels or real numbers), ``label`` ``[B]`` where the data has
@@ -42,6 +44,8 @@ def spread_rows(x: Array) -> Array:
         The same rows.
     """
     mesh = jax.sharding.get_abstract_mesh()
+    if mapped_axes():  # all rows here are this device's
+        return x
     axes = tuple(name for name in ("data", "fsdp") if name in mesh.axis_names)
     if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
         return x
@@ -68,7 +72,10 @@ class TrainState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """Pure functions over global arrays: jittable, not jitted; no config, no I/O, no ``pmean``.
+    """Pure functions over global arrays: jittable, not jitted; no config, no I/O.
+
+    ``train_step`` may also be mapped over devices (``jax.shard_map``, ``jax.pmap``), each with its
+    rows, the whole state and the same key; it then averages over them (:mod:`genjax.devices`).
 
     Attributes:
         init: Makes the state before the first step from the run's first batch; layers that start

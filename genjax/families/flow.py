@@ -16,6 +16,7 @@ from genjax.bijectors import (
     VariationalDequantizer,
     standard_normal_log_prob,
 )
+from genjax.devices import largest, own_key
 from genjax.families.base import (
     Batch,
     Family,
@@ -166,6 +167,7 @@ def flow(
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
+        key = own_key(key)
         state, metrics = minimize(state, batch, key)
 
         def round_trip() -> Array:
@@ -183,6 +185,7 @@ def flow(
             round_trip,
             lambda: kept["round_trip_error"],
         )
+        error = largest(error)
         state = state.replace(model_state={"flow": {**kept, "round_trip_error": error}})
         return state, {**metrics, "round_trip_error": error}
 
@@ -219,10 +222,8 @@ def flow(
             return {"samples": as_levels(jnp.floor(x * num_levels), num_levels)}
         if event_shape != (2,) or model.context_size is not None:
             return {"samples": x}
-        grid, reach = plane_grid(x)
-        log_prob = apply(params, model_state, "log_prob", grid.reshape(-1, 2), None)
-        density = jnp.exp(log_prob).reshape(grid.shape[:2])
-        return {"samples": x, "density": density, "density_reach": reach}
+        log_prob = lambda z: apply(params, model_state, "log_prob", z, None)  # noqa: E731
+        return {"samples": x, **plane_density(x, log_prob)}
 
     def diagnose(metrics: Mapping[str, float]) -> Sequence[str]:
         lines = []
@@ -289,17 +290,22 @@ def likelihood_metrics(
     return result
 
 
-def plane_grid(points: Array, size: int = 100) -> tuple[Array, Array]:
-    """A square grid around points of the plane.
+def plane_density(
+    points: Array, log_prob: Callable[[Array], Array], size: int = 100
+) -> dict[str, Array]:
+    """A density on a square grid around points of the plane.
 
     Args:
         points: ``[B, 2]``.
+        log_prob: Log-density of points ``[N, 2]``.
         size: Points along a side.
 
     Returns:
-        The grid, ``[size, size, 2]``, rows from low to high second coordinate, and its reach: it
-        covers ``[-reach, reach]`` in both coordinates.
+        ``density`` ``[size, size]``, rows from low to high second coordinate, and
+        ``density_reach``: the grid covers ``[-reach, reach]`` in both coordinates.
     """
     reach = 1.2 * jnp.quantile(jnp.abs(points), 0.995)
     axis = reach * jnp.asarray(np.linspace(-1.0, 1.0, size), jnp.float32)
-    return jnp.stack(jnp.meshgrid(axis, axis), axis=-1), reach
+    grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1)
+    density = jnp.exp(log_prob(grid.reshape(-1, 2))).reshape(size, size)
+    return {"density": density, "density_reach": reach}

@@ -16,7 +16,9 @@ from genjax.bijectors import (
     integrate,
     integrate_with_log_det,
     standard_normal_log_prob,
+    trace_for,
 )
+from genjax.devices import mapped_axes, own_key
 from genjax.diffusion import stratified_times
 from genjax.families.base import (
     Batch,
@@ -26,7 +28,7 @@ from genjax.families.base import (
     as_levels,
     spread_rows,
 )
-from genjax.families.flow import likelihood_metrics, plane_grid
+from genjax.families.flow import likelihood_metrics, plane_density
 from genjax.families.minimizing import ModelState, Params, minimizing
 from genjax.losses import flow_matching_loss, straight_path
 
@@ -59,8 +61,9 @@ def flow_matching(
         event_shape: Shape of one example.
         num_levels: Number of grey levels of integer data; None for real-valued data.
         coupling: Which noise goes with which example of a batch: any, or that of the exact optimal
-            transport plan of the global batch under squared distance (which ties noise to labels
-            where there are any, so that conditional samples are no longer those of the path).
+            transport plan of the global batch (mapped over devices: of a device's rows) under
+            squared distance (which ties noise to labels where there are any, so that conditional
+            samples are no longer those of the path).
         sigma_min: See :func:`~genjax.losses.straight_path`.
         method: See :class:`~genjax.bijectors.Solver`.
         tolerance: Relative and absolute tolerance of the adaptive methods.
@@ -90,10 +93,7 @@ def flow_matching(
         raise ValueError(f"eval_num_draws must be at least 1, got {eval_num_draws}")
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=sample_num_steps)
     num_dims = math.prod(event_shape)
-    if trace not in (None, "exact", "hutchinson"):
-        raise ValueError(f"trace must be exact or hutchinson, got {trace!r}")
-    if trace is None:
-        trace = "exact" if num_dims <= 16 else "hutchinson"
+    trace = trace_for(num_dims, trace)
     if num_levels is None and trace == "exact":
         eval_num_draws = 1
     # Of density per unit of x in [-1, 1) to probability of a bin of width 2 / V.
@@ -134,12 +134,13 @@ def flow_matching(
         params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Array, Metrics]:
         del model_state
-        key_time, key_start, key_noise, key_dropout = jax.random.split(key, 4)
+        key_time, *_ = jax.random.split(key, 4)
+        _, key_start, key_noise, key_dropout = jax.random.split(own_key(key), 4)
         data = points_of(batch["x"], jax.random.uniform(key_noise, batch["x"].shape))
         start = jax.random.normal(key_start, data.shape)
         if coupling == "optimal_transport":
             start = start[optimal_pairing(start, data)]
-        times = stratified_times(key_time, data.shape[0])
+        times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
         x_t, target = straight_path(start, data, times, sigma_min=sigma_min)
         predicted = velocity(params, x_t, times, label_of(batch), key_dropout)
         mean = jnp.mean(flow_matching_loss(predicted, target))
@@ -192,10 +193,7 @@ def flow_matching(
             return {"samples": as_levels(levels, num_levels)}
         if event_shape != (2,) or conditional:
             return {"samples": x}
-        grid, reach = plane_grid(x)
-        log_prob = -nats(state.ema, grid.reshape(-1, 2), None, None)
-        density = jnp.exp(log_prob).reshape(grid.shape[:2])
-        return {"samples": x, "density": density, "density_reach": reach}
+        return {"samples": x, **plane_density(x, lambda z: -nats(state.ema, z, None, None))}
 
     return Family(
         init=init,

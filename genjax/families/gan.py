@@ -242,7 +242,7 @@ def gan(
         """Packed real and generated rows for the critic."""
         key_noise, key_latent = jax.random.split(key)
         real = encode(batch["x"], key_noise)
-        z = draw_latent(key_latent, batch_size)
+        z = draw_latent(key_latent, batch["x"].shape[0])
         fake, _ = run(generator, params["generator"], state["generator"], z, label_of(batch))
         return pack(real), pack(fake)
 
@@ -316,7 +316,7 @@ def gan(
         label = label_of(batch)
         if label is not None:
             label = jnp.tile(label, generator_batch_factor)
-        z = draw_latent(key_latent, batch_size * generator_batch_factor)
+        z = draw_latent(key_latent, batch["x"].shape[0] * generator_batch_factor)
         fake, kept = run(generator, params["generator"], state["generator"], z, label)
         fake = pack(fake)
         if takes_real:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.devices import average
 from genjax.families.base import Batch, Metrics, PyTree, TrainState
 
 Params: TypeAlias = Mapping[str, PyTree]
@@ -72,7 +73,7 @@ def minimizing(
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
-        (loss, metrics), grads = loss_and_grad(state.params, state.model_state, batch, key)
+        (loss, metrics), grads = average(loss_and_grad(state.params, state.model_state, batch, key))
         updates, opt_state = optimizer.update(grads, state.opt_state["model"], state.params)
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from genjax.devices import average, mapped_axes, own_key
 from genjax.diffusion import (
     ancestral_sample,
     diffuse,
@@ -30,7 +31,7 @@ from genjax.losses import (
     reconstruction_loss,
 )
 
-_TIMES = {"stratified": stratified_times, "independent": independent_times}
+_TIME_SAMPLINGS = ("independent", "stratified")
 
 
 def vdm(
@@ -92,8 +93,8 @@ def vdm(
     ]:
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    if time_sampling not in _TIMES:
-        raise ValueError(f"time_sampling must be one of {sorted(_TIMES)}, got {time_sampling!r}")
+    if time_sampling not in _TIME_SAMPLINGS:
+        raise ValueError(f"time_sampling must be one of {_TIME_SAMPLINGS}, got {time_sampling!r}")
     num_dims = int(np.prod(event_shape))
 
     def gamma(params: Params, times: Array) -> Array:
@@ -183,8 +184,12 @@ def vdm(
         del model_state
         batch_size = batch["x"].shape[0]
         shape = (batch_size, *event_shape)
-        key_time, key_noise_0, key_noise, key_dropout = jax.random.split(key, 4)
-        times = _TIMES[time_sampling](key_time, batch_size)
+        key_time, *_ = jax.random.split(key, 4)
+        own_key_time, key_noise_0, key_noise, key_dropout = jax.random.split(own_key(key), 4)
+        if time_sampling == "stratified":
+            times = stratified_times(key_time, batch_size, axis_name=mapped_axes())
+        else:
+            times = independent_times(own_key_time, batch_size)
         noise_0 = jax.random.normal(key_noise_0, shape)
         noise = jax.random.normal(key_noise, shape)
 
@@ -205,10 +210,11 @@ def vdm(
 
         (through_gamma,) = schedule_vjp(tuple(gamma_grads))
         grads = jax.tree.map(jnp.add, grads, through_gamma)
+        mean_diffusion = average(jnp.mean(bits["diffusion"]))
         if "shape" in params["schedule"] and not num_timesteps:
             # d E[L^2] = E[2 L dL]: each example's gradient is weighted by its loss. Relative to the
             # mean loss, so that the gradient has the size of the others under a common clip.
-            weight = bits["diffusion"] / jnp.mean(bits["diffusion"])
+            weight = bits["diffusion"] / mean_diffusion
             (of_square,) = schedule_vjp(tuple(weight * g for g in gamma_grads))
             grads = {
                 **grads,
@@ -219,7 +225,7 @@ def vdm(
         metrics = {name: jnp.mean(part) for name, part in bits.items()}
         metrics |= {
             "bits_per_dim": loss,
-            "diffusion_variance": jnp.var(bits["diffusion"]),
+            "diffusion_variance": jnp.mean(jnp.square(bits["diffusion"] - mean_diffusion)),
             "gamma_0": endpoints[0],
             "gamma_1": endpoints[1],
         }

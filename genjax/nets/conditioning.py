@@ -1,12 +1,13 @@
 """How class labels enter the networks of a generative adversarial network."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from genjax.devices import mapped_axes
 from genjax.nets.embeddings import check_label
 
 SPECTRAL_STATS = "spectral_stats"
@@ -74,6 +75,7 @@ class BatchNorm(nn.Module):
             use_bias=not per_class,
             use_scale=not per_class,
             dtype=self.dtype,
+            axis_name=cast(Any, mapped_axes()) or None,  # the whole batch's statistics
             name="norm",
         )(x)
         if not per_class:

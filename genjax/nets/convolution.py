@@ -22,6 +22,7 @@ gradients of gradients (a gradient penalty, say). On GPU and TPU they lower to X
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,11 @@ class _Geometry:
             )
         ]
         return (self.input_shape[0], *sizes, self.kernel_shape[-1])
+
+    @property
+    def flops(self) -> float:
+        """Operations of the convolution and of either gradient, products with padding included."""
+        return 2.0 * math.prod(self.output_shape) * math.prod(self.kernel_shape[:-1])
 
 
 def _conv(x: Array, w: Array, *, geometry: _Geometry) -> Array:

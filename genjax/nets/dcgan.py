@@ -57,6 +57,8 @@ class DCGANGenerator(nn.Module):
         event_shape: ``(H, W, C)``, square, with a side of 4 or 7 times a power of two.
         channels: Channels at the lowest resolution, halved at each doubling.
         min_channels: Halving stops here.
+        last_layer: ``"conv"``, a 3x3 convolution at full size (StudioGAN), or
+            ``"transposed_conv"``, which doubles the size once more (Radford et al., figure 1).
         num_classes: Number of classes, or None for an unconditional model.
         conditioning: ``"batch_norm"`` for gains and biases a class; else see
             :class:`~genjax.nets.conditioning.LabelledLatent`.
@@ -70,6 +72,7 @@ class DCGANGenerator(nn.Module):
     event_shape: tuple[int, ...]
     channels: int = 512
     min_channels: int = 64
+    last_layer: Literal["conv", "transposed_conv"] = "conv"
     num_classes: int | None = None
     conditioning: Literal["concatenation", "embedding", "batch_norm"] = "concatenation"
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -107,14 +110,20 @@ class DCGANGenerator(nn.Module):
         h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
         h = nn.Dense(side * side * self.channels, kernel_init=_NORMAL, dtype=dtype, name="dense")(h)
         h = h.reshape(-1, side, side, self.channels)
-        for i in range(doublings):
+        transposed = self.last_layer == "transposed_conv"
+        for i in range(doublings - transposed):
             width = max(self.channels >> (i + 1), self.min_channels)
             h = ConvTranspose(
                 width, (4, 4), (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}"
             )(h)
             h = nn.relu(BatchNorm(per_class, dtype, name=f"norm_{i}")(h, label, train=train))
-        last = Conv(self.event_shape[-1], (3, 3), kernel_init=_NORMAL, dtype=dtype, name="conv_out")
-        return jnp.tanh(last(h).astype(jnp.float32))
+        kwargs: Any = dict(kernel_init=_NORMAL, dtype=dtype, name="conv_out")
+        channels = self.event_shape[-1]
+        if transposed:
+            h = ConvTranspose(channels, (4, 4), (2, 2), **kwargs)(h)
+        else:
+            h = Conv(channels, (3, 3), **kwargs)(h)
+        return jnp.tanh(h.astype(jnp.float32))
 
 
 class DCGANCritic(nn.Module):

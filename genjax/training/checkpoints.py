@@ -1,8 +1,9 @@
 """Checkpoints with Orbax: asynchronous, atomic, and restored past damage."""
 
+import contextlib
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,10 @@ _NOT_DAMAGE = (MemoryError, PermissionError)
 
 class CheckpointError(RuntimeError):
     """There is no checkpoint that can be read."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; the older ones are as they were."""
 
 
 class Checkpoints:
@@ -88,6 +93,9 @@ class Checkpoints:
             host_state: What the loop itself needs to resume exactly; JSON.
             metrics: Metrics of this very state, if it was evaluated.
             actions_due: Note that evaluation and samples of this state are still to come.
+
+        Raises:
+            SaveError: If the save before could not be completed.
         """
         if actions_due and not jax.process_index():
             write_atomically(self._due, str(step))
@@ -97,13 +105,14 @@ class Checkpoints:
         if not math.isfinite(score):
             score = math.inf  # like what was not evaluated: never the best
         host = {"loop": dict(host_state), "checksums": _checksums(state)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
-            ),
-            metrics={self._best_metric: float(score)},
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
+                ),
+                metrics={self._best_metric: float(score)},
+            )
 
     def actions_due(self, step: int) -> bool:
         """Whether the state of ``step`` was saved before it was evaluated and sampled."""
@@ -198,15 +207,39 @@ class Checkpoints:
             self._manager.reload()
 
     def wait(self) -> None:
-        """Waits until the last save is complete; raises what went wrong in it."""
-        self._manager.wait_until_finished()
+        """Waits until the last save is complete.
+
+        Raises:
+            SaveError: If it could not be completed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
         # Also on the way out of an error: a save under way is completed, not lost.
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says what a failed save means; its error may come with a later call."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - file systems and stores raise anything
+            reason = str(error).strip() or type(error).__name__
+            reason = "no space left on device" if _is_full(error) else reason.splitlines()[0][:300]
+            raise SaveError(
+                f"a checkpoint could not be written to {self._directory}: {reason}. Those before "
+                f"it are intact (steps {sorted(self._manager.all_steps())}): make room or mend the "
+                "storage, and the same command goes on from the last"
+            ) from error
+
+
+def _is_full(error: BaseException) -> bool:
+    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
 def _shapes(tree: Any) -> dict[str, str]:

@@ -14,7 +14,8 @@ class MetricLog:
     """Appends to ``metrics.jsonl`` and to event files in ``tensorboard/``.
 
     A run that resumes from step ``n`` calls :meth:`rewind` with it: what a crashed run logged after
-    its last checkpoint is dropped, since the resumed run logs it again.
+    its last checkpoint is dropped, since the resumed run logs it again. An object store cannot
+    append: there ``metrics.jsonl`` is written anew at each :meth:`flush`.
 
     Args:
         workdir: Directory of the run.
@@ -26,6 +27,7 @@ class MetricLog:
         self._event_folder = str(epath.Path(workdir) / "tensorboard")
         self._active = active
         self._file: Any = None
+        self._lines: list[str] | None = None
         self._writer: Any = None
         self._purge_step: int | None = None
 
@@ -56,15 +58,23 @@ class MetricLog:
         if not self._active:
             return
         line = json.dumps({"step": step, **values}) + "\n"
+        if is_remote(self._path):
+            if self._lines is None:
+                self._lines = [self._path.read_text()] if self._path.exists() else []
+            self._lines.append(line)
+        else:
+            self._append(line)
+        for name, value in values.items():
+            if not isinstance(value, str):
+                self._events().add_scalar(name, value, step)
+
+    def _append(self, line: str) -> None:
         if self._file is None:
             torn = self._path.exists() and self._path.read_bytes()[-1:] not in (b"", b"\n")
             self._file = self._path.open("a")
             line = "\n" * torn + line
         self._file.write(line)
         self._file.flush()
-        for name, value in values.items():
-            if not isinstance(value, str):
-                self._events().add_scalar(name, value, step)
 
     def image(self, step: int, name: str, pixels: Any) -> None:
         """Adds a picture ``[H, W, C]`` uint8 to the event files."""
@@ -80,6 +90,8 @@ class MetricLog:
 
     def flush(self) -> None:
         """Hands everything written so far to the file system."""
+        if self._lines is not None:
+            self._path.write_text("".join(self._lines))
         if self._writer is not None:
             self._writer.flush()
 
@@ -87,14 +99,23 @@ class MetricLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.flush()
         for opened in (self._file, self._writer):
             if opened is not None:
                 opened.close()
-        self._file = self._writer = None
+        self._file = self._lines = self._writer = None
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is that of an object store (``gs://``), not of a file system."""
+    return "://" in str(path)
 
 
 def write_atomically(path: epath.Path, text: str) -> None:
     """Writes a file so that it exists whole or not at all."""
+    if is_remote(path):  # an object appears when it is complete
+        path.write_text(text)
+        return
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     temporary.replace(path)

@@ -1,5 +1,6 @@
 """Where arrays live: a mesh over all devices, the batch spread over it, the state as it fits."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from genjax.families.base import Family
 
 BATCH_AXES = ("data", "fsdp")
 """Mesh axes that rows are spread over: all of them."""
@@ -71,6 +74,37 @@ def state_sharding(shapes: Any, mesh: Mesh, *, min_size: int = 2**14) -> Any:
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
 
     return jax.tree.map(of, shapes)
+
+
+def per_device(family: Family, mesh: Mesh) -> Family:
+    """The family with its training step mapped over devices, as ``jax.pmap`` does.
+
+    Each device has its rows, the whole state and the key; families average gradients, metrics and
+    batch statistics over devices and draw noise of their own for each. It is ``jax.shard_map``
+    (which is what ``jax.pmap`` is made of), so that states, batches and checkpoints are the global
+    arrays of the other strategy.
+
+    Args:
+        family: The family.
+        mesh: The mesh, whose ``fsdp`` axis has size 1: states are whole on each device.
+
+    Returns:
+        The family.
+    """
+    everywhere = PartitionSpec()
+    mapped = jax.shard_map(
+        family.train_step,
+        mesh=mesh,
+        in_specs=(everywhere, by_row(mesh, family.batches_per_step).spec, everywhere),
+        out_specs=(everywhere, everywhere),
+        check_vma=False,  # gradients are a device's own, until the family averages them
+    )
+    return dataclasses.replace(family, train_step=mapped)
+
+
+def filled_up(size: int, mesh: Mesh) -> int:
+    """The least number of rows, at least ``size``, that the devices divide."""
+    return -(-size // mesh.size) * mesh.size
 
 
 def global_batch(

@@ -63,9 +63,7 @@ def adamw(
         weight_decay=weight_decay,
         mask=decay_mask,
     )
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return _clipped(optimizer, clip_norm)
 
 
 def _warm_up(
@@ -84,6 +82,15 @@ def _warm_up(
     if warmup_steps:
         return optax.linear_schedule(0.0, learning_rate, warmup_steps)
     return learning_rate
+
+
+def _clipped(
+    optimizer: optax.GradientTransformation, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """The optimiser, behind a limit on the global norm of the gradient if there is one."""
+    if clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
 
 
 def adamax(
@@ -120,9 +127,7 @@ def adamax(
     _check_decays(b1=b1, b2=b2)
     schedule = _warm_up(learning_rate, warmup_steps, decay_steps)
     optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return _clipped(optimizer, clip_norm)
 
 
 def adam(
@@ -173,9 +178,7 @@ def adam(
             updates += updates // regularize_every
         schedule = optax.linear_schedule(learning_rate, 0.0, updates)
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return _clipped(optimizer, clip_norm)
 
 
 def rmsprop(

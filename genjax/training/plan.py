@@ -1,6 +1,7 @@
 """What a training step needs of each device, found by compiling it without allocating anything."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from jax.sharding import Mesh
 
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
+from genjax.training.flops import matrix_flops
 from genjax.training.loop import lower_train_step, state_template
 
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+_COLLECTIVE = rf"= (.*?) ({'|'.join(_COLLECTIVES)})(?:-start)?\("
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16}
 
 
@@ -29,10 +32,10 @@ class Plan:
         batch_bytes: Its rows of the batch.
         temporary_bytes: What the compiled step allocates besides.
         peak_bytes: The sum of the three: what has to fit.
-        flops: Floating point operations of one device in a step, as the compiler counts them (what
-            is inside a loop once).
-        collectives: For each kind of collective its number in the program and the bytes of its
-            results.
+        flops: Floating point operations of one device's share of the matrix products and
+            convolutions of a step.
+        collectives: For each kind of collective how often one is executed in a step and the bytes
+            of the results on one device.
     """
 
     mesh: Mapping[str, int]
@@ -76,8 +79,6 @@ def plan(family: Family, shapes: TrainState, rows: Mapping[str, np.ndarray], mes
     temporary = memory.temp_size_in_bytes + max(
         0, memory.output_size_in_bytes - memory.alias_size_in_bytes
     )
-    costs = compiled.cost_analysis() or {}
-    costs = costs[0] if isinstance(costs, list) else costs
     return Plan(
         mesh=dict(mesh.shape),
         num_params=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params)),
@@ -85,7 +86,7 @@ def plan(family: Family, shapes: TrainState, rows: Mapping[str, np.ndarray], mes
         batch_bytes=rows_held,
         temporary_bytes=temporary,
         peak_bytes=held + rows_held + temporary,
-        flops=float(costs.get("flops", math.nan)),
+        flops=matrix_flops(family.train_step, template, batch, key) / mesh.size,
         collectives=collectives_of(compiled.as_text()),
     )
 
@@ -98,26 +99,59 @@ def _bytes_on_a_device(tree: Any) -> int:
 
 
 def collectives_of(hlo: str) -> dict[str, tuple[int, int]]:
-    """Counts the collectives of a compiled program.
+    """Counts the collectives that a compiled program executes.
 
     Args:
         hlo: The program as text.
 
     Returns:
-        For each kind its number and the bytes of its results on one device. What is inside a loop
-        counts once.
+        For each kind how often one is executed and the bytes of all their results on one device.
+        Loops count as often as the compiler knows them to turn, else once; of a conditional the
+        branch that moves least, so that what a step does now and then is left out.
 
     Example:
         >>> collectives_of("  %x = f32[4,2]{1,0} all-reduce(f32[4,2]{1,0} %y), to_apply=%add")
         {'all-reduce': (1, 32)}
     """
-    found: dict[str, tuple[int, int]] = {}
-    kinds = "|".join(_COLLECTIVES)
-    for result, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", hlo):
-        size = 0
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 8)
-            size += bits * math.prod(int(n) for n in shape.split(",") if n) // 8
-        count, total = found.get(kind, (0, 0))
-        found[kind] = (count + 1, total + size)
-    return dict(sorted(found.items()))
+    own: dict[str, dict[str, tuple[int, int]]] = {}  # of each computation
+    callees: dict[str, list[tuple[list[str], int]]] = {}  # alternatives, and how often
+    name = entry = ""
+    for line in hlo.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line)
+        if header:
+            name = header[2]
+            entry = name if header[1] else entry
+        found = own.setdefault(name, {})
+        for result, kind in re.findall(_COLLECTIVE, line):
+            count, total = found.get(kind, (0, 0))
+            found[kind] = (count + 1, total + _bytes_of(result))
+        turns = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+        for key, names in re.findall(r"(\w+)=\{?(%[\w.-]+(?:, ?%[\w.-]+)*)", line):
+            times = int(turns[1]) if turns and key == "body" else 1
+            every = [callee.strip() for callee in names.replace("%", "").split(",")]
+            branches = [every] if key == "branch_computations" else [[one] for one in every]
+            callees.setdefault(name, []).extend((one, times) for one in branches)
+
+    @functools.cache
+    def executed(name: str) -> dict[str, tuple[int, int]]:
+        total = dict(own.get(name, {}))
+        for alternatives, times in callees.get(name, ()):
+            least = min((executed(one) for one in alternatives), key=_bytes_in_all)
+            for kind, (count, size) in least.items():
+                before = total.get(kind, (0, 0))
+                total[kind] = (before[0] + times * count, before[1] + times * size)
+        return total
+
+    return dict(sorted(executed(entry).items()))
+
+
+def _bytes_in_all(collectives: Mapping[str, tuple[int, int]]) -> int:
+    return sum(size for _, size in collectives.values())
+
+
+def _bytes_of(shapes: str) -> int:
+    size = 0
+    for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+        bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 8)
+        size += bits * math.prod(int(n) for n in shape.split(",") if n) // 8
+    return size

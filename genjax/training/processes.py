@@ -9,7 +9,7 @@ def join(
     coordinator_address: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
-) -> bool:
+) -> None:
     """Joins the other processes of a run; to be called before jax looks for devices.
 
     Without arguments what a Cloud TPU pod or SLURM says of the job is taken, and a single process
@@ -19,9 +19,6 @@ def join(
         coordinator_address: ``host:port`` of process 0.
         num_processes: Number of processes.
         process_id: Number of this one.
-
-    Returns:
-        Whether there are several.
 
     Raises:
         ValueError: If some arguments are given and others not.
@@ -36,14 +33,12 @@ def join(
         jax.distributed.initialize(
             coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
         )
-        return True
+        return
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
     slices = "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
     tasks = int(os.environ.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in os.environ else 1
     if len(hosts) > 1 or slices or tasks > 1:
         jax.distributed.initialize(heartbeat_timeout_seconds=30)
-        return True
-    return False
 
 
 def meet(name: str) -> None:

@@ -235,10 +235,11 @@ class SampleQuality:
             self._apply = jax.jit(self._features.apply, out_shardings=meshes.replicated(mesh))
         parts = []
         starts = range(0, count, batch_size)
+        size = meshes.filled_up(batch_size, mesh)
         for start in progress(starts, len(starts), label):
             rows = images(start, min(start + batch_size, count))
-            # The last batch is filled up with its last row, to be compiled once.
-            filled = rows[np.minimum(np.arange(batch_size), len(rows) - 1)]
+            # Filled up with the last row, so that all batches have one size and compile once.
+            filled = rows[np.minimum(np.arange(size), len(rows) - 1)]
             batch = meshes.put(filled, meshes.by_row(mesh))
             found = jax.device_get(self._apply(self._features.variables, batch))
             parts.append([array[: len(rows)] for array in found])

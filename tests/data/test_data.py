@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -42,6 +45,56 @@ def test_processes_share_the_same_global_batch(count):
         for i in range(count)
     ]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+class Recorded:
+    """Notes which examples are asked for."""
+
+    def __init__(self, count):
+        self.count, self.asked = count, []
+
+    def __len__(self):
+        return self.count
+
+    def rows(self, indices):
+        self.asked.extend(indices.tolist())
+        return {"x": indices}
+
+
+def test_no_process_reads_anothers_rows():
+    sources = [Recorded(48) for _ in range(4)]
+    for i, one in enumerate(sources):
+        batches = data.TrainBatches(one, 8, seed=0, process_index=i, process_count=4)
+        list(data.iterate(batches, 0, 6))  # an epoch
+        assert len(one.asked) == 12
+    assert sorted(sum((one.asked for one in sources), [])) == list(range(48))
+
+
+STREAM = """
+import resource, sys
+import numpy as np
+from genjax import data
+set_ = data.load("npy", "train", data_dir=sys.argv[1], memory_limit_mib=64)
+batches = data.TrainBatches(set_.source, 32, seed=0)
+list(data.iterate(batches, 0, 2))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for batch in data.iterate(batches, 2, 102):
+    assert batch["x"].shape == (32, 4096) and not batch["x"].any()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_set_larger_than_memory_streams(tmp_path):
+    # 64 GiB of zeros, none of which is on the disk.
+    shape = (2**22, 4096)
+    with open(tmp_path / "train.npy", "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * shape[0] * shape[1])
+    out = subprocess.run(
+        [sys.executable, "-c", STREAM, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert int(out.stdout) < 512 * 1024  # KiB
 
 
 def test_batches_of_a_step_are_stacked_and_follow_each_other():

@@ -5,6 +5,8 @@ import os
 import pathlib
 import random
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,7 +52,7 @@ FLOW = [
     "--config.model.num_steps=1",
     "--config.model.hidden_size=8",
     "--config.data.batch_size=16",
-    "--config.eval.batch_size=36",
+    "--config.eval.batch_size=35",
     "--config.sample.num_samples=20",
     *TINY[-4:],
 ]
@@ -193,22 +195,142 @@ def test_six_steps_equal_three_and_three_through_a_killed_process(tmp_path, trai
     assert [row for row in records(workdir) if "train/loss" in row] == logged
 
 
+def evaluating(workdir):
+    """Whether the run has logged a step that it evaluates, and not yet what came of it."""
+    rows = records(workdir) if (workdir / "metrics.jsonl").exists() else [{"step": 1}]
+    return rows and rows[-1]["step"] % 10 == 0 and "train/loss" in rows[-1]
+
+
 @pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(tmp_path):
-    rng = random.Random(0)
-    periods = ["--config.train.checkpoint_every=5", "--config.train.eval_every=10"]
-    final = ["--config.train.num_steps=600", *periods]
-    run(tmp_path / "whole", *final)
+def test_twenty_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
+    periods = [
+        "--config.train.log_every=5",
+        "--config.train.checkpoint_every=5",
+        "--config.train.eval_every=10",
+        "--config.eval.num_times=64",  # long enough to be met
+    ]
     workdir = tmp_path / "killed"
-    reached = []
-    for _ in range(12):
-        moment = time.time() + rng.uniform(5, 12)
-        if kill_when(workdir, lambda moment=moment: time.time() > moment, *final):
-            reached.append(max(steps(workdir), default=0))
-    assert sum(0 < step < 600 for step in reached) >= 3, reached  # killed on the way, not before
-    run(workdir, *final)
-    assert_same_state(workdir, tmp_path / "whole", 600)
-    assert records(workdir) == records(tmp_path / "whole")
+    rng = random.Random(0)
+    folder = workdir / "checkpoints"
+    target, met = 0, {"save": 0, "evaluation": 0, "any": 0}
+    for kill in range(20):
+        kind = ("save", "evaluation", "any")[kill % 3]
+        before = max(steps(workdir), default=0)
+        args = [f"--config.train.num_steps={before + 100}", *periods]
+        extra = rng.uniform(0.0, 1.5)
+
+        def due(kind=kind, before=before, extra=extra):
+            if kind == "save":
+                return any("orbax-checkpoint-tmp" in p.name for p in folder.glob("*"))
+            if kind == "evaluation":
+                return evaluating(workdir) and records(workdir)[-1]["step"] > before
+            if max(steps(workdir), default=0) > before:
+                time.sleep(extra)
+                return True
+            return False
+
+        assert kill_when(workdir, due, *args)
+        if kind == "save":
+            met[kind] += any("orbax-checkpoint-tmp" in p.name for p in folder.glob("*"))
+        elif kind == "evaluation":
+            met[kind] += bool(evaluating(workdir))
+        else:
+            met[kind] += 1
+        target = max(target, before + 100)
+    assert min(met.values()) >= 3, met  # what was aimed at was met
+    run(workdir, f"--config.train.num_steps={target}", *periods)
+    run(tmp_path / "whole", f"--config.train.num_steps={target}", *periods)
+    assert_same_state(workdir, tmp_path / "whole", target)
+    assert records(workdir) == records(tmp_path / "whole")  # none twice, none missing
+
+
+FULL = """
+mount -t tmpfs -o size={size} tmpfs {disk} || exit 99
+{command}; echo exit $? > {out}/first
+ls {disk}/run/checkpoints > {out}/saved
+mount -o remount,size=64m {disk} || exit 99
+{command}; echo exit $? > {out}/second
+cp -r {disk}/run {out}/run
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_during_a_save_costs_nothing_but_time(tmp_path):
+    whole = tmp_path / "whole"
+    args = ["--config.train.num_steps=12", "--config.train.checkpoint_every=3"]
+    run(whole, *args)
+    size = sum(p.stat().st_size for p in (whole / "checkpoints" / "12").rglob("*"))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").mkdir()
+    disk = tmp_path / "disk"
+    script = FULL.format(
+        size=f"{int(2.5 * size) // 1024}k", disk=disk, out=tmp_path / "out",
+        command=shlex.join(command(disk / "run", *args)),
+    )  # fmt: skip
+    own = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]  # a disk of its own
+    if not shutil.which("unshare") or subprocess.run([*own, "true"]).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    done = subprocess.run([*own, script], cwd=REPO, capture_output=True, text=True, timeout=600)
+    if done.returncode == 99:
+        pytest.skip("this machine lets nobody mount a file system")
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (tmp_path / "out" / "first").read_text() == "exit 1\n", done.stderr
+    assert len(said) == 1 and "no space left on device" in said[0], done.stderr
+    (last,) = re.findall(r"are intact \(steps \[([\d, ]+)\]\)", said[0])
+    saved = (tmp_path / "out" / "saved").read_text().split()
+    assert {s for s in saved if s.isdigit()} == set(last.split(", "))
+    assert (tmp_path / "out" / "second").read_text() == "exit 0\n", done.stderr
+    assert_same_state(tmp_path / "out" / "run", whole, 12)
+    assert records(tmp_path / "out" / "run") == records(whole)
+
+
+def streaming(folder, file, **keys):
+    """An experiment file like another, with further keys in its data section."""
+    path = folder / "config.py"
+    path.write_text(
+        f"import runpy\nbase = runpy.run_path({str(REPO / 'experiments' / file)!r})\n"
+        "def get_config():\n"
+        "    config = base['get_config']()\n"
+        f"    config.data.update(memory_limit_mib=0, **{keys!r})\n"
+        "    return config\n"
+    )
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_data_file_is_named_while_it_streams(tmp_path, tfds_dir, workers):
+    shutil.copytree(pathlib.Path(tfds_dir) / "mnist", tmp_path / "data" / "mnist")
+    (*_, file) = sorted((tmp_path / "data").rglob("mnist-train.array_record*"))
+    file.chmod(0o644)
+    os.truncate(file, file.stat().st_size // 2)
+    config = streaming(tmp_path, "vdm/mnist.py", data_dir=str(tmp_path / "data"),
+                       num_workers=workers)  # fmt: skip
+    base = [f"--config={config}", *TINY[1:], "--config.train.num_steps=3"]
+    done = run(tmp_path / "run", base=base, code=1)
+    assert f"the data file {file} is damaged or incomplete" in done.stderr
+    if not workers:
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_nan_in_the_data_stops_the_run_and_names_step_and_metric(tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = np.random.default_rng(0).normal(size=(4000, 2)).astype(np.float32)
+    np.save(tmp_path / "data" / "test.npy", rows)
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((0, 0)))).permutation(4000)
+    rows[order[512 * 5 + 3]] = np.nan  # a row of the sixth batch
+    np.save(tmp_path / "data" / "train.npy", rows)
+    config = streaming(tmp_path, "vdm/toy2d.py", name="npy", data_dir=str(tmp_path / "data"))
+    done = run(
+        tmp_path / "run", "--config.train.num_steps=20", "--config.train.log_every=2",
+        "--config.train.checkpoint_every=2", "--config.train.eval_every=0",
+        "--config.train.sample_every=0", base=[f"--config={config}"], code=1,
+    )  # fmt: skip
+    (line,) = done.stderr.strip().splitlines()
+    assert "train/loss is nan at step 6" in line and "the batch of step 5" in line
+    assert steps(tmp_path / "run") == [2, 4]
+    assert [row["step"] for row in records(tmp_path / "run")] == [2, 4]
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
@@ -237,11 +359,29 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
 def test_another_config_is_refused_naming_the_keys(trained):
     same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
     args = ["--config.optimizer.learning_rate=0.5", "--config.train.num_steps=8", *same]
-    done = run(trained, *args, code=2)
+    parallel = ["--config.parallel.strategy=pmap", "--config.parallel.plan_devices=2"]
+    done = run(trained, *args, *parallel, code=2)
     assert "optimizer.learning_rate" in done.stderr and "num_steps" not in done.stderr
+    assert "parallel.strategy" in done.stderr and "plan_devices" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     before = steps(trained)
     assert before[-1] == 6
+
+
+@pytest.mark.slow
+def test_a_run_mapped_over_devices_goes_on_on_another_number_of_them(tmp_path):
+    args = ["--config.parallel.strategy=pmap", "--config.train.eval_every=6",
+            "--config.train.sample_every=6"]  # fmt: skip
+    for devices, last in [(4, 3), (2, 6)]:
+        done = subprocess.run(
+            command(tmp_path, *args, f"--config.train.num_steps={last}"), cwd=REPO,
+            env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert not done.returncode, done.stderr
+    assert "resuming at step 3" in done.stdout
+    assert [row["step"] for row in records(tmp_path) if "train/loss" in row] == [2, 4, 6]
+    assert "eval/bits_per_dim" in records(tmp_path)[-1]
 
 
 @pytest.mark.slow

@@ -1,0 +1,71 @@
+"""Floating point operations of a function, counted from what it traces to."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+
+def matrix_flops(function: Callable[..., Any], *args: Any) -> float:
+    """Operations of all matrix products and convolutions, a multiplication and an addition each.
+
+    Counted before the compiler: over all devices, with every turn of a ``lax.scan`` (of a loop of
+    unknown length one turn) and the cheapest branch of a conditional, so that what a step does now
+    and then is left out. Elementwise work is not counted, nor are products with the zeros that a
+    dilated input is filled up with; what is computed twice (rematerialisation) counts twice.
+
+    Args:
+        function: Function of arrays.
+        *args: Its arguments, or their shapes.
+
+    Returns:
+        The number of operations.
+
+    Example:
+        >>> x = jax.ShapeDtypeStruct((8, 16), "float32")
+        >>> matrix_flops(lambda x: x @ x.T, x)
+        2048.0
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Any) -> float:
+    return math.fsum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> float:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        lhs = equation.invars[0].aval.shape
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * _size(lhs, contracted)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        spec = params["dimension_numbers"].rhs_spec  # outputs, inputs of a group, then space
+        products = math.prod(equation.outvars[0].aval.shape) * _size(kernel, spec[1:])
+        return 2.0 * products / math.prod(params["lhs_dilation"])
+    if hasattr(params.get("geometry"), "flops"):  # a convolution of genjax.nets, or its gradients
+        return params["geometry"].flops
+    inner = [_of_jaxpr(jaxpr) for jaxpr in _inside(params)]
+    if name == "cond":
+        return min(inner)
+    times = 1
+    if name == "scan":
+        times = params["length"]
+    elif name == "shard_map":  # its body is what one device does
+        times = params["mesh"].size
+    return times * math.fsum(inner)
+
+
+def _size(shape: tuple[int, ...], axes: Any) -> int:
+    return math.prod(shape[axis] for axis in axes)
+
+
+def _inside(params: Any) -> Iterator[Any]:
+    """The programs among the parameters of an equation."""
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            jaxpr = getattr(one, "jaxpr", one)  # a closed one has it inside
+            if hasattr(jaxpr, "eqns"):
+                yield jaxpr
