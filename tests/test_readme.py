@@ -1,7 +1,10 @@
 """What the README shows is run as it stands there."""
 
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +71,24 @@ def test_set_up_commands_are_one_line_each_and_name_real_files():
 )
 def test_files_named_in_the_readme_exist(path):
     assert (REPO / path).exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", TEXT))))
+def test_tests_named_in_the_readme_exist(name):
+    found = [p for p in (REPO / "tests").rglob("test_*.py") if f"def {name}(" in p.read_text()]
+    assert len(found) == 1
+
+
+def test_the_pods_commands_are_understood():
+    (block,) = re.findall(r"```\n(export POD.*?)```", TEXT, re.DOTALL)
+    script = "set -e\n" + "\n".join(
+        f"{line} --dry_run" if line.startswith("python") else line for line in block.splitlines()
+    )
+    folder = pathlib.Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=REPO, capture_output=True, text=True,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    for word in ("create", "scp", "run.py", "tail -n", "kill -TERM", "delete"):
+        assert word in done.stdout

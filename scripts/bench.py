@@ -1,0 +1,384 @@
+"""Measures how fast an experiment trains and samples, and where the time goes.
+
+    python scripts/bench.py --config=experiments/benchmarks.py:dcgan64 --baseline=flax
+    python scripts/bench.py --config=experiments/vdm/digits.py --json=a.json
+    python scripts/bench.py --compare a.json b.json
+
+Blocks of steps of the training loop (data, logging and all), of the bare compiled step on one batch
+that stays on the device, and of the baseline are timed in turn in one process, so that a machine
+whose speed drifts slows all alike; figures are medians over rounds with half the range between
+the quartiles. Compilation is timed without a cache, outside of the rounds. ``--baseline=flax`` is
+the same model with stock convolutions in the plainest step: jitted, nothing donated, a batch from
+the host each time. Arguments like ``--config.data.batch_size=32`` change the experiment.
+
+An experiment whose ``data`` is ``npy`` without ``data_dir`` gets random data.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+Times = list[float]
+
+
+def main() -> None:
+    """Measures, or compares two measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--config", help="experiment file, with its argument after a colon")
+    parser.add_argument("--baseline", choices=["flax"], help="time the plainest version, too")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="of a block of a round, at least"
+    )
+    parser.add_argument("--json", type=pathlib.Path, help="write what was measured to this file")
+    parser.add_argument("--compare", nargs=2, type=pathlib.Path, metavar=("A", "B"))
+    args, overrides = parser.parse_known_args()
+    if args.compare:
+        _compare(*(json.loads(path.read_text()) for path in args.compare))
+        return
+    if not args.config:
+        parser.error("give --config, or --compare with two files")
+    with tempfile.TemporaryDirectory() as folder:
+        found = _measure(args, overrides, pathlib.Path(folder))
+    _show(found)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str, Any]:
+    start = time.perf_counter()
+    import jax
+    import numpy as np
+    from absl import logging
+
+    from genjax import builders
+    from genjax.data import TrainBatches, iterate
+    from genjax.training import loop
+    from genjax.training import mesh as meshes
+    from genjax.training.allocator import keep_freed_memory
+    from genjax.training.checkpoints import Checkpoints
+    from genjax.training.flops import matrix_flops
+    from genjax.training.logs import MetricLog
+
+    logging.set_verbosity(logging.ERROR)
+    keep_freed_memory()
+    jax.config.update("jax_enable_compilation_cache", False)
+    config = builders.load_config(args.config, overrides)
+    _fill_in_data(config, folder)
+    experiment = builders.build(config, mode="plan")
+    family, mesh = experiment.on_devices()
+    count = family.batches_per_step
+    batches = TrainBatches(
+        experiment.train_data.source, experiment.data.batch_size, seed=0, batches_per_step=count
+    )
+    host_batch = batches[0]
+    batch = meshes.global_batch(mesh, host_batch, count)
+    key = meshes.put(jax.random.key(0), meshes.replicated(mesh))
+    built = time.perf_counter() - start
+
+    def fresh() -> Any:
+        return loop.init_state(family, jax.random.key(0), host_batch, mesh)
+
+    state = fresh()
+    start = time.perf_counter()
+    step = loop.lower_train_step(family, state, batch, key, mesh).compile()
+    compile_seconds = time.perf_counter() - start
+    flops = matrix_flops(family.train_step, state, batch, key)
+    memory = step.memory_analysis()
+    bare = _Runner(state, lambda s: step(s, batch, key))
+    runners = {"bare": bare}
+    if args.baseline:
+        plain = _plain_step(family)
+        runners["baseline"] = _Runner(fresh(), lambda s: plain(s, host_batch, jax.random.key(0)))
+    for runner in runners.values():
+        runner.run(2)
+    number = max(2, int(args.seconds / bare.seconds_a_step()) + 1)
+
+    times: dict[str, Times] = {"loop": [], "input": [], **{name: [] for name in runners}}
+    waited = 0.0
+    began = 0.0
+
+    def watched(first: int, last: int) -> Iterator[Any]:
+        nonlocal waited
+        source = iterate(batches, first, last, num_workers=experiment.data.num_workers)
+        while True:
+            start = time.perf_counter()
+            item = next(source, None)
+            waited += time.perf_counter() - start
+            if item is None:
+                return
+            yield item
+
+    def on_step(step: int, latest: Any) -> None:
+        """After each block of the loop: the others' turn."""
+        nonlocal began, waited
+        if step % number:
+            return
+        for array in jax.live_arrays():
+            array.block_until_ready()
+        if step > number:  # the first block warms up
+            times["loop"].append((time.perf_counter() - began) / number)
+            times["input"].append(waited / number)
+            for name, runner in runners.items():
+                times[name].append(runner.seconds_a_step(number if name == "bare" else None))
+        began, waited = time.perf_counter(), 0.0
+
+    with MetricLog(folder / "run") as log, Checkpoints(folder / "run") as checkpoints:
+        never = 10**9
+        loop.train(
+            family,
+            fresh(),
+            watched,
+            num_steps=number * (args.rounds + 1),
+            key=jax.random.key(0),
+            mesh=mesh,
+            log=log,
+            checkpoints=checkpoints,
+            periods=loop.Periods(experiment.train.log_every, 0, 0, never),
+            evaluate=lambda step, state: {},
+            sample=lambda step, state: None,
+            on_step=on_step,
+        )
+
+    found: dict[str, Any] = {
+        "what": {
+            "command": " ".join(["python scripts/bench.py", *sys.argv[1:]]),
+            "config": args.config,
+            "device": f"{mesh.size} x {jax.devices()[0].device_kind}",
+            "processor": _processor(),
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+            "commit": _commit(),
+            "date": datetime.date.today().isoformat(),
+            "parameters": int(
+                sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(experiment.state_shapes.params))
+            ),
+            "rounds": args.rounds,
+            "steps_a_round": number,
+        },
+        "build_s": {"median": built},
+        "compile_s": {"median": compile_seconds},
+        "step_ms": _spread([1e3 * t for t in times["bare"]]),
+        "loop_step_ms": _spread([1e3 * t for t in times["loop"]]),
+        "loop_overhead_percent": _spread(
+            [100 * (a / b - 1) for a, b in zip(times["loop"], times["bare"], strict=True)]
+        ),
+        "input_wait_percent": _spread(
+            [100 * a / b for a, b in zip(times["input"], times["loop"], strict=True)]
+        ),
+        "examples_per_s": _spread([experiment.data.batch_size * count / t for t in times["loop"]]),
+        "tflop_per_step": {"median": flops / 1e12},
+        "device_mib": {
+            "median": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20
+        },
+        "host_mib": {"median": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
+    }
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        found["device_peak_mib"] = {"median": stats["peak_bytes_in_use"] / 2**20}
+    if args.baseline:
+        found["baseline_step_ms"] = _spread([1e3 * t for t in times["baseline"]])
+        found["speedup_over_baseline"] = _spread(
+            [a / b for a, b in zip(times["baseline"], times["loop"], strict=True)]
+        )
+    peak = _matmul_peak("bfloat16" if _uses_bfloat16(config) else "float32")
+    found["matmul_peak_tflops"] = {"median": peak / 1e12}
+    achieved = flops / mesh.size / statistics.median(times["bare"])
+    found["share_of_peak_percent"] = {"median": 100 * achieved / peak}
+    if family.sample is not None:
+        steps = experiment.sample.num_steps if config.family.name == "vdm" else None
+        found |= _sampling(experiment, family, bare.state, mesh, steps)
+    return found
+
+
+class _Runner:
+    """A training step with a state of its own."""
+
+    def __init__(self, state: Any, step: Callable[[Any], tuple[Any, Any]]):
+        self.state = state
+        self._step = step
+
+    def run(self, number: int) -> None:
+        import jax
+
+        for _ in range(number):
+            self.state, metrics = self._step(self.state)
+        jax.block_until_ready((self.state, metrics))
+
+    def seconds_a_step(self, number: int | None = None) -> float:
+        """Seconds of a step, over ``number`` of them; over few if None."""
+        number = number or 2
+        start = time.perf_counter()
+        self.run(number)
+        return (time.perf_counter() - start) / number
+
+
+def _plain_step(family: Any) -> Callable[..., Any]:
+    """The training step as one writes it first, traced with stock layers."""
+    import jax
+
+    jitted = jax.jit(family.train_step)
+
+    def step(state: Any, batch: Any, key: Any) -> Any:
+        with _stock_layers():  # looked at when it is traced
+            return jitted(state, batch, jax.random.fold_in(key, state.step))
+
+    return step
+
+
+@contextlib.contextmanager
+def _stock_layers() -> Iterator[None]:
+    """Puts the convolutions that Flax uses in the place of genjax's."""
+    import jax
+
+    from genjax.nets import convolution
+
+    def dims(x: Any) -> tuple[str, str, str]:
+        space = "DHW"[5 - x.ndim :]
+        return f"N{space}C", f"{space}IO", f"N{space}C"
+
+    def conv(x: Any, kernel: Any, strides: Any, padding: Any, **kwargs: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=kwargs.get("kernel_dilation"),
+            dimension_numbers=dims(x), feature_group_count=kwargs.get("groups", 1),
+            precision=kwargs.get("precision"),
+        )  # fmt: skip
+
+    def conv_transpose(x: Any, kernel: Any, strides: Any, padding: Any, **kwargs: Any) -> Any:
+        return jax.lax.conv_transpose(
+            x, kernel, strides, padding, rhs_dilation=kwargs.get("kernel_dilation"),
+            dimension_numbers=dims(x), transpose_kernel=kwargs.get("transpose_kernel", False),
+            precision=kwargs.get("precision"),
+        )  # fmt: skip
+
+    ours = convolution.conv, convolution.conv_transpose
+    convolution.conv, convolution.conv_transpose = conv, conv_transpose
+    try:
+        yield
+    finally:
+        convolution.conv, convolution.conv_transpose = ours
+
+
+def _sampling(
+    experiment: Any, family: Any, state: Any, mesh: Any, steps: int | None
+) -> dict[str, Any]:
+    import jax
+
+    from genjax.training import mesh as meshes
+
+    number = experiment.sample.num_samples
+    requests = meshes.put(experiment.sample_requests(number), meshes.replicated(mesh))
+    sample = jax.jit(family.sample)
+    with jax.set_mesh(mesh):
+        jax.block_until_ready(sample(state, jax.random.key(0), requests))
+        times = []
+        for seed in range(5):
+            start = time.perf_counter()
+            jax.block_until_ready(sample(state, jax.random.key(seed), requests))
+            times.append(time.perf_counter() - start)
+    found = {"samples_per_s": _spread([number / t for t in times])}
+    if steps is not None:
+        found["network_calls_per_sample"] = {"median": steps}
+    return found
+
+
+def _fill_in_data(config: Any, folder: pathlib.Path) -> None:
+    """Random images of 8 bits, or random points, where an experiment leaves its data open."""
+    import numpy as np
+
+    if config.data.name != "npy" or config.data.get("data_dir"):
+        return
+    rng, shape = np.random.default_rng(0), tuple(config.data.event_shape)
+    for split in ("train", "test"):
+        if len(shape) == 3:
+            rows = rng.integers(0, 256, (2048, *shape), dtype=np.uint8)
+        else:
+            rows = rng.normal(size=(50_000, *shape)).astype(np.float32)
+        np.save(folder / f"{split}.npy", rows)
+    config.data.data_dir = str(folder)
+
+
+def _matmul_peak(dtype: str) -> float:
+    """Operations a second of the fastest of a few square matrix products on one device."""
+    import jax
+    import jax.numpy as jnp
+
+    best = 0.0
+    sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
+    for size in sizes:
+        a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+        product = jax.jit(lambda a, b: a @ b)
+        jax.block_until_ready(product(a, a))
+        for _ in range(7):
+            start = time.perf_counter()
+            jax.block_until_ready(product(a, a))
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def _uses_bfloat16(config: Any) -> bool:
+    return "bfloat16" in json.dumps(config.model.to_dict())
+
+
+def _spread(values: Times) -> dict[str, float]:
+    if len(values) < 2:
+        return {"median": statistics.median(values)}
+    low, _, high = statistics.quantiles(values, n=4)
+    return {"median": statistics.median(values), "half_range": (high - low) / 2}
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=REPO, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _number(value: dict[str, float]) -> str:
+    text = f"{value['median']:.4g}"
+    return f"{text} ± {value['half_range']:.2g}" if "half_range" in value else text
+
+
+def _show(found: dict[str, Any]) -> None:
+    what = found["what"]
+    print(f"{what['config']}: {what['parameters']:,} parameters, {what['device']}, "
+          f"{what['processor']}, jax {what['jax']}, {what['date']}, commit {what['commit']}, "
+          f"{what['rounds']} rounds of {what['steps_a_round']} steps\n")  # fmt: skip
+    print("| figure | median |\n|---|---|")
+    for name, value in found.items():
+        if name != "what":
+            print(f"| {name} | {_number(value)} |")
+
+
+def _compare(first: dict[str, Any], second: dict[str, Any]) -> None:
+    print(f"| figure | {first['what']['config']} | {second['what']['config']} | ratio |")
+    print("|---|---|---|---|")
+    for name in first:
+        if name != "what" and name in second:
+            a, b = first[name], second[name]
+            ratio = f"{b['median'] / a['median']:.3f}" if a["median"] else ""
+            print(f"| {name} | {_number(a)} | {_number(b)} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main()
