@@ -147,6 +147,8 @@ class DataSettings:
         train_split: Split to train on.
         test_split: Split to evaluate on.
         memory_limit_mib: Larger sets are streamed.
+        device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
+            device, where the compiled step picks its rows; larger ones go there batch by batch.
         num_workers: Processes that decode streamed sets.
         event_shape: Shape of an example that the data must have; None for any.
     """
@@ -157,6 +159,7 @@ class DataSettings:
     train_split: str = "train"
     test_split: str = "test"
     memory_limit_mib: int = 2048
+    device_limit_mib: int = 1024
     num_workers: int = 0
     event_shape: Sequence[int] | None = None
 
@@ -187,6 +190,9 @@ class TrainSettings:
     Attributes:
         num_steps: Steps in all.
         seed: Seed of parameters, noise and the order of the data.
+        steps_per_call: Most steps in one call of the compiled program, which loops over them; it is
+            cut short where something is due. Saves the time between calls where steps are short.
+            1 on CPUs for models with convolutions, which are slow in loops there.
         log_every: Steps between lines in ``metrics.jsonl``.
         eval_every: Steps between evaluations; 0 for never.
         sample_every: Steps between sample pictures; 0 for never.
@@ -197,6 +203,7 @@ class TrainSettings:
 
     num_steps: int
     seed: int = 0
+    steps_per_call: int = 1
     log_every: int = 100
     eval_every: int = 1000
     sample_every: int = 1000
@@ -601,8 +608,8 @@ def _classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         workdir: Directory of the classifier's run.
     """
     from genjax.training.checkpoints import Checkpoints
-    from genjax.training.loop import state_template
     from genjax.training.mesh import make_mesh
+    from genjax.training.stepping import state_template
 
     place = epath.Path(workdir).expanduser()
     command = (
@@ -872,6 +879,7 @@ def _check_sizes(
     for name, value, least in [
         ("eval.batch_size", evaluation.batch_size, 1),
         ("train.num_steps", train.num_steps, 1),
+        ("train.steps_per_call", train.steps_per_call, 1),
         ("train.log_every", train.log_every, 1),
         ("train.eval_every", train.eval_every, 0),
         ("train.sample_every", train.sample_every, 0),
@@ -884,6 +892,7 @@ def _check_sizes(
         ("eval.num_samples", evaluation.num_samples, 2),
         ("eval.num_reference", evaluation.num_reference or 2, 2),
         ("data.num_workers", data_settings.num_workers, 0),
+        ("data.device_limit_mib", data_settings.device_limit_mib, 0),
     ]:
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")

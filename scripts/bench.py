@@ -64,9 +64,8 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     from absl import logging
 
     from genjax import builders
-    from genjax.data import TrainBatches, iterate
-    from genjax.training import loop
-    from genjax.training import mesh as meshes
+    from genjax.data import TrainBatches
+    from genjax.training import loop, stepping
     from genjax.training.allocator import keep_freed_memory
     from genjax.training.checkpoints import Checkpoints
     from genjax.training.flops import matrix_flops
@@ -84,69 +83,69 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
         experiment.train_data.source, experiment.data.batch_size, seed=0, batches_per_step=count
     )
     host_batch = batches[0]
-    batch = meshes.global_batch(mesh, host_batch, count)
-    key = meshes.put(jax.random.key(0), meshes.replicated(mesh))
     built = time.perf_counter() - start
 
     def fresh() -> Any:
-        return loop.init_state(family, jax.random.key(0), host_batch, mesh)
+        return stepping.init_state(family, jax.random.key(0), host_batch, mesh)
 
     state = fresh()
+    feed = _TimedFeed(
+        stepping.make_feed(
+            batches,
+            mesh,
+            most=experiment.train.steps_per_call,
+            device_limit_mib=experiment.data.device_limit_mib,
+            num_workers=experiment.data.num_workers,
+        )
+    )
     start = time.perf_counter()
-    step = loop.lower_train_step(family, state, batch, key, mesh).compile()
+    training = stepping.TrainingSteps(
+        family, stepping.state_template(experiment.state_shapes, mesh), feed,
+        key=jax.random.key(0), mesh=mesh,
+    )  # fmt: skip
+    compiled = training.compiled()
     compile_seconds = time.perf_counter() - start
-    flops = matrix_flops(family.train_step, state, batch, key)
-    memory = step.memory_analysis()
-    bare = _Runner(state, lambda s: step(s, batch, key))
+    flops = matrix_flops(family.train_step, state, host_batch, jax.random.key(0))
+    memory = compiled.memory_analysis()
+    feed.start(0, 10**9)
+    fed = feed.take(feed.most)
+    bare = _Runner(state, lambda s: compiled(s, fed, training.key), feed.most)
     runners = {"bare": bare}
     if args.baseline:
         plain = _plain_step(family)
-        runners["baseline"] = _Runner(fresh(), lambda s: plain(s, host_batch, jax.random.key(0)))
+        runners["baseline"] = _Runner(fresh(), lambda s: plain(s, host_batch, jax.random.key(0)), 1)
     for runner in runners.values():
         runner.run(2)
-    number = max(2, int(args.seconds / bare.seconds_a_step()) + 1)
+    number = max(2, int(args.seconds / (bare.seconds_a_step() * feed.most)) + 1)  # of calls
 
     times: dict[str, Times] = {"loop": [], "input": [], **{name: [] for name in runners}}
-    waited = 0.0
-    began = 0.0
-
-    def watched(first: int, last: int) -> Iterator[Any]:
-        nonlocal waited
-        source = iterate(batches, first, last, num_workers=experiment.data.num_workers)
-        while True:
-            start = time.perf_counter()
-            item = next(source, None)
-            waited += time.perf_counter() - start
-            if item is None:
-                return
-            yield item
+    began, first = 0.0, 0
 
     def on_step(step: int, latest: Any) -> None:
         """After each block of the loop: the others' turn."""
-        nonlocal began, waited
-        if step % number:
+        nonlocal began, first
+        if step - first < number * feed.most:
             return
         for array in jax.live_arrays():
             array.block_until_ready()
-        if step > number:  # the first block warms up
-            times["loop"].append((time.perf_counter() - began) / number)
-            times["input"].append(waited / number)
+        if first:  # the first block warms up
+            times["loop"].append((time.perf_counter() - began) / (step - first))
+            times["input"].append(feed.waited / (step - first))
             for name, runner in runners.items():
                 times[name].append(runner.seconds_a_step(number if name == "bare" else None))
-        began, waited = time.perf_counter(), 0.0
+        began, first, feed.waited = time.perf_counter(), step, 0.0
 
+    # A multiple of the steps of a call: all calls of a block are whole.
+    log_every = -(-experiment.train.log_every // feed.most) * feed.most
     with MetricLog(folder / "run") as log, Checkpoints(folder / "run") as checkpoints:
         never = 10**9
         loop.train(
-            family,
             fresh(),
-            watched,
-            num_steps=number * (args.rounds + 1),
-            key=jax.random.key(0),
-            mesh=mesh,
+            training,
+            num_steps=number * feed.most * (args.rounds + 1),
             log=log,
             checkpoints=checkpoints,
-            periods=loop.Periods(experiment.train.log_every, 0, 0, never),
+            periods=loop.Periods(log_every, 0, 0, never),
             evaluate=lambda step, state: {},
             sample=lambda step, state: None,
             on_step=on_step,
@@ -166,7 +165,8 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
                 sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(experiment.state_shapes.params))
             ),
             "rounds": args.rounds,
-            "steps_a_round": number,
+            "steps_a_round": number * feed.most,
+            "steps_a_call": feed.most,
         },
         "build_s": {"median": built},
         "compile_s": {"median": compile_seconds},
@@ -203,12 +203,29 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     return found
 
 
-class _Runner:
-    """A training step with a state of its own."""
+class _TimedFeed:
+    """A feed that knows how long it was waited for."""
 
-    def __init__(self, state: Any, step: Callable[[Any], tuple[Any, Any]]):
+    def __init__(self, feed: Any):
+        self._feed = feed
+        self.most = feed.most
+        self.start, self.shapes, self.batch = feed.start, feed.shapes, feed.batch
+        self.waited = 0.0
+
+    def take(self, count: int) -> Any:
+        start = time.perf_counter()
+        fed = self._feed.take(count)
+        self.waited += time.perf_counter() - start
+        return fed
+
+
+class _Runner:
+    """Calls of some training steps with a state of their own."""
+
+    def __init__(self, state: Any, step: Callable[[Any], tuple[Any, Any]], steps_a_call: int):
         self.state = state
         self._step = step
+        self._steps_a_call = steps_a_call
 
     def run(self, number: int) -> None:
         import jax
@@ -218,11 +235,11 @@ class _Runner:
         jax.block_until_ready((self.state, metrics))
 
     def seconds_a_step(self, number: int | None = None) -> float:
-        """Seconds of a step, over ``number`` of them; over few if None."""
+        """Seconds of a step, over ``number`` of calls; over few if None."""
         number = number or 2
         start = time.perf_counter()
         self.run(number)
-        return (time.perf_counter() - start) / number
+        return (time.perf_counter() - start) / (number * self._steps_a_call)
 
 
 def _plain_step(family: Any) -> Callable[..., Any]:

@@ -98,8 +98,8 @@ def _work(args: argparse.Namespace, overrides: list[str]) -> None:
 
     from genjax import builders
     from genjax.data import TrainBatches
-    from genjax.training import loop
     from genjax.training import mesh as meshes
+    from genjax.training import stepping
     from genjax.training.plan import collectives_of
 
     config = builders.load_config(args.config, overrides)
@@ -113,10 +113,10 @@ def _work(args: argparse.Namespace, overrides: list[str]) -> None:
         batches_per_step=family.batches_per_step,
     )
     key = jax.random.key(0)
-    state = loop.init_state(family, key, batches[0], mesh)
+    state = stepping.init_state(family, key, batches[0], mesh)
     batch = meshes.global_batch(mesh, batches[0], family.batches_per_step)
     key = meshes.put(key, meshes.replicated(mesh))
-    step = loop.lower_train_step(family, state, batch, key, mesh).compile()
+    step = stepping.lower_train_step(family, state, batch, key, mesh).compile()
     about = {
         "parameters": int(sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))),
         "batch": experiment.data.batch_size,

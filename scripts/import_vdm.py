@@ -30,7 +30,7 @@ def main(_: list[str]) -> None:
     from genjax import builders
     from genjax.data import TrainBatches
     from genjax.families.vdm_import import import_official_vdm
-    from genjax.training import loop, mesh
+    from genjax.training import mesh, stepping
     from genjax.training.checkpoints import Checkpoints
     from genjax.training.logs import write_atomically
 
@@ -56,7 +56,7 @@ def main(_: list[str]) -> None:
 
     key, devices = jax.random.key(0), mesh.make_mesh()
     batch = TrainBatches(experiment.train_data.source, devices.size, seed=0)[0]
-    state = loop.init_state(experiment.family, key, batch, devices)
+    state = stepping.init_state(experiment.family, key, batch, devices)
     try:
         imported = {
             name: import_official_vdm(

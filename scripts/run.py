@@ -16,6 +16,7 @@ import errno
 import json
 import logging as standard_logging
 import os
+import platform
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,6 +42,7 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
 # Keys that may differ from the run's config: none changes what a step computes.
 _FREE_KEYS = {
     "data.data_dir",
+    "data.device_limit_mib",
     "data.memory_limit_mib",
     "data.num_workers",
     "eval.features.weights",
@@ -73,6 +75,7 @@ def main(_: list[str]) -> None:
     keep_freed_memory()
     import jax
 
+    _keep_compiled_programs()
     from genjax import builders, data
     from genjax.training.checkpoints import CheckpointError, SaveError
     from genjax.training.loop import NonFiniteError, Preempted
@@ -99,6 +102,18 @@ def main(_: list[str]) -> None:
     except Preempted as error:
         print(f"{error}; the same command resumes it", file=sys.stderr)
         sys.exit(143)
+
+
+def _keep_compiled_programs() -> None:
+    """Sets jax's cache of compiled programs, which the environment may say otherwise."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    # Programs for a CPU are for that CPU, and a home directory may be that of several machines.
+    place = os.path.join(root, "genjax", f"{platform.node()}-jax-{jax.__version__}")
+    jax.config.update("jax_compilation_cache_dir", place)
 
 
 def _fail(message: str, code: int) -> int:
@@ -252,10 +267,10 @@ class Run:
         import jax
 
         from genjax.data import TrainBatches
-        from genjax.training import loop
         from genjax.training.evaluate import Evaluator
         from genjax.training.logs import MetricLog
         from genjax.training.random import random_key
+        from genjax.training.stepping import state_template
 
         self.experiment = experiment
         self.workdir = workdir
@@ -274,7 +289,7 @@ class Run:
         self.evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
         self.init_key = random_key(experiment.train.seed, "init")
         self.train_key = random_key(experiment.train.seed, "train")
-        self.template = loop.state_template(experiment.state_shapes, self.mesh)
+        self.template = state_template(experiment.state_shapes, self.mesh)
         self.bars = _bars(console, shown=self.writes)
         self._stop: Any = None
 
@@ -284,8 +299,7 @@ class Run:
         """Trains to the end, from the newest checkpoint if there is one."""
         import jax
 
-        from genjax.data import iterate
-        from genjax.training import logs, loop
+        from genjax.training import logs, loop, stepping
         from genjax.training.checkpoints import Checkpoints
         from genjax.training.processes import AgreedStop
 
@@ -317,22 +331,20 @@ class Run:
                 text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
                 logs.write_atomically(self.workdir / "config.json", text)
             self.log.rewind(step, actions_due=actions_due)
+            self._summary(step)
+            # Compiles while a new state is made.
+            training = stepping.TrainingSteps(
+                self.family, self.template, self._feed(), key=self.train_key, mesh=self.mesh
+            )
             if state is None:
-                state = loop.init_state(
+                state = stepping.init_state(
                     self.family, self.init_key, self.train_batches[0], self.mesh
                 )
-            self._summary(step)
-            num_workers = self.experiment.data.num_workers
             with self.bars:
                 loop.train(
-                    self.family,
                     state,
-                    lambda start, end: iterate(
-                        self.train_batches, start, end, num_workers=num_workers
-                    ),
+                    training,
                     num_steps=settings.num_steps,
-                    key=self.train_key,
-                    mesh=self.mesh,
                     log=self.log,
                     checkpoints=checkpoints,
                     periods=self._periods(),
@@ -359,6 +371,28 @@ class Run:
             self._draw(step, state)
 
     # Parts.
+
+    def _feed(self) -> Any:
+        """Where the batches of training come from, and the most steps of a compiled call."""
+        from genjax.training import stepping
+
+        settings = self.experiment.data
+        most = self.experiment.train.steps_per_call
+        if most > 1 and not stepping.loops_well(
+            self.family, self.experiment.state_shapes, self.train_batches[0]
+        ):
+            self.console.print(
+                "one step a call instead of train.steps_per_call: convolutions in loops are slow "
+                "on CPUs"
+            )
+            most = 1
+        return stepping.make_feed(
+            self.train_batches,
+            self.mesh,
+            most=most,
+            device_limit_mib=settings.device_limit_mib,
+            num_workers=settings.num_workers,
+        )
 
     def _periods(self) -> Any:
         """The periods of the loop; none between samples of what generates nothing."""

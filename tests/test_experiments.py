@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax import builders, data
-from genjax.training import loop, mesh
+from genjax.training import mesh, stepping
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
@@ -74,8 +74,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
     count = experiment.family.batches_per_step
     batches = data.TrainBatches(experiment.train_data.source, 8, seed=0, batches_per_step=count)
     devices, key = mesh.make_mesh(), jax.random.key(0)
-    state = loop.init_state(experiment.family, key, batches[0], devices)
-    step = loop.compile_train_step(experiment.family, state, batches[0], key, devices)
+    state = stepping.init_state(experiment.family, key, batches[0], devices)
+    step = stepping.compile_train_step(experiment.family, state, batches[0], key, devices)
     state, metrics = step(state, mesh.global_batch(devices, batches[0], count), key)
     assert int(state.step) == 1
     assert all(np.isfinite(float(value)) for value in metrics.values())

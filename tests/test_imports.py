@@ -15,8 +15,8 @@ ALLOWED = {
         "devices", "losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax",
     },
     "training": {
-        "families.base", "training", "evaluation", "absl", "etils", "matplotlib", "numpy", "optax",
-        "orbax", "PIL", "tensorboardX",
+        "data", "families.base", "training", "evaluation", "absl", "etils", "matplotlib", "numpy",
+        "optax", "orbax", "PIL", "tensorboardX",
     },
     "data": {"data", "absl", "array_record", "grain", "numpy", "sklearn", "tensorflow_datasets"},
     "evaluation": {"evaluation", "numpy", "ot", "scipy"},

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast
 
-import diffrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,12 +20,8 @@ from genjax.bijectors.elementwise import at_least_float32, sum_event
 Field: TypeAlias = Callable[[Array, Array], Array]
 """Velocity ``[B, *event]`` of points ``[B, *event]`` at a time ``[]``."""
 
-_METHODS: dict[str, Callable] = {
-    "dopri5": diffrax.Dopri5,
-    "tsit5": diffrax.Tsit5,
-    "heun": diffrax.Heun,
-    "euler": diffrax.Euler,
-}
+_METHODS = {"dopri5": "Dopri5", "tsit5": "Tsit5", "heun": "Heun", "euler": "Euler"}
+"""Solvers by their names in diffrax, which is imported where one is needed: it takes a while."""
 
 Trace: TypeAlias = Literal["exact", "hutchinson"]
 
@@ -66,6 +61,8 @@ class Solver:
 
 
 def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Solver) -> tuple:
+    import diffrax
+
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
     step, max_steps = (times[1] - times[0]) / solver.num_steps, solver.num_steps
     if solver.adaptive:
@@ -73,7 +70,7 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
         step, max_steps = (times[1] - times[0]) / 20.0, solver.max_steps
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: term(t, y)),
-        _METHODS[solver.method](),
+        getattr(diffrax, _METHODS[solver.method])(),
         # Of the points' precision, or float64 times would widen them.
         *(jnp.asarray(t, start[0].dtype) for t in times),
         step,

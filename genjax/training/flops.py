@@ -58,6 +58,23 @@ def _of_equation(equation: Any) -> float:
     return times * math.fsum(inner)
 
 
+def primitives(function: Callable[..., Any], *args: Any) -> set[str]:
+    """Names of all primitives in what a function traces to, inner programs included.
+
+    Args:
+        function: Function of arrays.
+        *args: Its arguments, or their shapes.
+    """
+
+    def names(jaxpr: Any) -> Iterator[str]:
+        for equation in jaxpr.eqns:
+            yield equation.primitive.name
+            for inner in _inside(equation.params):
+                yield from names(inner)
+
+    return set(names(jax.make_jaxpr(function)(*args).jaxpr))
+
+
 def _size(shape: tuple[int, ...], axes: Any) -> int:
     return math.prod(shape[axis] for axis in axes)
 

@@ -5,19 +5,16 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from genjax.families.base import Family, TrainState
-from genjax.training import mesh as meshes
+from genjax.families.base import TrainState
 from genjax.training.checkpoints import Checkpoints
 from genjax.training.logs import MetricLog
-
-Batch = Mapping[str, np.ndarray]
+from genjax.training.stepping import TrainingSteps
 
 
 class NonFiniteError(RuntimeError):
@@ -48,9 +45,22 @@ class Periods:
     sample: int
     checkpoint: int
 
+    def next_due(self, step: int, last: int) -> int:
+        """The first number of steps after ``step`` on which anything is due, at most ``last``."""
+        periods = (self.log, self.evaluate, self.sample, self.checkpoint)
+        return min([last, *(step - step % period + period for period in periods if period > 0)])
+
 
 def _due(period: int, step: int, num_steps: int) -> bool:
     return period > 0 and (step == num_steps or step % period == 0)
+
+
+_Metrics: TypeAlias = tuple[int, int, Mapping[str, Any]]
+"""First and last step, counted from one, and arrays whose first entries are their metrics."""
+
+
+def _arrays(row: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {name: np.asarray([value]) for name, value in row.items()}
 
 
 class Meters:
@@ -63,19 +73,25 @@ class Meters:
     def __init__(self, log_every: int, log: MetricLog, saved: Sequence[Any] = ()):
         self._log_every = log_every
         self._log = log
-        self._window: list[tuple[int, Mapping[str, Any]]] = [(s, dict(m)) for s, m in saved]
-        self._closed: list[tuple[int, Mapping[str, Any]]] = []
+        self._window: list[_Metrics] = [(s, s, _arrays(m)) for s, m in saved]
+        self._closed: list[_Metrics] = []
         self._clock = time.perf_counter()
         self._seconds = 0.0
         self._timed_steps = 0
         self._rate = 0.0
         self.latest: dict[str, float] = {}
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes in the metrics of the step that led to ``step``."""
-        self._window.append((step, metrics))
-        self._timed_steps += 1
-        if self._log_every and step % self._log_every == 0:
+    def add(self, first: int, last: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes in the metrics of the steps that led to ``first``, ..., ``last``.
+
+        Args:
+            first: Number of the first of these steps, counted from one.
+            last: Number of the last.
+            metrics: Arrays whose first entries are theirs.
+        """
+        self._window.append((first, last, metrics))
+        self._timed_steps += last - first + 1
+        if self._log_every and last % self._log_every == 0:
             for value in metrics.values():
                 value.copy_to_host_async()
             self._write_closed()
@@ -88,9 +104,10 @@ class Meters:
     def flush(self) -> list[tuple[int, dict[str, float]]]:
         """Writes every closed window; returns the open one, checked, for the checkpoint."""
         self._write_closed()
-        self._window = [(step, dict(m)) for step, m in self._fetch(self._window)]
+        rows = self._fetch(self._window)
+        self._window = [(step, step, _arrays(row)) for step, row in rows]
         self._log.flush()
-        return list(self._window)  # type: ignore[arg-type]
+        return rows
 
     def pause(self) -> Callable[[], None]:
         """Stops the clock of ``steps_per_second``; the returned function starts it again."""
@@ -101,13 +118,12 @@ class Meters:
 
         return resume
 
-    def _fetch(
-        self, window: Sequence[tuple[int, Mapping[str, Any]]]
-    ) -> list[tuple[int, dict[str, float]]]:
-        fetched = jax.device_get([metrics for _, metrics in window])
+    def _fetch(self, window: Sequence[_Metrics]) -> list[tuple[int, dict[str, float]]]:
+        fetched = jax.device_get([metrics for _, _, metrics in window])
         rows = [
-            (step, {name: float(value) for name, value in metrics.items()})
-            for (step, _), metrics in zip(window, fetched, strict=True)
+            (step, {name: float(values[step - first]) for name, values in metrics.items()})
+            for (first, last, _), metrics in zip(window, fetched, strict=True)
+            for step in range(first, last + 1)
         ]
         for step, row in rows:
             # The loss first: what follows from it is not the news.
@@ -135,63 +151,11 @@ class Meters:
         self._log.write(step, values)
 
 
-def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
-    """Makes the initial state on the mesh, in one compiled call."""
-    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    shapes = jax.eval_shape(family.init, key, on_mesh)
-    init = jax.jit(family.init, out_shardings=meshes.state_sharding(shapes, mesh))
-    with jax.set_mesh(mesh):
-        return init(key, on_mesh)
-
-
-def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
-    """Adds to the shapes of a state where its arrays live."""
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        meshes.state_sharding(shapes, mesh),
-    )
-
-
-def compile_train_step(
-    family: Family, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
-) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Any]]:
-    """Compiles the training step ahead of time; its key is ``fold_in(key, step)``."""
-    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    return lower_train_step(family, state, on_mesh, key, mesh).compile()
-
-
-def lower_train_step(family: Family, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
-    """Traces the training step, of arrays or of their shapes, for a mesh.
-
-    Args:
-        family: The family.
-        state: State on the mesh, or :func:`state_template`.
-        batch: Global batch, or its shapes with their shardings.
-        key: Key of the run, or its shape.
-        mesh: The mesh.
-
-    Returns:
-        What ``jax.jit(...).lower`` returns.
-    """
-
-    def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Any]:
-        return family.train_step(state, batch, jax.random.fold_in(key, state.step))
-
-    shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    with jax.set_mesh(mesh):  # families may spread what they draw over it
-        return jitted.lower(state, batch, key)
-
-
 def train(
-    family: Family,
     state: TrainState,
-    batches: Callable[[int, int], Iterator[Batch]],
+    steps: TrainingSteps,
     *,
     num_steps: int,
-    key: jax.Array,
-    mesh: Mesh,
     log: MetricLog,
     checkpoints: Checkpoints,
     periods: Periods,
@@ -203,26 +167,24 @@ def train(
 ) -> TrainState:
     """Trains from ``state.step`` to ``num_steps``.
 
-    After each step, in this order and on the number of steps taken: log, evaluate, sample,
+    Steps are made in compiled calls of at most ``steps.feed.most``, cut short where something is
+    due. After each call, in this order and on the number of steps taken: log, evaluate, sample,
     checkpoint. A run that is stopped and resumed computes what an uninterrupted one computes, bit
     for bit, and logs the same. If a request to stop or an error comes before the checkpoint, the
     state is saved with a note of what is due, which the resumed run does first.
 
     Args:
-        family: The family.
         state: State on the mesh; it is donated, so do not use it again.
-        batches: ``(start, stop)`` to this process's rows of the batches of these steps.
+        steps: Makes training steps.
         num_steps: Number of steps in all.
-        key: Key of the run; each step folds its number in.
-        mesh: Mesh the state lives on.
         log: Where metrics go.
         checkpoints: Where states go.
         periods: Steps between actions.
         evaluate: Called with step and state; returns metrics, which decide on the best checkpoint.
         sample: Called with step and state; writes pictures.
         host_state: What came with a restored state.
-        on_step: Called after each step with the latest logged metrics, to show progress.
-        stop: Asked once after each step, on all processes: whether to save and stop.
+        on_step: Called after each call with the latest logged metrics, to show progress.
+        stop: Asked once after each call, on all processes: whether to save and stop.
 
     Returns:
         The state after ``num_steps``.
@@ -232,7 +194,6 @@ def train(
         Preempted: If ``stop`` said so; the state is saved.
     """
     first = int(state.step)
-    key = meshes.put(key, meshes.replicated(mesh))
     meters = Meters(periods.log, log, (host_state or {}).get("window", ()))
 
     def act(step: int, state: TrainState) -> None:
@@ -272,16 +233,13 @@ def train(
     if first >= num_steps:
         checkpoints.wait()
         return state
-    iterator = batches(first, num_steps)
-    batch = next(iterator)
-    train_step = compile_train_step(family, state, batch, key, mesh)
-    for step in range(first + 1, num_steps + 1):
-        on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-        with jax.transfer_guard("disallow"):
-            state, metrics = train_step(state, on_mesh, key)
-        meters.add(step, metrics)
-        if step < num_steps:
-            batch = next(iterator)
+    steps.start(first, num_steps)
+    step = first
+    while step < num_steps:
+        last = periods.next_due(step, min(step + steps.feed.most, num_steps))
+        state, metrics = steps(state, last - step)
+        meters.add(step + 1, last, metrics)
+        step = last
         act(step, state)
         on_step(step, meters.latest)
     checkpoints.wait()

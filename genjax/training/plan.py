@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.flops import matrix_flops
-from genjax.training.loop import lower_train_step, state_template
+from genjax.training.stepping import lower_train_step, state_template
 
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 _COLLECTIVE = rf"= (.*?) ({'|'.join(_COLLECTIVES)})(?:-start)?\("

@@ -257,7 +257,7 @@ import os, sys
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
 import jax, numpy as np, optax
 from genjax import bijectors, families
-from genjax.training import loop, mesh
+from genjax.training import mesh, stepping
 
 model = bijectors.glow(event_shape=(4, 4, 1), num_scales=1, num_steps=2, hidden_size=4)
 family = families.flow(
@@ -268,11 +268,11 @@ x = np.random.default_rng(0).integers(17, size=(16, 4, 4, 1)).astype(np.uint8)
 x[8:] //= 3  # devices see different data
 batch, key = {"x": x}, jax.random.key(0)
 devices = mesh.make_mesh()
-state = loop.init_state(family, key, batch, devices)
+state = stepping.init_state(family, key, batch, devices)
 scale = state.params["flow"]["bijector"]["bijectors_0"]
 mean = scale["bijectors_2"]["bijector"]["bijectors_0"]["mean"]
 mean = np.asarray(mean)  # the state is donated
-step = loop.compile_train_step(family, state, batch, key, devices)
+step = stepping.compile_train_step(family, state, batch, key, devices)
 losses = []
 placed = mesh.global_batch(devices, batch)
 for _ in range(2):

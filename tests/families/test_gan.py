@@ -559,7 +559,7 @@ import os, sys
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
 import jax, numpy as np, optax
 from genjax import families, nets
-from genjax.training import loop, mesh as meshes
+from genjax.training import mesh as meshes, stepping
 mesh = meshes.make_mesh()
 assert mesh.size == int(sys.argv[1])
 small = dict(channels=8, min_channels=4, num_classes=10)
@@ -572,9 +572,9 @@ rng = np.random.default_rng(0)
 batch = {"x": rng.integers(17, size=(2, 16, 8, 8, 1)).astype(np.uint8),
          "label": rng.integers(10, size=(2, 16)).astype(np.int32)}
 key = jax.random.key(0)
-state = loop.init_state(family, key, batch, mesh)
+state = stepping.init_state(family, key, batch, mesh)
 key = jax.device_put(key, meshes.replicated(mesh))
-step = loop.compile_train_step(family, state, batch, key, mesh)
+step = stepping.compile_train_step(family, state, batch, key, mesh)
 for _ in range(3):
     state, metrics = step(state, meshes.global_batch(mesh, batch, 2), key)
     print(float(metrics["critic_loss"]), float(metrics["generator_loss"]))
@@ -586,8 +586,8 @@ family = families.gan(
     generator_optimizer=optax.adam(1e-3), critic_optimizer=optax.adam(1e-3),
     event_shape=(2,), num_levels=None, batch_size=48, latent_size=4)
 batch = {"x": np.zeros((48, 2), np.float32)}
-state = loop.init_state(family, key, batch, mesh)
-text = loop.compile_train_step(family, state, batch, key, mesh).as_text()
+state = stepping.init_state(family, key, batch, mesh)
+text = stepping.compile_train_step(family, state, batch, key, mesh).as_text()
 whole = [l for l in text.splitlines() if " dot(" in l and "f32[48," in l.split("=")[1]]
 print(len(whole))
 """

@@ -275,7 +275,7 @@ import jax, numpy as np, optax
 from genjax import diffusion
 from genjax.families import vdm
 from genjax.nets import ScoreResNet
-from genjax.training import loop, mesh as meshes
+from genjax.training import mesh as meshes, stepping
 assert jax.device_count() == int(sys.argv[1])
 mesh = meshes.make_mesh()
 family = vdm(
@@ -285,9 +285,9 @@ family = vdm(
 rng = np.random.default_rng(0)
 batch = {"x": rng.integers(256, size=(16, 4, 4, 1)).astype(np.uint8)}
 key = jax.random.key(0)
-state = loop.init_state(family, key, batch, mesh)
+state = stepping.init_state(family, key, batch, mesh)
 key = jax.device_put(key, meshes.replicated(mesh))
-step = loop.compile_train_step(family, state, batch, key, mesh)
+step = stepping.compile_train_step(family, state, batch, key, mesh)
 for _ in range(3):
     state, metrics = step(state, meshes.global_batch(mesh, batch), key)
     print(float(metrics["loss"]))

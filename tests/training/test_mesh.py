@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules
-from genjax.training import loop, mesh as meshes
+from genjax.training import mesh as meshes, stepping
 from genjax.training.checkpoints import Checkpoints
 
 adam = lambda: optax.adam(1e-3)
@@ -59,7 +59,7 @@ def batch_of(family, step):
     return {"x": np.stack([x] * family.batches_per_step) if family.batches_per_step > 1 else x}
 
 def train(family, state, mesh, first, last):
-    step = loop.compile_train_step(family, state, batch_of(family, 0), key, mesh)
+    step = stepping.compile_train_step(family, state, batch_of(family, 0), key, mesh)
     losses = []
     for i in range(first, last):
         on_mesh = meshes.global_batch(mesh, batch_of(family, i), family.batches_per_step)
@@ -76,7 +76,7 @@ for name, family in FAMILIES.items():
         if name != "vdm" and label in ("2", "4", "1x2"):
             continue  # one family is looked at on all
         mesh = made(*size)
-        state = loop.init_state(family, key, batch_of(family, 0), mesh)
+        state = stepping.init_state(family, key, batch_of(family, 0), mesh)
         # What one device holds, in bytes, of the parameters and the optimiser's state.
         own = lambda leaf: leaf.addressable_shards[0].data.nbytes
         held = sum(own(x) for x in jax.tree.leaves((state.params, state.opt_state, state.ema)))
@@ -89,7 +89,7 @@ restored = {}
 for before, after in [("1", "4"), ("4", "1"), ("1", "1x2"), ("1x2", "2x4"), ("2x4", "2")]:
     with tempfile.TemporaryDirectory() as workdir:
         mesh = made(*MESHES[before])
-        state = loop.init_state(family, key, batch_of(family, 0), mesh)
+        state = stepping.init_state(family, key, batch_of(family, 0), mesh)
         state, _ = train(family, state, mesh, 0, 2)
         shapes = jax.eval_shape(lambda: state)
         with Checkpoints(pathlib.Path(workdir)) as checkpoints:
@@ -97,7 +97,7 @@ for before, after in [("1", "4"), ("4", "1"), ("1", "1x2"), ("1x2", "2x4"), ("2x
             checkpoints.wait()
         mesh = made(*MESHES[after])
         with Checkpoints(pathlib.Path(workdir)) as checkpoints:
-            step, state, _ = checkpoints.restore(loop.state_template(shapes, mesh))
+            step, state, _ = checkpoints.restore(stepping.state_template(shapes, mesh))
         _, losses = train(family, state, mesh, 2, 3)
         restored[f"{before} to {after}"] = losses[0]["loss"]
 found["restored"] = restored

@@ -9,7 +9,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules, stratified_times
 from genjax.nets.conditioning import BatchNorm
-from genjax.training import loop, mesh as meshes
+from genjax.training import mesh as meshes, stepping
 
 mesh = meshes.make_mesh()
 key = jax.random.key(0)
@@ -20,8 +20,8 @@ def train(family, batch, steps=3):
     family_batch = batch
     if family.batches_per_step > 1:
         family_batch = {k: np.stack([v] * family.batches_per_step) for k, v in batch.items()}
-    state = loop.init_state(family, key, family_batch, mesh)
-    step = loop.compile_train_step(family, state, family_batch, key, mesh)
+    state = stepping.init_state(family, key, family_batch, mesh)
+    step = stepping.compile_train_step(family, state, family_batch, key, mesh)
     rows = meshes.global_batch(mesh, family_batch, family.batches_per_step)
     on_mesh = jax.device_put(key, meshes.replicated(mesh))
     losses = []

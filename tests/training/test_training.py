@@ -11,9 +11,11 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from genjax import nets
+from genjax.data import ArraySource, TrainBatches
 from genjax.families.base import Family, TrainState
 from genjax.families.minimizing import minimizing
-from genjax.training import allocator, loop, optimizers, pictures
+from genjax.training import allocator, loop, optimizers, pictures, stepping
 from genjax.training import mesh as meshes
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.evaluate import Evaluator
@@ -52,9 +54,8 @@ def linear_family(bad_step=None):
     )
 
 
-def batches(start, stop):
-    for step in range(start, stop):
-        yield {"x": np.full(4, step % 3, np.float32)}
+SOURCE = ArraySource(x=np.linspace(-1.0, 3.0, 14, dtype=np.float32))
+BATCHES = TrainBatches(SOURCE, 4, seed=0)
 
 
 class Recorder:
@@ -69,25 +70,25 @@ class Recorder:
         self.calls.append(("sample", step))
 
 
-def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3):
+def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3,
+        most=1, resident=True):  # fmt: skip
     family = family or linear_family()
     recorder = recorder or Recorder()
     mesh = meshes.make_mesh()
-    shapes = jax.eval_shape(family.init, KEY, next(batches(0, 1)))
-    template = loop.state_template(shapes, mesh)
+    shapes = jax.eval_shape(family.init, KEY, BATCHES[0])
+    template = stepping.state_template(shapes, mesh)
     with MetricLog(tmp_path) as log, Checkpoints(tmp_path, keep=keep) as checkpoints:
         restored = checkpoints.restore(template)
         step, state, host_state = restored or (0, None, None)
         log.rewind(step)
         if state is None:
-            state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+            state = stepping.init_state(family, KEY, BATCHES[0], mesh)
+        limit = 1 if resident else 0
+        feed = stepping.make_feed(BATCHES, mesh, most=most, device_limit_mib=limit)
         return loop.train(
-            family,
             state,
-            batches,
+            stepping.TrainingSteps(family, template, feed, key=KEY, mesh=mesh),
             num_steps=num_steps,
-            key=KEY,
-            mesh=mesh,
             log=log,
             checkpoints=checkpoints,
             periods=periods or loop.Periods(log=2, evaluate=0, sample=0, checkpoint=3),
@@ -119,6 +120,54 @@ def test_resumed_run_equals_the_uninterrupted_one_in_state_and_log(tmp_path):
     assert_same(run(tmp_path / "parts", 10), whole)
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
     assert [row["step"] for row in records(tmp_path / "whole")] == [2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_calls_of_several_steps_do_what_single_steps_do(tmp_path, resident):
+    periods = loop.Periods(log=2, evaluate=5, sample=0, checkpoint=3)
+    single, several = Recorder(), Recorder()
+    whole = run(tmp_path / "single", 11, periods=periods, recorder=single, resident=not resident)
+    kwargs = {"periods": periods, "recorder": several, "most": 4, "resident": resident}
+    run(tmp_path / "several", 7, **kwargs)
+    for x, y in zip(
+        jax.tree.leaves(run(tmp_path / "several", 11, **kwargs)),
+        jax.tree.leaves(whole),
+        strict=True,
+    ):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+    rows = zip(records(tmp_path / "several"), records(tmp_path / "single"), strict=True)
+    assert all(a == pytest.approx(b) for a, b in rows)
+    assert several.calls == [*single.calls[:1], ("evaluate", 7), *single.calls[1:]]
+    assert saved_steps(tmp_path / "several") == saved_steps(tmp_path / "single")
+
+
+def test_a_loop_resumed_in_the_middle_of_a_call_computes_the_same_bits(tmp_path):
+    periods = loop.Periods(log=8, evaluate=0, sample=0, checkpoint=8)
+    whole = run(tmp_path / "whole", 16, periods=periods, most=4)
+    run(tmp_path / "parts", 3, periods=periods, most=4)
+    assert_same(run(tmp_path / "parts", 16, periods=periods, most=4), whole)
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_a_bad_step_in_the_middle_of_a_call_is_named(tmp_path):
+    periods = loop.Periods(log=8, evaluate=0, sample=0, checkpoint=8)
+    with pytest.raises(loop.NonFiniteError, match="grad_norm is nan at step 6"):
+        run(tmp_path, 16, family=linear_family(bad_step=6), periods=periods, most=8)
+    assert saved_steps(tmp_path) == []
+
+
+def test_convolutions_are_not_looped_over_on_cpus():
+    family = linear_family()
+    shapes = jax.eval_shape(family.init, KEY, BATCHES[0])
+    assert stepping.loops_well(family, shapes, BATCHES[0])
+
+    def convolved(state, batch, key):
+        params = {"kernel": jnp.ones((3, 1, 1)), "bias": jnp.ones(1)}
+        x = nets.Conv(1, (3,)).apply({"params": params}, batch["x"][None, :, None])
+        return family.train_step(state, {"x": x.ravel()}, key)
+
+    other = dataclasses.replace(family, train_step=convolved)
+    assert not stepping.loops_well(other, shapes, BATCHES[0])
 
 
 def test_what_a_crashed_run_logged_after_its_checkpoint_is_logged_once(tmp_path):
@@ -251,7 +300,7 @@ def test_one_flipped_bit_is_noticed(tmp_path):
         for step, state in states.items():
             checkpoints.save(step, state, {})
     shapes = jax.eval_shape(lambda: states[1])
-    template = loop.state_template(shapes, meshes.make_mesh())
+    template = stepping.state_template(shapes, meshes.make_mesh())
     folder = tmp_path / "checkpoints" / "2" / "state"
     file = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
     sound = file.read_bytes()
@@ -311,7 +360,7 @@ def test_a_sound_checkpoint_of_another_model_is_refused_and_left_alone(tmp_path)
 
 def test_evaluation_averages_over_unmasked_examples_only():
     family, mesh = linear_family(), meshes.make_mesh()
-    state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+    state = stepping.init_state(family, KEY, BATCHES[0], mesh)
     values = np.arange(6, dtype=np.float32)
     rows = [
         {"x": values[:4], "mask": np.ones(4, bool)},
@@ -325,7 +374,7 @@ def test_evaluation_averages_over_unmasked_examples_only():
 
 def test_sampling_in_batches_gives_one_sample_a_request():
     family, mesh = linear_family(), meshes.make_mesh()
-    state = loop.init_state(family, KEY, next(batches(0, 1)), mesh)
+    state = stepping.init_state(family, KEY, BATCHES[0], mesh)
     requests = {"x": np.arange(7, dtype=np.float32)}
     drawn = Evaluator(family, mesh).sample(state, requests, KEY, batch_size=3)
     np.testing.assert_array_equal(drawn["samples"], requests["x"])

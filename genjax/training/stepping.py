@@ -1,0 +1,333 @@
+"""The compiled training step, and how batches come to it."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from genjax.data import ArraySource, TrainBatches, iterate
+from genjax.families.base import Family, TrainState
+from genjax.training import mesh as meshes
+from genjax.training.flops import primitives
+
+Batch = Mapping[str, np.ndarray]
+Fed: TypeAlias = Mapping[str, Any]
+
+
+def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
+    """Makes the initial state on the mesh, in one compiled call."""
+    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    shapes = jax.eval_shape(family.init, key, on_mesh)
+    init = jax.jit(family.init, out_shardings=meshes.state_sharding(shapes, mesh))
+    # Run once: on CPUs it is compiled for longer than it runs.
+    cpu = jax.default_backend() == "cpu"
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if cpu else {}
+    with jax.set_mesh(mesh):
+        return init.lower(key, on_mesh).compile(compiler_options=options)(key, on_mesh)
+
+
+def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
+    """Adds to the shapes of a state where its arrays live."""
+    return jax.tree.map(_at, shapes, meshes.state_sharding(shapes, mesh))
+
+
+def _at(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def compile_train_step(
+    family: Family, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
+) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Any]]:
+    """Compiles one training step on one batch; its key is ``fold_in(key, step)``."""
+    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
+    return lower_train_step(family, state, on_mesh, key, mesh).compile()
+
+
+def lower_train_step(family: Family, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
+    """Traces the training step, of arrays or of their shapes, for a mesh.
+
+    Args:
+        family: The family.
+        state: State on the mesh, or :func:`state_template`.
+        batch: Global batch, or its shapes with their shardings.
+        key: Key of the run, or its shape.
+        mesh: The mesh.
+
+    Returns:
+        What ``jax.jit(...).lower`` returns.
+    """
+    return _lower(functools.partial(_one_step, family), state, batch, key, mesh)
+
+
+def _one_step(
+    family: Family, state: TrainState, batch: Any, key: jax.Array
+) -> tuple[TrainState, Any]:
+    return family.train_step(state, batch, jax.random.fold_in(key, state.step))
+
+
+def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh) -> Any:
+    shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
+    with jax.set_mesh(mesh):  # families may spread what they draw over it
+        return jitted.lower(state, fed, key)
+
+
+class Feed(Protocol):
+    """Brings the batches of consecutive steps to a compiled call of at most ``most`` steps."""
+
+    most: int
+
+    def start(self, first: int, stop: int) -> None:
+        """The steps to come: ``first``, ..., ``stop - 1``."""
+        ...
+
+    def take(self, count: int) -> Fed:
+        """What a call needs of the next ``count`` steps, on the mesh."""
+        ...
+
+    def shapes(self) -> Fed:
+        """Shapes of what ``take`` gives, with their shardings."""
+        ...
+
+    def batch(self, fed: Fed, i: Any) -> Any:
+        """Traced: the batch of the ``i``-th step of a call."""
+        ...
+
+
+def make_feed(
+    batches: TrainBatches, mesh: Mesh, *, most: int = 1, device_limit_mib: int, num_workers: int = 0
+) -> Feed:
+    """The feed of a run: sets that fit are kept on each device, the others come batch by batch.
+
+    Args:
+        batches: This process's batches.
+        mesh: The mesh.
+        most: Most steps of a compiled call.
+        device_limit_mib: Sets in memory of at most this many MiB are kept on each device.
+        num_workers: Worker processes that decode sets not held in memory.
+    """
+    source = batches.source
+    if isinstance(source, ArraySource):
+        size = sum(array.nbytes for array in source.arrays.values())
+        if size <= device_limit_mib * 2**20:
+            return ResidentFeed(batches, mesh, most=most)
+    return StreamedFeed(batches, mesh, most=most, num_workers=num_workers)
+
+
+class ResidentFeed:
+    """The whole set on each device; the compiled call picks its rows.
+
+    Args:
+        batches: Batches of a set in memory. All processes must hold the same set.
+        mesh: The mesh.
+        most: Most steps of a call.
+    """
+
+    def __init__(self, batches: TrainBatches, mesh: Mesh, *, most: int = 1):
+        self.most = most
+        self._mesh = mesh
+        # Every process knows the rows of all; each device gets the numbers of its own.
+        self._batches = TrainBatches(
+            batches.source,
+            batches.batch_size,
+            seed=batches.seed,
+            batches_per_step=batches.batches_per_step,
+        )
+        count = batches.batches_per_step
+        self._lead = (count, batches.batch_size) if count > 1 else (batches.batch_size,)
+        spec = meshes.by_row(mesh, count).spec
+        self._by_row = NamedSharding(mesh, jax.sharding.PartitionSpec(None, *spec))
+        self._arrays: Any = None
+        self._next = 0
+
+    def start(self, first: int, stop: int) -> None:
+        """Puts the set on the devices; ``first`` is the next step."""
+        source: Any = self._batches.source
+        self._arrays = meshes.put(source.arrays, meshes.replicated(self._mesh))
+        self._next = first
+
+    def take(self, count: int) -> Fed:
+        """Numbers of the rows of the next steps."""
+        rows = np.zeros((self.most, *self._lead), np.int32)
+        for i in range(count):
+            rows[i] = self._batches.indices(self._next + i).reshape(self._lead)
+        self._next += count
+        return {
+            "arrays": self._arrays,
+            "rows": meshes.put(rows, self._by_row),
+            "count": meshes.put(np.int32(count), meshes.replicated(self._mesh)),
+        }
+
+    def shapes(self) -> Fed:
+        """Shapes of the set and of the numbers of rows."""
+        whole = meshes.replicated(self._mesh)
+        source: Any = self._batches.source
+        dtypes = {k: jax.dtypes.canonicalize_dtype(a.dtype) for k, a in source.arrays.items()}
+        return {
+            "arrays": {
+                k: jax.ShapeDtypeStruct(a.shape, dtypes[k], sharding=whole)
+                for k, a in source.arrays.items()
+            },
+            "rows": jax.ShapeDtypeStruct((self.most, *self._lead), np.int32, sharding=self._by_row),
+            "count": jax.ShapeDtypeStruct((), np.int32, sharding=whole),
+        }
+
+    def batch(self, fed: Fed, i: Any) -> Any:
+        """The rows of one step."""
+        rows = fed["rows"][i]
+        return {
+            name: array.at[rows].get(mode="promise_in_bounds")
+            for name, array in fed["arrays"].items()
+        }
+
+
+class StreamedFeed:
+    """Batches from the host, read ahead; those of a call are stacked.
+
+    Args:
+        batches: Batches of this process.
+        mesh: The mesh.
+        most: Most steps of a call.
+        num_workers: Worker processes that decode sets not held in memory.
+    """
+
+    def __init__(self, batches: TrainBatches, mesh: Mesh, *, most: int = 1, num_workers: int = 0):
+        self.most = most
+        self._batches = batches
+        self._mesh = mesh
+        self._num_workers = num_workers
+        count = batches.batches_per_step
+        self._stacked = (*([most] * (most > 1)), *([count] * (count > 1)))
+        spec = meshes.by_row(mesh).spec
+        lead = [None] * len(self._stacked)
+        self._by_row = NamedSharding(mesh, jax.sharding.PartitionSpec(*lead, *spec))
+        self._iterator: Iterator[Batch] = iter(())
+
+    def start(self, first: int, stop: int) -> None:
+        """Starts to read ahead."""
+        self._iterator = iterate(self._batches, first, stop, num_workers=self._num_workers)
+
+    def take(self, count: int) -> Fed:
+        """The next batches."""
+        if self.most == 1:
+            rows = next(self._iterator)
+        else:
+            taken = [next(self._iterator) for _ in range(count)]
+            taken += taken[-1:] * (self.most - count)  # which nobody looks at
+            rows = {name: np.stack([one[name] for one in taken]) for name in taken[0]}
+        return {
+            "batches": {
+                name: jax.make_array_from_process_local_data(self._by_row, array)
+                for name, array in rows.items()
+            },
+            "count": meshes.put(np.int32(count), meshes.replicated(self._mesh)),
+        }
+
+    def shapes(self) -> Fed:
+        """Shapes of the batches of a call."""
+        lead = (*self._stacked, self._batches.batch_size)
+        one = self._batches.source.rows(np.zeros(1, int))
+        return {
+            "batches": {
+                name: jax.ShapeDtypeStruct(
+                    (*lead, *rows.shape[1:]),
+                    jax.dtypes.canonicalize_dtype(rows.dtype),
+                    sharding=self._by_row,
+                )
+                for name, rows in one.items()
+            },
+            "count": jax.ShapeDtypeStruct((), np.int32, sharding=meshes.replicated(self._mesh)),
+        }
+
+    def batch(self, fed: Fed, i: Any) -> Any:
+        """The batch of one step."""
+        return fed["batches"] if self.most == 1 else jax.tree.map(lambda a: a[i], fed["batches"])
+
+
+class TrainingSteps:
+    """Compiled calls of one or several training steps.
+
+    Compilation starts at once, in a thread, so that the caller can load data and make or restore a
+    state in the meantime; the first call waits for it.
+
+    Args:
+        family: The family.
+        template: Its :func:`state_template`.
+        feed: Where batches come from; a call makes at most ``feed.most`` steps.
+        key: Key of the run; each step folds its number in.
+        mesh: Mesh of state and batches.
+    """
+
+    def __init__(
+        self, family: Family, template: TrainState, feed: Feed, *, key: jax.Array, mesh: Mesh
+    ):
+        self.feed = feed
+        self.key = meshes.put(key, meshes.replicated(mesh))
+        pool = ThreadPoolExecutor(1)
+        self._compiled = pool.submit(self._compile, family, template, mesh)
+        pool.shutdown(wait=False)
+
+    def start(self, first: int, stop: int) -> None:
+        """The steps to come: ``first``, ..., ``stop - 1``."""
+        self.feed.start(first, stop)
+
+    def __call__(self, state: TrainState, count: int) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        """Makes the next ``count`` steps.
+
+        Args:
+            state: State on the mesh; it is donated.
+            count: Number of steps, at most ``feed.most``.
+
+        Returns:
+            The new state, and metrics, each ``[feed.most]``, of which the first ``count`` count.
+        """
+        fed = self.feed.take(count)
+        compiled = self.compiled()
+        with jax.transfer_guard("disallow"):
+            return compiled(state, fed, self.key)
+
+    def compiled(self) -> Any:
+        """The compiled program, of state, what the feed gives, and key; waits for it."""
+        return self._compiled.result()
+
+    def _compile(self, family: Family, template: TrainState, mesh: Mesh) -> Any:
+        feed = self.feed
+
+        def steps(state: TrainState, fed: Fed, key: jax.Array) -> tuple[TrainState, Any]:
+            if feed.most == 1:
+                state, metrics = _one_step(family, state, feed.batch(fed, 0), key)
+                return state, jax.tree.map(lambda value: value[None], metrics)
+
+            def body(i: Any, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+                state, rows = carry
+                state, metrics = _one_step(family, state, feed.batch(fed, i), key)
+                return state, jax.tree.map(lambda row, value: row.at[i].set(value), rows, metrics)
+
+            first = functools.partial(_one_step, family, batch=feed.batch(fed, 0), key=key)
+            _, shapes = jax.eval_shape(first, state)
+            rows = jax.tree.map(lambda leaf: jnp.zeros(feed.most, leaf.dtype), shapes)
+            return jax.lax.fori_loop(0, fed["count"], body, (state, rows))
+
+        return _lower(steps, template, feed.shapes(), self.key, mesh).compile()
+
+
+def loops_well(family: Family, template: TrainState, batch: Any) -> bool:
+    """Whether several steps may be looped over in one compiled program without loss of speed.
+
+    XLA's CPU backend computes convolutions in loops many times slower than outside.
+
+    Args:
+        family: The family.
+        template: Its state, or shapes.
+        batch: A batch, or shapes.
+    """
+    if jax.default_backend() != "cpu":
+        return True
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    found = primitives(family.train_step, template, batch, key)
+    return not any(name.startswith(("conv_general", "genjax_conv")) for name in found)
