@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -137,12 +138,10 @@ class Coupling(Bijector):
                 f"of {mask.size} tokens a coupling must keep half, got a mask that keeps "
                 f"{len(kept)}; choose another size of patches or kind of mask"
             )
-        still, moved = jnp.take(x, kept, axis=axis), jnp.take(x, changed, axis=axis)
+        still, moved = _pick(x, kept, axis), _pick(x, changed, axis)
         raw = self._raw(still, context, len(changed) if along_last else x.shape[-1])
         y, log_slope = apply(moved, raw)
-        order = np.argsort(np.concatenate([kept, changed]))
-        joined = jnp.concatenate([still.astype(y.dtype), y], axis=axis)
-        return jnp.take(joined, order, axis=axis), sum_event(log_slope)
+        return _join(still.astype(y.dtype), y, kept, changed, axis), sum_event(log_slope)
 
     def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
         """Maps the entries that are not kept."""
@@ -151,6 +150,36 @@ class Coupling(Bijector):
     def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
         """Undoes :meth:`forward_and_log_det`, at the same cost."""
         return self._map(y, context, forward=False)
+
+
+def _stride(places: np.ndarray) -> int | None:
+    """The distance between neighbours if it is the same for all, else None."""
+    steps = set(np.diff(places).tolist()) or {1}
+    return steps.pop() if len(steps) == 1 else None
+
+
+def _pick(x: Array, places: np.ndarray, axis: int) -> Array:
+    """The entries at increasing places of an axis: a slice where they are evenly spaced."""
+    stride = _stride(places)
+    if stride is None:
+        return jnp.take(x, places, axis=axis)
+    return jax.lax.slice_in_dim(x, int(places[0]), int(places[-1]) + 1, stride, axis)
+
+
+def _join(a: Array, b: Array, at: np.ndarray, others: np.ndarray, axis: int) -> Array:
+    """Undoes two picks that leave nothing out: no gather where the places are evenly spaced."""
+    size = len(at) + len(others)
+    stride, other_stride = _stride(at), _stride(others)
+    if stride is None or other_stride is None:
+        joined = jnp.concatenate([a, b], axis=axis)
+        return jnp.take(joined, np.argsort(np.concatenate([at, others])), axis=axis)
+
+    def spread(part: Array, places: np.ndarray, stride: int) -> Array:
+        config = [(0, 0, 0)] * part.ndim
+        config[axis] = (int(places[0]), size - 1 - int(places[-1]), stride - 1)
+        return jax.lax.pad(part, jnp.zeros((), part.dtype), config)
+
+    return spread(a, at, stride) + spread(b, others, other_stride)
 
 
 def hashable(mask: np.ndarray) -> tuple:

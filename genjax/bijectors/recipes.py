@@ -7,7 +7,7 @@ import numpy as np
 
 from genjax.bijectors.autoregressive import MaskedAutoregressive
 from genjax.bijectors.base import Bijector
-from genjax.bijectors.containers import Chain
+from genjax.bijectors.containers import Chain, Repeat
 from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace, trace_for
 from genjax.bijectors.coupling import Coupling, alternating_mask
 from genjax.bijectors.elementwise import (
@@ -38,6 +38,11 @@ def _check(event_shape: tuple[int, ...], num_layers: int) -> int:
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
     return event_shape[0]
+
+
+def _repeated(layers: list[Bijector], count: int) -> list[Bijector]:
+    """The layers ``count`` times: as a loop where there are several."""
+    return layers * count if count < 2 else [Repeat(Chain(tuple(layers)), count, unroll=False)]
 
 
 def coupling_flow(
@@ -90,15 +95,19 @@ def coupling_flow(
     def conditioner(num_outputs: int) -> nn.Module:
         return ResidualMLP(num_outputs, hidden_size, num_blocks, dropout_rate)
 
-    for i in range(num_layers):
-        if permute:
-            layers.append(Permutation())
+    def layer(*, even: bool) -> list[Bijector]:
+        mask = alternating_mask(size, even=even)
+        parts: list[Bijector] = [Permutation()] if permute else []
         if linear:
-            layers.append(LULinear())
-        mask = alternating_mask(size, even=i % 2 == 0)
-        layers.append(Coupling(mask, maps, conditioner))
+            parts.append(LULinear())
+        parts.append(Coupling(mask, maps, conditioner))
         if marginal:
-            layers.append(Marginal(maps, mask))
+            parts.append(Marginal(maps, mask))
+        return parts
+
+    layers += _repeated([*layer(even=True), *layer(even=False)], num_layers // 2)
+    if num_layers % 2:
+        layers += layer(even=True)
     if permute:
         layers.append(Permutation())
     if linear:
@@ -145,9 +154,9 @@ def autoregressive_flow(
     size = _check(event_shape, num_layers)
     maps = _elementwise(elementwise, num_bins, bound)
     layers: list[Bijector] = [ActNorm()] if actnorm else []
-    for _ in range(num_layers):
-        layers.append(MaskedAutoregressive(maps, hidden_size, num_hidden_layers))
-        layers.append(Permutation(tuple(int(i) for i in np.arange(size)[::-1])))
+    reverse = Permutation(tuple(int(i) for i in np.arange(size)[::-1]))
+    layer = [MaskedAutoregressive(maps, hidden_size, num_hidden_layers), reverse]
+    layers += _repeated(layer, num_layers)
     return Flow(Chain(tuple(layers)), event_shape, context_size)
 
 

@@ -66,15 +66,24 @@ class TrainBatches:
         self.batches_per_step = batches_per_step
         self.local_size, self.first_row = _share(batch_size, process_index, process_count)
 
-    def indices(self, step: int) -> np.ndarray:
-        """Positions in the source of this process's rows of the batches of ``step``, one by one."""
+    def indices(self, step: int, num_steps: int = 1) -> np.ndarray:
+        """Positions in the source of this process's rows of the batches of some steps.
+
+        Args:
+            step: The first step.
+            num_steps: Number of steps.
+
+        Returns:
+            ``[num_steps * batches_per_step * rows of a batch]``, one batch after the other.
+        """
         num_examples = len(self.source)
-        batches = step * self.batches_per_step + np.arange(self.batches_per_step)
+        first = step * self.batches_per_step
+        batches = np.arange(first, first + num_steps * self.batches_per_step)
         starts = batches * self.batch_size + self.first_row
         positions = (starts[:, None] + np.arange(self.local_size)).reshape(-1)
         epochs, places = np.divmod(positions, num_examples)
         indices = np.empty_like(positions)
-        for epoch in np.unique(epochs):
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             here = epochs == epoch
             indices[here] = epoch_order(self.seed, int(epoch), num_examples)[places[here]]
         return indices

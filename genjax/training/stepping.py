@@ -77,6 +77,15 @@ def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh)
         return jitted.lower(state, fed, key)
 
 
+_AHEAD = 64
+"""Steps whose numbers of rows go to the devices at once."""
+
+
+def _spec(shape: tuple[int, ...], like: np.ndarray, sharding: NamedSharding) -> Any:
+    dtype = jax.dtypes.canonicalize_dtype(like.dtype)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
 class Feed(Protocol):
     """Brings the batches of consecutive steps to a compiled call of at most ``most`` steps."""
 
@@ -94,8 +103,8 @@ class Feed(Protocol):
         """Shapes of what ``take`` gives, with their shardings."""
         ...
 
-    def batch(self, fed: Fed, i: Any) -> Any:
-        """Traced: the batch of the ``i``-th step of a call."""
+    def batch(self, fed: Fed, step: Any, i: Any) -> Any:
+        """Traced: the batch of a step, the ``i``-th of its call."""
         ...
 
 
@@ -142,44 +151,53 @@ class ResidentFeed:
         self._lead = (count, batches.batch_size) if count > 1 else (batches.batch_size,)
         spec = meshes.by_row(mesh, count).spec
         self._by_row = NamedSharding(mesh, jax.sharding.PartitionSpec(None, *spec))
+        self._ahead = -(-_AHEAD // most) * most
         self._arrays: Any = None
-        self._next = 0
+        self._rows: Any = None
+        self._first: Any = None
+        self._next, self._known = 0, range(0)
+        self._counts: dict[int, jax.Array] = {}
 
     def start(self, first: int, stop: int) -> None:
         """Puts the set on the devices; ``first`` is the next step."""
         source: Any = self._batches.source
         self._arrays = meshes.put(source.arrays, meshes.replicated(self._mesh))
-        self._next = first
+        self._next, self._known = first, range(0)
 
     def take(self, count: int) -> Fed:
-        """Numbers of the rows of the next steps."""
-        rows = np.zeros((self.most, *self._lead), np.int32)
-        for i in range(count):
-            rows[i] = self._batches.indices(self._next + i).reshape(self._lead)
-        self._next += count
+        """Numbers of the rows of the next steps, which go to the devices for many at a time."""
+        first, self._next = self._next, self._next + count
+        if first not in self._known or first + count - 1 not in self._known:
+            self._known = range(first, first + self._ahead)
+            rows = self._batches.indices(first, self._ahead).astype(np.int32)
+            self._rows = meshes.put(rows.reshape(self._ahead, *self._lead), self._by_row)
+            self._first = meshes.put(np.int32(first), meshes.replicated(self._mesh))
+        if count not in self._counts:
+            self._counts[count] = meshes.put(np.int32(count), meshes.replicated(self._mesh))
         return {
             "arrays": self._arrays,
-            "rows": meshes.put(rows, self._by_row),
-            "count": meshes.put(np.int32(count), meshes.replicated(self._mesh)),
+            "rows": self._rows,
+            "first": self._first,
+            "count": self._counts[count],
         }
 
     def shapes(self) -> Fed:
         """Shapes of the set and of the numbers of rows."""
         whole = meshes.replicated(self._mesh)
         source: Any = self._batches.source
-        dtypes = {k: jax.dtypes.canonicalize_dtype(a.dtype) for k, a in source.arrays.items()}
+        number = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
         return {
-            "arrays": {
-                k: jax.ShapeDtypeStruct(a.shape, dtypes[k], sharding=whole)
-                for k, a in source.arrays.items()
-            },
-            "rows": jax.ShapeDtypeStruct((self.most, *self._lead), np.int32, sharding=self._by_row),
-            "count": jax.ShapeDtypeStruct((), np.int32, sharding=whole),
+            "arrays": {name: _spec(a.shape, a, whole) for name, a in source.arrays.items()},
+            "rows": jax.ShapeDtypeStruct(
+                (self._ahead, *self._lead), np.int32, sharding=self._by_row
+            ),
+            "first": number,
+            "count": number,
         }
 
-    def batch(self, fed: Fed, i: Any) -> Any:
+    def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """The rows of one step."""
-        rows = fed["rows"][i]
+        rows = jax.lax.dynamic_index_in_dim(fed["rows"], step - fed["first"], keepdims=False)
         return {
             name: array.at[rows].get(mode="promise_in_bounds")
             for name, array in fed["arrays"].items()
@@ -234,17 +252,13 @@ class StreamedFeed:
         one = self._batches.source.rows(np.zeros(1, int))
         return {
             "batches": {
-                name: jax.ShapeDtypeStruct(
-                    (*lead, *rows.shape[1:]),
-                    jax.dtypes.canonicalize_dtype(rows.dtype),
-                    sharding=self._by_row,
-                )
+                name: _spec((*lead, *rows.shape[1:]), rows, self._by_row)
                 for name, rows in one.items()
             },
             "count": jax.ShapeDtypeStruct((), np.int32, sharding=meshes.replicated(self._mesh)),
         }
 
-    def batch(self, fed: Fed, i: Any) -> Any:
+    def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """The batch of one step."""
         return fed["batches"] if self.most == 1 else jax.tree.map(lambda a: a[i], fed["batches"])
 
@@ -298,18 +312,21 @@ class TrainingSteps:
     def _compile(self, family: Family, template: TrainState, mesh: Mesh) -> Any:
         feed = self.feed
 
+        @functools.partial(jax.jit, inline=True)  # traced once, though it is called twice
+        def one(state: TrainState, fed: Fed, key: jax.Array, i: Any) -> tuple[TrainState, Any]:
+            return _one_step(family, state, feed.batch(fed, state.step, i), key)
+
         def steps(state: TrainState, fed: Fed, key: jax.Array) -> tuple[TrainState, Any]:
             if feed.most == 1:
-                state, metrics = _one_step(family, state, feed.batch(fed, 0), key)
+                state, metrics = one(state, fed, key, 0)
                 return state, jax.tree.map(lambda value: value[None], metrics)
 
             def body(i: Any, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
                 state, rows = carry
-                state, metrics = _one_step(family, state, feed.batch(fed, i), key)
+                state, metrics = one(state, fed, key, i)
                 return state, jax.tree.map(lambda row, value: row.at[i].set(value), rows, metrics)
 
-            first = functools.partial(_one_step, family, batch=feed.batch(fed, 0), key=key)
-            _, shapes = jax.eval_shape(first, state)
+            _, shapes = jax.eval_shape(one, state, fed, key, jnp.int32(0))
             rows = jax.tree.map(lambda leaf: jnp.zeros(feed.most, leaf.dtype), shapes)
             return jax.lax.fori_loop(0, fed["count"], body, (state, rows))
 
