@@ -70,6 +70,7 @@ def _gan(size: int, *, penalty: bool) -> dict:
             latent_size=100,
             critic_steps=1,
             ema_half_life_kimg=0.0,
+            share_fakes=not penalty,  # as pytorch/examples does
         ),
         optimizer=dict(generator=dict(adam), critic=dict(adam)),
         eval=dict(batch_size=64),

@@ -14,9 +14,15 @@ from genjax.families.base import Batch, Metrics, PyTree, TrainState
 
 Networks: TypeAlias = Mapping[str, PyTree]
 LossFn: TypeAlias = Callable[
-    [Networks, Networks, Batch, PRNGKeyArray], tuple[Array, tuple[Metrics, Networks]]
+    [Networks, Networks, Batch, Array, PRNGKeyArray], tuple[Array, tuple[Metrics, Networks]]
 ]
-"""``(params, model_state, batch, key) -> (loss, (metrics, model_state))``, of all networks."""
+"""``(params, model_state, batch, fake, key) -> (loss, (metrics, model_state))``, of all networks
+and generated rows."""
+Generate: TypeAlias = Callable[
+    [Networks, Networks, Batch, int, PRNGKeyArray], tuple[Array, Networks]
+]
+"""``(params, model_state, batch, factor, key) -> (fake, model_state)``: ``factor`` generated rows
+for each of the batch, and the state after a pass of training."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +35,8 @@ class Player:
         optimizer: Optimiser of its networks together.
         project: Applied to its parameters before each of its steps (weight clipping).
         regularizer_fn: A second loss, minimised in a step of its own right after every
-            ``regularize_every``-th, times ``regularize_every`` ("lazy regularisation"). The
-            optimiser's state is shared between both kinds of steps.
+            ``regularize_every``-th, on the same rows, times ``regularize_every`` ("lazy
+            regularisation"). The optimiser's state is shared between both kinds of steps.
         regularize_every: Steps between the steps on ``regularizer_fn``.
     """
 
@@ -45,9 +51,12 @@ class Player:
 def adversarial(
     *,
     init_networks: Callable[[PRNGKeyArray, Batch], tuple[Networks, Networks]],
+    generate: Generate,
     critic: Player,
     generator: Player,
     critic_steps: int,
+    share_fakes: bool,
+    generator_factor: int,
     generator_batch: bool,
     batch_images: int,
     ema_half_life_kimg: float,
@@ -65,9 +74,15 @@ def adversarial(
 
     Args:
         init_networks: Makes ``(params, model_state)``, keyed by network, from one batch.
+        generate: Makes generated rows. The generator's loss depends on its networks through these
+            alone.
         critic: The player that tells data from samples.
-        generator: The player that makes samples; its networks are averaged.
+        generator: The player that makes samples; its networks are averaged. It has no regulariser.
         critic_steps: Steps of the critic for each of the generator.
+        share_fakes: Whether the generator's step goes back through the pass that made the rows of
+            the last critic step, and one pass makes those of all critic steps before it. Otherwise
+            each step has a pass of its own on latents of its own.
+        generator_factor: Generated rows in the generator's step for each of its batch.
         generator_batch: Whether the generator's loss gets a batch of its own; otherwise it gets the
             critic's last, of which it should read no more than labels and shapes.
         batch_images: Examples in a batch of the generator's step, in which the average is counted.
@@ -112,52 +127,57 @@ def adversarial(
             ema=jax.tree.map(jnp.copy, {n: params[n] for n in generator.networks}),
         )
 
-    def descend(
-        name: str,
-        loss_fn: LossFn,
-        state: TrainState,
-        batch: Batch,
-        key: PRNGKeyArray,
-        weight: float = 1.0,
-    ) -> tuple[TrainState, Metrics]:
-        """One step of a player on one loss."""
+    def moved(
+        name: str, state: TrainState, model_state: Networks, grads: Networks
+    ) -> tuple[TrainState, Array]:
+        """The state after a step of a player's optimiser, and the norm of the gradient."""
         player = players[name]
-
-        def of_own(own: Networks) -> tuple[Array, tuple[Metrics, Networks]]:
-            networks = {**state.params, **own}
-            loss, aux = loss_fn(networks, state.model_state, batch, own_key(key))
-            return weight * loss, aux
-
         own = {n: state.params[n] for n in player.networks}
-        (loss, (metrics, model_state)), grads = jax.value_and_grad(of_own, has_aux=True)(own)
-        loss, metrics, grads = average((loss, metrics, grads))
         updates, opt_state = player.optimizer.update(grads, state.opt_state[name], own)
         state = state.replace(
             params={**state.params, **optax.apply_updates(own, updates)},
             opt_state={**state.opt_state, name: opt_state},
             model_state=model_state,
         )
-        norm = optax.global_norm(grads)
-        return state, {**metrics, f"{name}_loss": loss / weight, f"{name}_grad_norm": norm}
+        return state, optax.global_norm(grads)
 
-    def play(
-        name: str, state: TrainState, batch: Batch, key: PRNGKeyArray, turn: Array
+    def descend(
+        loss_fn: LossFn,
+        state: TrainState,
+        batch: Batch,
+        fake: Array,
+        key: PRNGKeyArray,
+        weight: float = 1.0,
     ) -> tuple[TrainState, Metrics]:
-        """One turn of a player: a step on its loss and, when due, one on its regulariser."""
-        player = players[name]
-        if player.project is not None:
-            own = player.project({n: state.params[n] for n in player.networks})
+        """One step of the critic on one loss."""
+
+        def of_own(own: Networks) -> tuple[Array, tuple[Metrics, Networks]]:
+            networks = {**state.params, **own}
+            loss, aux = loss_fn(networks, state.model_state, batch, fake, own_key(key))
+            return weight * loss, aux
+
+        own = {n: state.params[n] for n in critic.networks}
+        (loss, (metrics, model_state)), grads = jax.value_and_grad(of_own, has_aux=True)(own)
+        loss, metrics, grads = average((loss, metrics, grads))
+        state, norm = moved("critic", state, model_state, grads)
+        return state, {**metrics, "critic_loss": loss / weight, "critic_grad_norm": norm}
+
+    def criticize(
+        state: TrainState, batch: Batch, fake: Array, key: PRNGKeyArray, turn: Array
+    ) -> tuple[TrainState, Metrics]:
+        """One turn of the critic: a step on its loss and, when due, one on its regulariser."""
+        if critic.project is not None:
+            own = critic.project({n: state.params[n] for n in critic.networks})
             state = state.replace(params={**state.params, **own})
-        state, metrics = descend(name, player.loss_fn, state, batch, key)
-        regularizer_fn, every = player.regularizer_fn, player.regularize_every
+        state, metrics = descend(critic.loss_fn, state, batch, fake, key)
+        regularizer_fn, every = critic.regularizer_fn, critic.regularize_every
         if regularizer_fn is None:
             return state, metrics
 
         def regularize(state: TrainState) -> tuple[TrainState, Metrics]:
-            state, of_regularizer = descend(name, regularizer_fn, state, batch, key, float(every))
+            state, found = descend(regularizer_fn, state, batch, fake, key, float(every))
             # Zero in between: the mean over many steps is then that of the regulariser's own.
-            own = {n: every * v for n, v in of_regularizer.items() if not n.startswith(name)}
-            return state, own
+            return state, {n: every * v for n, v in found.items() if not n.startswith("critic")}
 
         def skip(state: TrainState) -> tuple[TrainState, Metrics]:
             _, shapes = jax.eval_shape(regularize, state)
@@ -165,6 +185,17 @@ def adversarial(
 
         state, of_regularizer = jax.lax.cond(turn % every == 0, regularize, skip, state)
         return state, {**metrics, **of_regularizer}
+
+    def pass_forward(
+        state: TrainState, batch: Batch, factor: int, key: PRNGKeyArray
+    ) -> tuple[Array, Callable[[Array], tuple[Networks]], Networks]:
+        """Generated rows, what leads back from them to the generator, and its new state."""
+
+        def make(own: Networks) -> tuple[Array, Networks]:
+            networks = {**state.params, **own}
+            return generate(networks, state.model_state, batch, factor, own_key(key))
+
+        return jax.vjp(make, {n: state.params[n] for n in generator.networks}, has_aux=True)
 
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
@@ -176,12 +207,35 @@ def adversarial(
             return {name: rows[min(index, batches_per_step - 1)] for name, rows in batch.items()}
 
         start, keys = state.step, jax.random.split(key, critic_steps + 1)
+        last, fakes = critic_steps - 1, []
+        if share_fakes:
+            if last:
+                before = {n: rows[:last].reshape(-1, *rows.shape[2:]) for n, rows in batch.items()}
+                fakes = list(jnp.split(pass_forward(state, before, 1, keys[0])[0], last))
+            shared = pass_forward(state, rows_of(last), 1, keys[last])
+            fakes.append(shared[0])
         of_critic = []
         for i in range(critic_steps):
+            rows = rows_of(i)
+            fake = fakes[i] if share_fakes else pass_forward(state, rows, 1, keys[i])[0]
             turn = start * critic_steps + i
-            state, metrics = play("critic", state, rows_of(i), keys[i], turn)
+            state, metrics = criticize(state, rows, fake, keys[i], turn)
             of_critic.append(metrics)
-        state, of_generator = play("generator", state, rows_of(critic_steps), keys[-1], start)
+
+        rows, key = rows_of(critic_steps), keys[-1]
+        if not share_fakes:
+            shared = pass_forward(state, rows, generator_factor, key)
+        fake, back, kept = shared
+        (loss, (metrics, _)), slope = jax.value_and_grad(
+            lambda fake: generator.loss_fn(
+                state.params, state.model_state, rows, fake, own_key(key)
+            ),
+            has_aux=True,
+        )(fake)
+        kept = {**state.model_state, **{n: kept[n] for n in generator.networks}}
+        loss, metrics, grads = average((loss, metrics, back(slope)[0]))
+        state, norm = moved("generator", state, kept, grads)
+        of_generator = {**metrics, "generator_loss": loss, "generator_grad_norm": norm}
 
         step = start + 1
         seen = step * (batch_images * 1e-3)

@@ -41,6 +41,7 @@ def gan(
     latent: Literal["normal", "uniform"] = "normal",
     critic_steps: int = 1,
     generator_batch_factor: int = 1,
+    share_fakes: bool = False,
     joint_batches: bool = False,
     penalties: Mapping[str, float] | None = None,
     penalty_every: int = 1,
@@ -55,8 +56,8 @@ def gan(
     r"""Generative adversarial network.
 
     Each step makes ``critic_steps`` steps of the critic, each on fresh data and fresh latents, and
-    one of the generator, on fresh latents. Images are scaled to [-1, 1]. Generated rows take the
-    labels of the real rows of their batch.
+    one of the generator, on fresh latents (but see ``share_fakes``). Images are scaled to [-1, 1].
+    Generated rows take the labels of the real rows of their batch.
 
     During the critic's steps the generator normalises by the batch and its running statistics stand
     still; during the generator's step the critic's state does. Samples come from the averaged
@@ -77,6 +78,10 @@ def gan(
         latent: Its distribution: standard normal, or uniform on [-1, 1).
         critic_steps: Steps of the critic for each of the generator.
         generator_batch_factor: Samples in a generator step, as a multiple of ``batch_size``.
+        share_fakes: Whether to generate less: one pass of the generator makes the rows of all
+            critic steps but the last, another those of the last, and the generator's own step goes
+            back through the latter, with the last critic step's data (as the DCGAN of
+            pytorch/examples). Batch normalisation then sees the rows of a pass together.
         joint_batches: Whether the critic sees real and generated rows in one pass, with joint batch
             statistics, or in two. In one pass the generator's step takes real rows, too.
         penalties: Weights of ``gradient_penalty``, ``dragan``, ``r1`` and ``r2``, each the mean of
@@ -134,6 +139,11 @@ def gan(
         raise ValueError(
             "generator_batch_factor above 1 does not fit a generator's step that sees as many real "
             "rows as generated ones (joint_batches, or a loss that compares the two)"
+        )
+    if share_fakes and generator_batch_factor > 1:
+        raise ValueError(
+            "share_fakes gives the generator's step the critic's rows, of which there are not "
+            f"{generator_batch_factor} times as many: set generator_batch_factor to 1"
         )
     if penalty_every > 1 and not weights:
         raise ValueError(f"penalty_every is {penalty_every}, but there are no penalties")
@@ -236,15 +246,22 @@ def gan(
             fake_outputs, kept = run(net, own, kept, fake, label)
         return real_outputs, fake_outputs, kept
 
-    def pairs(
-        params: Networks, state: Networks, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[Array, Array]:
-        """Packed real and generated rows for the critic."""
-        key_noise, key_latent = jax.random.split(key)
-        real = encode(batch["x"], key_noise)
-        z = draw_latent(key_latent, batch["x"].shape[0])
-        fake, _ = run(generator, params["generator"], state["generator"], z, label_of(batch))
-        return pack(real), pack(fake)
+    def generate(
+        params: Networks, state: Networks, batch: Batch, factor: int, key: PRNGKeyArray
+    ) -> tuple[Array, Networks]:
+        """``factor`` generated rows for each of a batch, packed, and the state after the pass."""
+        _, key_latent, _ = jax.random.split(key, 3)
+        label = label_of(batch)
+        if label is not None:
+            label = jnp.tile(label, factor)
+        z = draw_latent(key_latent, batch["x"].shape[0] * factor)
+        fake, kept = run(generator, params["generator"], state["generator"], z, label)
+        return pack(fake), {**state, "generator": kept}
+
+    def real_rows(batch: Batch, key: PRNGKeyArray) -> Array:
+        """Rows of the data, packed."""
+        key_noise, _, _ = jax.random.split(key, 3)
+        return pack(encode(batch["x"], key_noise))
 
     def slope_penalty(
         params: Networks,
@@ -268,7 +285,8 @@ def gan(
 
         total = jnp.zeros(())
         options: Any = dict(target_norm=penalty_target, one_sided=penalty_one_sided)
-        key_mix, key_near = jax.random.split(key)
+        _, _, key_slope = jax.random.split(key, 3)
+        key_mix, key_near = jax.random.split(key_slope)
         if "gradient_penalty" in weights:
             mix = jax.random.uniform(key_mix, (real.shape[0],))
             values = losses.gradient_penalty(critic_fn, real, fake, mix, **options)
@@ -284,11 +302,9 @@ def gan(
         return total
 
     def critic_loss(
-        params: Networks, state: Networks, batch: Batch, key: PRNGKeyArray
+        params: Networks, state: Networks, batch: Batch, fake: Array, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Networks]]:
-        key_rows, key_penalty = jax.random.split(key)
-        real, fake = pairs(params, state, batch, key_rows)
-        label = label_of(batch)
+        real, label = real_rows(batch, key), label_of(batch)
         real_outputs, fake_outputs, kept = critic_on_both(params, state, real, fake, label)
         value = jnp.mean(game.discriminator(real_outputs, fake_outputs))
         metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
@@ -296,37 +312,30 @@ def gan(
             metrics["critic_accuracy"] = jnp.mean(game.correct(real_outputs, fake_outputs))
         metrics["diversity"] = _diversity(fake) / jnp.maximum(_diversity(real), 1e-12)
         if weights and penalty_every == 1:
-            penalty = slope_penalty(params, state, real, fake, label, key_penalty)
+            penalty = slope_penalty(params, state, real, fake, label, key)
             metrics["penalty"] = penalty
             value += penalty
         return value, (metrics, {**state, "critic": kept})
 
     def penalty_loss(
-        params: Networks, state: Networks, batch: Batch, key: PRNGKeyArray
+        params: Networks, state: Networks, batch: Batch, fake: Array, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Networks]]:
-        key_rows, key_penalty = jax.random.split(key)
-        real, fake = pairs(params, state, batch, key_rows)
-        value = slope_penalty(params, state, real, fake, label_of(batch), key_penalty)
+        value = slope_penalty(params, state, real_rows(batch, key), fake, label_of(batch), key)
         return value, ({"penalty": value}, state)
 
     def generator_loss(
-        params: Networks, state: Networks, batch: Batch, key: PRNGKeyArray
+        params: Networks, state: Networks, batch: Batch, fake: Array, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Metrics, Networks]]:
-        key_noise, key_latent = jax.random.split(key)
         label = label_of(batch)
         if label is not None:
             label = jnp.tile(label, generator_batch_factor)
-        z = draw_latent(key_latent, batch["x"].shape[0] * generator_batch_factor)
-        fake, kept = run(generator, params["generator"], state["generator"], z, label)
-        fake = pack(fake)
         if takes_real:
-            real = pack(encode(batch["x"], key_noise))
+            real = real_rows(batch, key)
             real_outputs, fake_outputs, _ = critic_on_both(params, state, real, fake, label)
         else:
             fake_outputs, _ = run(critic, params["critic"], state["critic"], fake, label)
             real_outputs = fake_outputs  # not looked at
-        value = jnp.mean(game.generator(real_outputs, fake_outputs))
-        return value, ({}, {**state, "generator": kept})
+        return jnp.mean(game.generator(real_outputs, fake_outputs)), ({}, state)
 
     project = None
     if clip_limit is not None:
@@ -337,6 +346,7 @@ def gan(
 
     init, train_step, batches_per_step = adversarial(
         init_networks=init_networks,
+        generate=generate,
         critic=Player(
             networks=("critic",),
             loss_fn=critic_loss,
@@ -349,7 +359,9 @@ def gan(
             networks=("generator",), loss_fn=generator_loss, optimizer=generator_optimizer
         ),
         critic_steps=critic_steps,
-        generator_batch=takes_real,
+        share_fakes=share_fakes,
+        generator_factor=generator_batch_factor,
+        generator_batch=takes_real and not share_fakes,
         batch_images=batch_size,
         ema_half_life_kimg=ema_half_life_kimg,
         ema_rampup=ema_rampup,

@@ -49,6 +49,11 @@ def batch(family, size=8, *, images=False, labels=False, seed=0):
     return jax.tree.map(jnp.asarray, rows)
 
 
+def latents(key, size=8):
+    """What a pass of the generator draws from the key of its step."""
+    return jax.random.normal(jax.random.split(key, 3)[1], (size, 4))
+
+
 def different(a, b):
     """Names of the leaves that differ."""
     a, b = (dict(jax.tree.leaves_with_path(t)) for t in (a, b))
@@ -80,7 +85,7 @@ def test_running_statistics_move_in_the_own_step_only():
     # The generator's statistics are those of the one batch of its own step: momentum 0.9 once.
     moved = new.model_state["generator"]["batch_stats"]["norm_0"]["norm"]["mean"]
     keys = jax.random.split(KEY, 3)
-    z = jax.random.normal(jax.random.split(keys[-1])[1], (8, 4))
+    z = latents(keys[-1])
     variables = {"params": state.params["generator"], **state.model_state["generator"]}
     _, expected = generator.apply(variables, z, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(moved, expected["batch_stats"]["norm_0"]["norm"]["mean"], rtol=1e-4)
@@ -92,7 +97,7 @@ def test_running_statistics_move_in_the_own_step_only():
     frozen, _ = jax.jit(still.train_step)(state, data, KEY)
     kept, params = state.model_state["critic"], state.params["critic"]
     for i in range(2):
-        z = jax.random.normal(jax.random.split(jax.random.split(keys[i])[0])[1], (8, 4))
+        z = latents(keys[i])
         fake, _ = generator.apply(variables, z, train=True, mutable=["batch_stats"])
         for rows in (data["x"][i].astype(jnp.float32) / 8.0 - 1.0, fake):
             _, kept = critic.apply(
@@ -144,9 +149,8 @@ def test_a_step_is_the_losses_of_the_papers_on_the_given_rows():
     new, metrics = jax.jit(family.train_step)(state, data, KEY)
 
     key_critic, key_generator = jax.random.split(KEY, 2)
-    key_rows, key_penalty = jax.random.split(key_critic)
-    z = jax.random.normal(jax.random.split(key_rows)[1], (8, 4))
-    mix = jax.random.uniform(jax.random.split(key_penalty)[0], (8,))
+    z = latents(key_critic)
+    mix = jax.random.uniform(jax.random.split(jax.random.split(key_critic, 3)[2])[0], (8,))
     fake = generator.apply({"params": state.params["generator"]}, z)
 
     def critic_loss(params):
@@ -166,7 +170,7 @@ def test_a_step_is_the_losses_of_the_papers_on_the_given_rows():
         new.params["critic"],
         stepped,
     )
-    z = jax.random.normal(jax.random.split(key_generator)[1], (8, 4))
+    z = latents(key_generator)
 
     def generator_loss(params):
         return -jnp.mean(critic.apply({"params": stepped}, generator.apply({"params": params}, z)))
@@ -179,6 +183,67 @@ def test_a_step_is_the_losses_of_the_papers_on_the_given_rows():
         new.params["generator"],
         stepped,
     )
+
+
+@pytest.mark.parametrize("critic_steps", [1, 3])
+def test_shared_fakes_are_those_of_the_critic_also_for_the_generator(critic_steps):
+    # SGD steps against the same written out by hand.
+    sgd = optax.sgd(0.1)
+    family = build(
+        critic_steps=critic_steps, share_fakes=True, generator_optimizer=sgd, critic_optimizer=sgd
+    )
+    generator, critic = mlp().values()
+    data = batch(family)
+    state = jax.jit(family.init)(KEY, data)
+    new, metrics = jax.jit(family.train_step)(state, data, KEY)
+
+    keys = jax.random.split(KEY, critic_steps + 1)
+    z = [latents(keys[critic_steps - 1])]
+    if critic_steps > 1:
+        z = [*jnp.split(latents(keys[0], 8 * (critic_steps - 1)), critic_steps - 1), *z]
+    real = data["x"].reshape(critic_steps, 8, -1)
+
+    def generate(params, z):
+        return generator.apply({"params": params}, z)
+
+    def score(params, x):
+        return critic.apply({"params": params}, x)
+
+    params = state.params["critic"]
+    for i in range(critic_steps):
+
+        def critic_loss(params, i=i):
+            fake = generate(state.params["generator"], z[i])
+            return jnp.mean(
+                jax.nn.softplus(-score(params, real[i])) + jax.nn.softplus(score(params, fake))
+            )
+
+        grads = jax.grad(critic_loss)(params)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+
+    def generator_loss(own):
+        return jnp.mean(jax.nn.softplus(-score(params, generate(own, z[-1]))))
+
+    value, grads = jax.value_and_grad(generator_loss)(state.params["generator"])
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    own = jax.tree.map(lambda p, g: p - 0.1 * g, state.params["generator"], grads)
+    for moved, expected in [(new.params["critic"], params), (new.params["generator"], own)]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), moved, expected
+        )
+
+
+def test_shared_fakes_move_the_generators_statistics_once():
+    family = build(**IMAGES, **dcgan(), share_fakes=True)
+    data = batch(family, images=True)
+    state = jax.jit(family.init)(KEY, data)
+    new, _ = jax.jit(family.train_step)(state, data, KEY)
+    generator = dcgan()["generator"]
+    variables = {"params": state.params["generator"], **state.model_state["generator"]}
+    z = latents(jax.random.split(KEY, 2)[0])
+    _, expected = generator.apply(variables, z, train=True, mutable=["batch_stats"])
+    moved = new.model_state["generator"]["batch_stats"]["norm_0"]["norm"]["mean"]
+    np.testing.assert_allclose(moved, expected["batch_stats"]["norm_0"]["norm"]["mean"], rtol=1e-4)
 
 
 def test_weights_are_clipped_before_each_critic_step():
@@ -445,6 +510,8 @@ def test_grey_levels_survive_encoding_and_decoding(dequantize):
     (families.wgan_gp, {}),
     (families.sngan, dict(critic=nets.MLPCritic(8, 1, spectral_norm=True))),
     (families.r3gan, {}),
+    (families.r3gan, dict(share_fakes=True)),
+    (families.gan, dict(share_fakes=True, joint_batches=True)),
     (families.mmd_gan, dict(critic=nets.MLPCritic(8, 1, num_outputs=3), kernel="rbf")),
     (families.mmd_gan, dict(critic=nets.MLPCritic(8, 1, num_outputs=3),
                             penalties=dict(gradient_penalty=1.0))),
@@ -473,6 +540,7 @@ def test_every_game_steps_with_finite_metrics(make, extra):
     (dict(critic=nets.MLPCritic(8, 1, num_outputs=3)), "one number a row"),
     (dict(loss=losses.mmd_gan_loss()), "several features a row"),
     (dict(joint_batches=True, generator_batch_factor=2), "joint_batches"),
+    (dict(share_fakes=True, generator_batch_factor=2), "set generator_batch_factor to 1"),
     (dict(make=families.sngan, **IMAGES, **dcgan(spectral_norm=True)), "without batch normal"),
     (dict(penalties=dict(r1=0.0)), "weight of r1 must be positive"),
     (dict(pack_size=3), r"pack_size \(3\) must divide the batch size \(8\)"),
