@@ -21,7 +21,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = """
     losses diffusion families.minimizing families.vdm
     families.adversarial families.gan families.classifier families.flow
-    nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
+    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
     nets.conditioning nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
 """.split()
 install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")

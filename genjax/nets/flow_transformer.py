@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.nets.attention import attention
+
 _ZEROS = nn.initializers.zeros_init()
 
 
@@ -54,7 +56,7 @@ class _Block(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps ``[B, T, hidden_size]`` to the same shape."""
         query, key, value = self._heads(x)
-        attended = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
+        attended = attention(query, key, value, causal=self.causal)
         return self._rest(x, attended)
 
     def step(self, x: Array, keys: Array, values: Array, index: Array) -> tuple[Array, ...]:

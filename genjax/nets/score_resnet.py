@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from genjax.nets.attention import attention
 from genjax.nets.convolution import Conv
 from genjax.nets.dropout import Dropout
 from genjax.nets.embeddings import (
@@ -80,7 +81,7 @@ class AttentionBlock(nn.Module):
         query, key, value = (
             nn.Dense(channels, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value")
         )
-        h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+        h = attention(query, key, value).reshape(x.shape)
         return x + nn.Dense(channels, kernel_init=_ZEROS, dtype=self.dtype, name="out")(h)
 
 
