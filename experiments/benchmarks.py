@@ -31,6 +31,7 @@ def get_config(name: str = "dcgan64") -> ConfigDict:
     """Returns the config of one benchmark."""
     if name not in NAMES:
         raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
+    points = name.startswith(("real_nvp", "spline"))
     if name.startswith(("dcgan", "wgan")):
         parts = _gan(int(name[-2:]), penalty=name.startswith("wgan"))
     elif name.startswith("vdm"):
@@ -39,10 +40,16 @@ def get_config(name: str = "dcgan64") -> ConfigDict:
         parts = _flow(int(name[-1]), "affine" if name.startswith("real_nvp") else "spline")
     return ConfigDict(
         dict(
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(
+                strategy="jit",
+                fsdp=1,
+                cpu_devices=2 if name.startswith("vdm") else 1,
+                plan_devices=0,
+            ),
             train=dict(
                 num_steps=1_000_000,
                 seed=0,
+                steps_per_call=50 if points else 1,
                 log_every=100,
                 eval_every=0,
                 sample_every=0,
@@ -107,6 +114,8 @@ def _flow(size: int, elementwise: str) -> dict:
             num_layers=8,
             hidden_size=64,
             num_bins=8,
+            linear=False,
+            actnorm=False,
         ),
         family=dict(name="flow", ema_decay=0.999),
         optimizer=dict(name="adam", learning_rate=1e-3),

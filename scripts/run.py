@@ -139,6 +139,7 @@ def _run() -> None:
     from genjax.training import processes
     from genjax.training.logs import is_remote
 
+    builders.divide_cpu(config)
     try:
         processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     except ValueError as error:

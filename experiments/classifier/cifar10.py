@@ -23,10 +23,11 @@ def get_config() -> ConfigDict:
             ),
             family=dict(name="classifier", ema_decay=0.99),
             optimizer=dict(name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=10_000,
                 seed=0,
+                steps_per_call=1,
                 log_every=50,
                 eval_every=2000,
                 sample_every=0,

@@ -140,10 +140,11 @@ def get_config(flow: str = "glow") -> ConfigDict:
                 ema_decay=chosen.get("ema_decay", 0.9999), **chosen.get("family", dict(name="flow"))
             ),
             optimizer=chosen["optimizer"],
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=chosen["num_steps"],
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=5_000,
                 sample_every=5_000,

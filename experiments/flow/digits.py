@@ -28,10 +28,11 @@ def get_config() -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=5e-4, warmup_steps=100, weight_decay=0.1, clip_norm=5.0
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=1500,
                 seed=0,
+                steps_per_call=1,
                 log_every=50,
                 eval_every=250,
                 sample_every=500,

@@ -100,10 +100,11 @@ def get_config(flow: str = "glow") -> ConfigDict:
                 decay_steps=num_steps,
                 clip_norm=1.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=num_steps,
                 seed=0,
+                steps_per_call=1,
                 log_every=50,
                 eval_every=1000,
                 sample_every=1000,

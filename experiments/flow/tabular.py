@@ -59,10 +59,11 @@ def get_config(table: str = "power") -> ConfigDict:
                 decay_steps=200_000,
                 clip_norm=5.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=200_000,
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=2_500,
                 sample_every=0,

@@ -33,10 +33,11 @@ def get_config() -> ConfigDict:
                 weight_decay=1e-4,
                 decay_steps=100_000,
             ),
-            parallel=dict(strategy="jit", fsdp=8, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=8, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=100_000,
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=5_000,
                 sample_every=5_000,

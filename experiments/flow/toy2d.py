@@ -45,10 +45,11 @@ def get_config(flow: str = "spline") -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=0.0, clip_norm=5.0
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=5000,
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=5000,
                 sample_every=5000,

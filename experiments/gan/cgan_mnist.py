@@ -44,10 +44,11 @@ def get_config() -> ConfigDict:
                 generator=dict(name="adam", learning_rate=2e-4, b1=0.5, b2=0.999),
                 critic=dict(name="adam", learning_rate=2e-4, b1=0.5, b2=0.999),
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=4000,
                 seed=0,
+                steps_per_call=1,
                 log_every=50,
                 eval_every=1000,
                 sample_every=1000,

@@ -40,10 +40,11 @@ def get_config() -> ConfigDict:
                 generator=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9),
                 critic=dict(name="adam", learning_rate=4e-4, b1=0.0, b2=0.9),
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=6000,
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=2000,
                 sample_every=2000,

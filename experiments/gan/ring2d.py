@@ -73,10 +73,11 @@ def get_config(game: str = "nonsaturating") -> ConfigDict:
                 generator=chosen.get("generator_optimizer", optimizer),
                 critic=chosen.get("critic_optimizer", optimizer),
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=8000,
                 seed=0,
+                steps_per_call=1,
                 log_every=500,
                 eval_every=8000,
                 sample_every=8000,

@@ -49,10 +49,11 @@ def get_config() -> ConfigDict:
                 weight_decay=0.01,
                 clip_norm=placeholder(float),
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=10_000_000,
                 seed=0,
+                steps_per_call=1,
                 log_every=1000,
                 eval_every=50_000,
                 sample_every=50_000,

@@ -40,10 +40,11 @@ def get_config() -> ConfigDict:
                 weight_decay=0.01,
                 clip_norm=1.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, plan_devices=0),
+            parallel=dict(strategy="jit", fsdp=1, cpu_devices=2, plan_devices=0),
             train=dict(
                 num_steps=2000,
                 seed=0,
+                steps_per_call=1,
                 log_every=100,
                 eval_every=1000,
                 sample_every=1000,
