@@ -44,6 +44,8 @@ def test_defaults_come_from_signatures():
         (dict(trian=dict(a=1)), r"unknown config section 'trian'; did you mean 'train'"),
         (dict(train=dict(num_steps=0)), r"train\.num_steps must be at least 1"),
         (dict(train=dict(log_every=0)), r"train\.log_every must be at least 1"),
+        (dict(train=dict(steps_per_call=0)), r"train\.steps_per_call must be at least 1"),
+        (dict(data=dict(device_limit_mib=-1)), r"data\.device_limit_mib must be at least 0"),
         (dict(data=dict(train_split="tarin")), r"has the splits train and test"),
         (dict(model=dict(num_groups=3)), r"num_groups \(3\) must divide channels \(8\)"),
         (dict(model=dict(num_classes=3)), r"digits has 10 classes"),

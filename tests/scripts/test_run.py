@@ -409,6 +409,7 @@ BAD = {
     "classes": (["--config.model.num_classes=7"], r"num_classes is 7.*10 classes"),
     "seed": (["--config.eval.seed=-1"], r"eval\.seed must be in \[0, 2\*\*32\), got -1"),
     "endpoints": (["--config.family.schedule.gamma_0=9.0"], r"gamma_0 must be below gamma_1"),
+    "CPU devices": (["--config.parallel.cpu_devices=0"], r"cpu_devices must be a positive number"),
     "steps": (["--config.sample.num_steps=0"], r"sample\.num_steps must be at least 1"),
     "rate": (["--config.optimizer.learning_rate=-1.0"], r"learning_rate must be positive"),
     "groups": (["--config.model.num_groups=3"], r"num_groups \(3\) must divide channels \(8\)"),
@@ -432,6 +433,18 @@ def test_bad_input_gets_one_line_before_any_compilation(tmp_path, case):
     assert re.search(message, lines[0]), lines[0]
     assert not (tmp_path / "run").exists()
     assert time.time() - start < 60
+
+
+@pytest.mark.parametrize("own", [None, "/elsewhere"])
+def test_compiled_programs_are_kept_where_the_environment_says(own):
+    program = (
+        "import jax, runpy; runpy.run_path('scripts/run.py')['_keep_compiled_programs']();"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    env |= {"XDG_CACHE_HOME": "/cache"} | ({"JAX_COMPILATION_CACHE_DIR": own} if own else {})
+    place = subprocess.check_output([sys.executable, "-c", program], cwd=REPO, env=env, text=True)
+    assert place.startswith(own or "/cache/genjax/")
 
 
 def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
@@ -474,7 +487,9 @@ def test_an_unwritable_workdir_is_refused(tmp_path):
 def test_points_train_through_the_same_command(tmp_path):
     small = ["--config.train.num_steps=20", "--config.train.log_every=10"]
     small += ["--config.eval.num_times=1", "--config.sample.num_samples=50"]
-    run(tmp_path, *small, "--config.sample.num_steps=5", base=TOY)
+    small += ["--config.train.steps_per_call=8", "--config.parallel.cpu_devices=2"]
+    done = run(tmp_path, *small, "--config.sample.num_steps=5", base=TOY)
+    assert "2 x cpu" in done.stdout and "step 10/20" in done.stdout
     with np.load(tmp_path / "samples" / "step_00000020.npz") as file:
         assert file["samples"].shape == (50, 2) and file["samples"].dtype == np.float32
 

@@ -1,0 +1,327 @@
+"""Times training steps of other libraries beside this one's, in turn, in one run.
+
+    pip install torch flowjax
+    python scripts/bench_peers.py --what=dcgan64,dcgan32,vdm28,vdm32,real_nvp2,spline8
+
+The networks are those of ``experiments/benchmarks.py``, written out here in PyTorch, and for flows
+made by flowjax with as many layers of the same widths. Each library runs in a process of its own,
+which makes steps only when asked to; medians over rounds, and the ratio to genjax's. genjax's steps
+include its loop's (data, metrics, moving averages); the peers' are their bare steps on one batch.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+PEERS = {"dcgan": ("torch",), "vdm": ("torch",), "real_nvp": ("flowjax",), "spline": ("flowjax",)}
+
+
+def main() -> None:
+    """Measures what was asked for, or works for the process that does."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument(
+        "--what", default="dcgan64,dcgan32,vdm28,real_nvp2,real_nvp8,spline2,spline8"
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a block of a round")
+    parser.add_argument("--library", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.library:
+        _work(args.library, args.what, args.seconds)
+        return
+    print("| step | " + " | ".join(["library", "ms", "ratio to genjax", "parameters"]) + " |")
+    print("|---|---|---|---|---|")
+    for what in args.what.split(","):
+        name = what.rstrip("0123456789")
+        if name not in PEERS:
+            sys.exit(f"error: expected one of {', '.join(PEERS)} with a size, got {what!r}")
+        here = [peer for peer in PEERS[name] if importlib.util.find_spec(peer)]
+        if not here:
+            sys.exit(f"error: {what} is compared with {' or '.join(PEERS[name])}: pip install it")
+        _compare(what, ["genjax", *here], args)
+
+
+def _compare(what: str, libraries: list[str], args: argparse.Namespace) -> None:
+    workers = {}
+    for library in libraries:
+        command = [sys.executable, __file__, f"--library={library}", f"--what={what}",
+                   f"--seconds={args.seconds}"]  # fmt: skip
+        workers[library] = subprocess.Popen(
+            command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    sizes = {library: _answer(worker) for library, worker in workers.items()}
+    times: dict[str, list[float]] = {library: [] for library in libraries}
+    for _ in range(args.rounds):
+        for library, worker in workers.items():
+            assert worker.stdin is not None
+            print("go", file=worker.stdin, flush=True)
+            times[library].append(_answer(worker))
+    for worker in workers.values():
+        assert worker.stdin is not None
+        worker.stdin.close()
+        worker.wait()
+    first = statistics.median(times["genjax"])
+    for library in libraries:
+        median = statistics.median(times[library])
+        low, _, high = statistics.quantiles(times[library], n=4)
+        print(f"| {what} | {library} | {1e3 * median:.2f} ± {5e2 * (high - low):.2f} "
+              f"| {median / first:.2f} | {int(sizes[library]):,} |", flush=True)  # fmt: skip
+
+
+def _answer(worker: subprocess.Popen[str]) -> float:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        if line.startswith("{"):
+            return float(json.loads(line)["value"])
+    sys.exit(f"a measuring process ended with exit code {worker.wait()}; its error is above")
+
+
+def _work(library: str, what: str, seconds: float) -> None:
+    """Prints the number of parameters; then, for each line of input, seconds of a step."""
+    name, size = what.rstrip("0123456789"), int(what[len(what.rstrip("0123456789")) :])
+    if library == "genjax":
+        run, count = _genjax(what)
+    elif library == "flowjax":
+        run, count = _flowjax(name, size)
+    else:
+        run, count = _torch_dcgan(size) if name == "dcgan" else _torch_vdm(size)
+    run(2)
+    start = time.perf_counter()
+    run(2)
+    number = max(2, int(2 * seconds / (time.perf_counter() - start)) + 1)
+    print(json.dumps({"value": count}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        made = run(number)
+        print(json.dumps({"value": (time.perf_counter() - start) / made}), flush=True)
+
+
+Run = Callable[[int], int]
+"""Makes at least so many steps, waits for the last and says how many it made."""
+
+
+def _genjax(what: str) -> tuple[Run, int]:
+    sys.path.insert(0, str(REPO / "scripts"))
+    import bench  # type: ignore[import-not-found]
+    import jax
+    import numpy as np
+
+    from genjax import builders
+    from genjax.data import TrainBatches
+    from genjax.training import stepping
+    from genjax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    config = builders.load_config(f"experiments/benchmarks.py:{what}", [])
+    folder = tempfile.TemporaryDirectory()
+    bench._fill_in_data(config, pathlib.Path(folder.name))
+    builders.divide_cpu(config)
+    experiment = builders.build(config, mode="plan")
+    family, mesh = experiment.on_devices()
+    batches = TrainBatches(
+        experiment.train_data.source, experiment.data.batch_size, seed=0,
+        batches_per_step=family.batches_per_step,
+    )  # fmt: skip
+    most = experiment.train.steps_per_call
+    feed = stepping.make_feed(
+        batches, mesh, most=most, device_limit_mib=experiment.data.device_limit_mib
+    )
+    template = stepping.state_template(experiment.state_shapes, mesh)
+    key = jax.random.key(0)
+    steps = stepping.TrainingSteps(family, template, feed, key=key, mesh=mesh)
+    state = stepping.init_state(family, key, batches[0], mesh)
+    steps.start(0, 10**9)
+
+    def run(number: int) -> int:
+        nonlocal state, folder
+        calls = -(-number // most)
+        for _ in range(calls):
+            state, metrics = steps(state, most)
+        jax.block_until_ready((state, metrics))
+        return calls * most
+
+    shapes = jax.tree.leaves(experiment.state_shapes.params)
+    return run, int(sum(np.prod(leaf.shape) for leaf in shapes))
+
+
+def _flowjax(name: str, size: int) -> tuple[Run, int]:
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flowjax.bijections import Affine, RationalQuadraticSpline
+    from flowjax.distributions import Normal
+    from flowjax.flows import coupling_flow
+
+    from genjax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    key = jax.random.key(0)
+    maps = Affine() if name == "real_nvp" else RationalQuadraticSpline(knots=8, interval=3)
+    # Networks of six matrices of width 64, as ours.
+    flow = coupling_flow(
+        key, base_dist=Normal(jnp.zeros(size)), transformer=maps, flow_layers=8, nn_width=64,
+        nn_depth=5,
+    )  # fmt: skip
+    params, static = eqx.partition(flow, eqx.is_inexact_array)
+    optimizer = optax.adam(1e-3)
+    x = jax.random.normal(key, (256, size))
+
+    def step(carry: Any, _: None) -> Any:
+        params, state = carry
+
+        def loss(params: Any) -> Any:
+            return -eqx.combine(params, static).log_prob(x).mean()
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), value
+
+    many = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=50), donate_argnums=0)
+    carry = params, optimizer.init(params)
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def run(number: int) -> int:
+        nonlocal carry
+        calls = -(-number // 50)
+        for _ in range(calls):
+            carry, losses = many(carry)
+        jax.block_until_ready((carry, losses))
+        return calls * 50
+
+    return run, count
+
+
+def _torch_dcgan(size: int) -> tuple[Run, int]:
+    """One forward pass of the generator serves both players, as in pytorch/examples."""
+    import torch
+    from torch import nn
+
+    width, channels = 64, 3
+    doublings = {32: 3, 64: 4}[size]
+    up: list[Any] = [nn.Linear(100, 16 * (width << (doublings - 1))),
+                     nn.Unflatten(1, (width << (doublings - 1), 4, 4))]  # fmt: skip
+    down: list[Any] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    for i in range(doublings - 1):
+        wide = width << (doublings - 1 - i)
+        up += [nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1), nn.BatchNorm2d(wide // 2), nn.ReLU()]
+        narrow = width << i
+        down += [nn.Conv2d(narrow, 2 * narrow, 4, 2, 1), nn.BatchNorm2d(2 * narrow),
+                 nn.LeakyReLU(0.2)]  # fmt: skip
+    up += [nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
+    down += [nn.Flatten(), nn.Linear(16 * (width << (doublings - 1)), 1)]
+    generator, critic = nn.Sequential(*up), nn.Sequential(*down)
+    adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (critic, generator)]
+    loss = nn.BCEWithLogitsLoss()
+    real = torch.randn(64, channels, size, size)
+    ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
+
+    def run(number: int) -> int:
+        for _ in range(number):
+            fake = generator(torch.randn(64, 100))
+            adams[0].zero_grad()
+            loss(critic(real), ones).backward()
+            loss(critic(fake.detach()), zeros).backward()
+            adams[0].step()
+            adams[1].zero_grad()
+            loss(critic(fake), ones).backward()
+            adams[1].step()
+        return number
+
+    return run, _count(generator) + _count(critic)
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _torch_vdm(size: int) -> tuple[Run, int]:
+    """The network of ``vdm28`` and ``vdm32``, the error of the noise, AdamW and an average."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    channels, image = 32, {28: 1, 32: 3}[size]
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int):
+            super().__init__()
+            self.norms = nn.ModuleList([nn.GroupNorm(32, inputs), nn.GroupNorm(32, channels)])
+            self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+            self.second = nn.Conv2d(channels, channels, 3, padding=1)
+            self.condition = nn.Linear(4 * channels, channels, bias=False)
+            self.shortcut = nn.Identity() if inputs == channels else nn.Conv2d(inputs, channels, 1)
+
+        def forward(self, x: Any, condition: Any) -> Any:
+            h = self.first(functional.silu(self.norms[0](x)))
+            h = h + self.condition(condition)[:, :, None, None]
+            h = functional.dropout(functional.silu(self.norms[1](h)), 0.1)
+            return self.shortcut(x) + self.second(h)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            wide = 4 * channels
+            self.embed = nn.Sequential(
+                nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU()
+            )
+            self.first = nn.Conv2d(5 * image, channels, 3, padding=1)
+            self.down = nn.ModuleList([Block(channels) for _ in range(4)])
+            self.middle = nn.ModuleList([Block(channels) for _ in range(2)])
+            self.norm = nn.GroupNorm(32, channels)
+            self.query_key_value = nn.Linear(channels, 3 * channels)
+            self.out = nn.Linear(channels, channels)
+            self.up = nn.ModuleList([Block(2 * channels) for _ in range(5)])
+            self.last = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(),
+                                      nn.Conv2d(channels, image, 3, padding=1))  # fmt: skip
+
+        def forward(self, z: Any, time: Any) -> Any:
+            rates = torch.exp(torch.linspace(0, -9.2, channels // 2))
+            angles = 1000 * time[:, None] * rates
+            condition = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
+            waves = [f(2**k * 3.14159265 * z) for k in (6, 7) for f in (torch.sin, torch.cos)]
+            h = self.first(torch.cat([z, *waves], 1))
+            skips = [h]
+            for block in self.down:
+                h = block(h, condition)
+                skips.append(h)
+            h = self.middle[0](h, condition)
+            tokens = self.norm(h).flatten(2).transpose(1, 2)
+            parts = self.query_key_value(tokens)[:, None].chunk(3, -1)
+            mixed = self.out(functional.scaled_dot_product_attention(*parts)[:, 0])
+            h = self.middle[1](h + mixed.transpose(1, 2).reshape(h.shape), condition)
+            for block in self.up:
+                h = block(torch.cat([h, skips.pop()], 1), condition)
+            return z + self.last(h)
+
+    net, average = Net(), Net()
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-4)
+    x = torch.randn(32, image, size, size)
+
+    def run(number: int) -> int:
+        for _ in range(number):
+            time, noise = torch.rand(32), torch.randn_like(x)
+            share = torch.sigmoid(18.3 * time - 13.3)[:, None, None, None]
+            z = (1 - share).sqrt() * x + share.sqrt() * noise
+            optimizer.zero_grad()
+            ((net(z, time) - noise) ** 2).sum((1, 2, 3)).mean().backward()
+            optimizer.step()
+            with torch.no_grad():
+                for mean, new in zip(average.parameters(), net.parameters(), strict=True):
+                    mean.lerp_(new, 1e-4)
+        return number
+
+    return run, _count(net)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Batches as they reach the devices, on four forced ones."""
+
+import pytest
+
+FOUR = """
+import json, os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, numpy as np, optax
+from genjax import bijectors, families
+from genjax.data import ArraySource, TrainBatches
+from genjax.training import mesh as meshes, stepping
+from genjax.training.plan import collectives_of
+
+key = jax.random.key(0)
+rng = np.random.default_rng(0)
+source = ArraySource(x=rng.normal(size=(50, 2)).astype(np.float32),
+                     label=rng.integers(0, 3, 50).astype(np.int32))
+family = families.flow(
+    model=bijectors.coupling_flow(event_shape=(2,), num_layers=1, hidden_size=8),
+    optimizer=optax.adam(1e-3), event_shape=(2,), num_levels=None,
+)
+found = {"rows": [], "losses": {}, "collectives": {}}
+
+# Rows of each step, as the compiled call sees them, against those of the batches.
+for per_step in (1, 2):
+    for fsdp in (1, 2):
+        mesh = meshes.make_mesh(fsdp=fsdp)
+        batches = TrainBatches(source, 8, seed=1, batches_per_step=per_step)
+        for limit in (0, 1):
+            for most in (1, 3):
+                feed = stepping.make_feed(batches, mesh, most=most, device_limit_mib=limit)
+                look = jax.jit(lambda fed, step, i, feed=feed: feed.batch(fed, step, i))
+                feed.start(70, 10**6)
+                step = 70
+                for count in (most, 1, most):
+                    fed = feed.take(count)
+                    kinds = jax.tree.map(lambda a: (a.shape, a.dtype, a.sharding), fed)
+                    told = jax.tree.map(lambda a: (a.shape, a.dtype, a.sharding), feed.shapes())
+                    for i in range(count):
+                        seen = look(fed, np.int32(step), np.int32(i))
+                        same = all(np.array_equal(seen[k], v) for k, v in batches[step].items())
+                        found["rows"].append(bool(same and kinds == told))
+                        step += 1
+                assert type(feed).__name__ == ("ResidentFeed" if limit else "StreamedFeed")
+
+# The same losses, one step a call or several, resident or not, mapped or not.
+for strategy in ("jit", "pmap"):
+    mesh = meshes.make_mesh()
+    mapped = meshes.per_device(family, mesh) if strategy == "pmap" else family
+    batches = TrainBatches(source, 8, seed=1)
+    for limit in (0, 1):
+        for most in (1, 4):
+            feed = stepping.make_feed(batches, mesh, most=most, device_limit_mib=limit)
+            state = stepping.init_state(mapped, key, batches[0], mesh)
+            shapes = jax.eval_shape(lambda: state)
+            steps = stepping.TrainingSteps(
+                mapped, stepping.state_template(shapes, mesh), feed, key=key, mesh=mesh)
+            steps.start(0, 8)
+            losses = []
+            for count in [1] * 8 if most == 1 else [4, 1, 3]:
+                state, metrics = steps(state, count)
+                losses += metrics["loss"][:count].tolist()
+            name = f"{strategy} {limit} {most}"
+            found["losses"][name] = losses
+            found["collectives"][name] = collectives_of(steps.compiled().as_text())
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(in_a_process):
+    return in_a_process(FOUR)
+
+
+def test_each_step_gets_its_rows_as_announced(found):
+    assert len(found["rows"]) == 2 * 2 * 2 * (3 + 7) and all(found["rows"])
+
+
+def test_losses_do_not_depend_on_how_batches_come(found):
+    for strategy in ("jit", "pmap"):
+        first = found["losses"][f"{strategy} 0 1"]
+        assert len(first) == 8
+        for name, losses in found["losses"].items():
+            if name.startswith(strategy):
+                assert losses == pytest.approx(first, rel=1e-5), name
+
+
+def test_picking_rows_of_a_resident_set_moves_nothing(found):
+    for most in (1, 4):
+        moved = [found["collectives"][f"jit {limit} {most}"] for limit in (0, 1)]
+        assert moved[0] == moved[1]
