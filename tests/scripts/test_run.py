@@ -489,7 +489,9 @@ def test_points_train_through_the_same_command(tmp_path):
     small += ["--config.eval.num_times=1", "--config.sample.num_samples=50"]
     small += ["--config.train.steps_per_call=8", "--config.parallel.cpu_devices=2"]
     done = run(tmp_path, *small, "--config.sample.num_steps=5", base=TOY)
-    assert "2 x cpu" in done.stdout and "step 10/20" in done.stdout
+    assert "2 x cpu" in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [10, 20]
     with np.load(tmp_path / "samples" / "step_00000020.npz") as file:
         assert file["samples"].shape == (50, 2) and file["samples"].dtype == np.float32
 
