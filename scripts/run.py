@@ -203,7 +203,8 @@ def _plan(config: Any) -> None:
     axes = " x ".join(f"{name} {size}" for name, size in needs.mesh.items())
     console.print(
         f"{needs.num_params:,} parameters; mesh {axes} of {jax.devices()[0].device_kind}; "
-        f"{needs.flops:.3g} FLOP of products a device and step; nothing was allocated"
+        f"{needs.flops:.3g} FLOP of products a device and step, which read and write "
+        f"{needs.matrix_bytes / 2**30:.3g} GiB; nothing was allocated"
     )
 
 

@@ -1,8 +1,8 @@
-"""Floating point operations of a function, counted from what it traces to."""
+"""Floating point operations and bytes of a function, counted from what it traces to."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -27,14 +27,46 @@ def matrix_flops(function: Callable[..., Any], *args: Any) -> float:
         >>> matrix_flops(lambda x: x @ x.T, x)
         2048.0
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, _flops_of)
 
 
-def _of_jaxpr(jaxpr: Any) -> float:
-    return math.fsum(_of_equation(equation) for equation in jaxpr.eqns)
+def matrix_bytes(function: Callable[..., Any], *args: Any) -> float:
+    """Bytes that matrix products and convolutions read and write, over all devices.
+
+    With all elementwise work done on the way, this is what a step moves through memory; compilers
+    come near it from above. Counted as :func:`matrix_flops` counts.
+
+    Args:
+        function: Function of arrays.
+        *args: Its arguments, or their shapes.
+
+    Returns:
+        The number of bytes of all operands and results.
+
+    Example:
+        >>> x = jax.ShapeDtypeStruct((8, 16), "float32")
+        >>> matrix_bytes(lambda x: x @ x.T, x)
+        1280.0
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, _bytes_of)
 
 
-def _of_equation(equation: Any) -> float:
+_Measure: TypeAlias = Callable[[Any], float | None]
+"""Of an equation; None for what is neither a product nor a convolution."""
+
+
+def _of_jaxpr(jaxpr: Any, measure: _Measure) -> float:
+    return math.fsum(_of_equation(equation, measure) for equation in jaxpr.eqns)
+
+
+def _bytes_of(equation: Any) -> float | None:
+    if _flops_of(equation) is None:
+        return None
+    arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+    return float(sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays))
+
+
+def _flops_of(equation: Any) -> float | None:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -46,8 +78,16 @@ def _of_equation(equation: Any) -> float:
         products = math.prod(equation.outvars[0].aval.shape) * _size(kernel, spec[1:])
         return 2.0 * products / math.prod(params["lhs_dilation"])
     if hasattr(params.get("geometry"), "flops"):  # a convolution of genjax.nets, or its gradients
-        return params["geometry"].flops
-    inner = [_of_jaxpr(jaxpr) for jaxpr in _inside(params)]
+        return float(params["geometry"].flops)
+    return None
+
+
+def _of_equation(equation: Any, measure: _Measure) -> float:
+    own = measure(equation)
+    if own is not None:
+        return own
+    name, params = equation.primitive.name, equation.params
+    inner = [_of_jaxpr(jaxpr, measure) for jaxpr in _inside(params)]
     if name == "cond":
         return min(inner)
     times = 1

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
-from genjax.training.flops import matrix_flops
+from genjax.training.flops import matrix_bytes, matrix_flops
 from genjax.training.stepping import lower_train_step, state_template
 
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
@@ -34,6 +34,7 @@ class Plan:
         peak_bytes: The sum of the three: what has to fit.
         flops: Floating point operations of one device's share of the matrix products and
             convolutions of a step.
+        matrix_bytes: Bytes they read and write: about what a step moves through memory at least.
         collectives: For each kind of collective how often one is executed in a step and the bytes
             of the results on one device.
     """
@@ -45,6 +46,7 @@ class Plan:
     temporary_bytes: int
     peak_bytes: int
     flops: float
+    matrix_bytes: float
     collectives: Mapping[str, tuple[int, int]]
 
 
@@ -87,6 +89,7 @@ def plan(family: Family, shapes: TrainState, rows: Mapping[str, np.ndarray], mes
         temporary_bytes=temporary,
         peak_bytes=held + rows_held + temporary,
         flops=matrix_flops(family.train_step, template, batch, key) / mesh.size,
+        matrix_bytes=matrix_bytes(family.train_step, template, batch, key) / mesh.size,
         collectives=collectives_of(compiled.as_text()),
     )
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from genjax.nets.convolution import Conv, ConvTranspose
-from genjax.training.flops import matrix_flops
+from genjax.training.flops import matrix_bytes, matrix_flops
 from genjax.training.plan import collectives_of
 
 
@@ -16,6 +16,20 @@ def test_products_count_two_operations_a_term():
     batched = matrix_flops(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), shape(5, 4, 8),
                            shape(5, 8, 3))  # fmt: skip
     assert batched == 5 * 2 * 4 * 8 * 3
+
+
+def test_bytes_are_those_of_operands_and_results():
+    assert matrix_bytes(jnp.matmul, shape(4, 8), shape(8, 3)) == 4 * (4 * 8 + 8 * 3 + 4 * 3)
+
+    def loop(x):  # elementwise work between is not counted, every turn is
+        return jax.lax.scan(lambda h, _: (jnp.tanh(h @ h), None), x, None, length=5)[0]
+
+    assert matrix_bytes(loop, shape(8, 8)) == 5 * 4 * 3 * 8 * 8
+    conv = Conv(6, (3, 3), use_bias=False)
+    params = jax.eval_shape(conv.init, jax.random.key(0), shape(2, 8, 8, 4))
+    assert matrix_bytes(conv.apply, params, shape(2, 8, 8, 4)) == 4 * (
+        2 * 8 * 8 * 4 + 3 * 3 * 4 * 6 + 2 * 8 * 8 * 6
+    )
 
 
 def test_a_gradient_costs_a_forward_pass_for_each_of_its_arguments():
