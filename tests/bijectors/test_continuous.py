@@ -39,6 +39,7 @@ def test_hutchinsons_estimate_is_unbiased():
     assert float(estimates.mean()) == pytest.approx(float(jnp.trace(MATRIX)), abs=4 * error)
 
 
+@pytest.mark.slow
 def test_signs_come_from_the_key_or_are_always_the_same():
     flow = bij.ContinuousFlow(ConcatSquashMLP(8, 1), bij.Solver(rtol=1e-3), "hutchinson")
     x = jax.random.normal(KEY, (4, 3))

@@ -54,7 +54,7 @@ def built(name, dtype=None, context_size=None):
     return model, moved(dict(jax.jit(model.init)(KEY, x, context))), x, context
 
 
-QUICK = ("glow", "tarflow")
+QUICK = ("tarflow",)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,14 @@ def test_a_context_changes_the_density_and_is_checked(name):
         model.apply(variables, x, context, method="log_prob")
 
 
+@pytest.mark.slow
 def test_samples_come_with_their_log_density():
     model, variables, *_ = built("real_nvp")
     x, log_prob = model.apply(variables, KEY, 5, method="sample_and_log_prob")
     np.testing.assert_allclose(model.apply(variables, x), log_prob, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_temperature_zero_decodes_the_middle_and_latents_are_normal():
     model, variables, x, _ = built("glow")
     z = model.apply(variables, KEY, 500, method="draw_latents")
@@ -153,6 +155,7 @@ def prior_of_rest(outputs):
     return Net()
 
 
+@pytest.mark.slow
 def test_layers_in_a_loop_and_written_out_are_one_map():
     layer = bij.Chain((
         bij.ActNorm(), bij.LULinear(identity=False),
@@ -210,6 +213,7 @@ def test_the_bound_on_jets_log_det_holds():
     assert float(model.apply(variables, x, method="encode")[1].max()) < float(log_det.min())
 
 
+@pytest.mark.slow
 def test_dropout_acts_only_where_it_has_a_key():
     model, variables, x, _ = built("spline")
     plain = model.apply(variables, x)

@@ -84,6 +84,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_set_larger_than_memory_streams(tmp_path):
     # 64 GiB of zeros, none of which is on the disk.
     shape = (2**22, 4096)

@@ -182,6 +182,7 @@ def test_the_round_trip_is_measured_now_and_then_and_kept_in_between():
     assert errors[3] == errors[4] != errors[0]
 
 
+@pytest.mark.slow
 def test_labels_are_the_context_and_only_where_there_is_one():
     family = build(small_glow(context_size=3), event_shape=(4, 4, 1), num_levels=17)
     data = images()

@@ -377,6 +377,7 @@ def test_packs_join_rows_of_one_origin():
     assert sum(np.array_equal(rows, packed) for rows in seen) == 1, "one pass sees data alone"
 
 
+@pytest.mark.slow
 def test_joint_and_separate_batches_differ_only_in_their_statistics():
     values = {}
     for norm in ("batch", "none"):

@@ -683,6 +683,7 @@ def test_a_flow_resumes_bit_for_bit_with_what_no_step_changes(tmp_path):
     assert "uniform dequantisation" in done.stdout.replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp, code", [(2, 0), (3, 2)])
 def test_a_plan_says_what_devices_need_that_are_not_there(tmp_path, fsdp, code):
     args = ["--mode=plan", "--config.parallel.plan_devices=4", f"--config.parallel.fsdp={fsdp}"]
