@@ -300,7 +300,8 @@ def _sampling(
     from genjax.training import mesh as meshes
 
     number = experiment.sample.num_samples
-    requests = meshes.put(experiment.sample_requests(number), meshes.replicated(mesh))
+    where = meshes.replicated(mesh) if number % mesh.size else meshes.by_row(mesh)
+    requests = meshes.put(experiment.sample_requests(number), where)
     sample = jax.jit(family.sample)
     with jax.set_mesh(mesh):
         jax.block_until_ready(sample(state, jax.random.key(0), requests))
