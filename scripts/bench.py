@@ -198,7 +198,9 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
         )
     peak = _matmul_peak("bfloat16" if _uses_bfloat16(config) else "float32")
     found["matmul_peak_tflops"] = {"median": peak / 1e12}
-    achieved = flops / mesh.size / statistics.median(times["bare"])
+    # A product uses all cores of a CPU, into however many devices it is divided.
+    shares = 1 if jax.default_backend() == "cpu" else mesh.size
+    achieved = flops / shares / statistics.median(times["bare"])
     found["share_of_peak_percent"] = {"median": 100 * achieved / peak}
     if family.sample is not None:
         steps = experiment.sample.num_steps if config.family.name == "vdm" else None

@@ -6,7 +6,7 @@
 The networks are those of ``experiments/benchmarks.py``, written out here in PyTorch, and for flows
 made by flowjax with as many layers of the same widths. Each library runs in a process of its own,
 which makes steps only when asked to; medians over rounds, and the ratio to genjax's. genjax's steps
-include its loop's (data, metrics, moving averages); the peers' are their bare steps on one batch.
+include data, metrics and moving averages, but no logging; the peers' are bare steps on one batch.
 """
 
 import argparse

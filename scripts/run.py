@@ -19,6 +19,7 @@ import os
 import platform
 import runpy
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
 )
 
-# Keys that may differ from the run's config: none changes what a step computes.
+# Keys that may differ from the run's config: none changes what a step computes (but rounding).
 _FREE_KEYS = {
     "data.data_dir",
     "data.device_limit_mib",
@@ -53,8 +54,8 @@ _FREE_KEYS = {
 
 _LESS_MEMORY = (
     "The last checkpoint is intact. Lower data.batch_size (family.accumulate_steps makes up for "
-    "it), set model.remat where the model has it, or spread the state with parallel.fsdp; "
-    "--mode=plan says what a step needs"
+    "it), set model.remat where the model has it, spread the state with parallel.fsdp, or keep the "
+    "data off the devices with data.device_limit_mib=0; --mode=plan says what a step needs"
 )
 
 
@@ -111,8 +112,14 @@ def _keep_compiled_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    # Programs for a CPU are for that CPU, and a home directory may be that of several machines.
-    place = os.path.join(root, "genjax", f"{platform.node()}-jax-{jax.__version__}")
+    # Programs for a CPU are for its kind, and a home directory may be that of several machines.
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line for line in file if line.startswith(("model name", "flags"))]
+        kind = f"{zlib.crc32(''.join(sorted(set(lines))).encode()):08x}"
+    except OSError:  # not Linux
+        kind = platform.node()
+    place = os.path.join(root, "genjax", f"jax-{jax.__version__}-{platform.machine()}-{kind}")
     jax.config.update("jax_compilation_cache_dir", place)
 
 
@@ -181,10 +188,14 @@ def _plan(config: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if count:
-        jax.config.update("jax_platforms", "cpu")
     from genjax import builders
     from genjax.training.plan import plan
+    from genjax.training.stepping import resident_bytes
+
+    if count:
+        jax.config.update("jax_platforms", "cpu")
+    else:
+        builders.divide_cpu(config)
 
     experiment = builders.build(config, mode="plan")
     batch_size = experiment.data.batch_size
@@ -194,8 +205,11 @@ def _plan(config: Any) -> None:
     needs = plan(family, experiment.state_shapes, rows, mesh)
     mib = 2.0**20
     table = Table("of one device", "MiB", title=f"a step of {batch_size} examples")
-    for name in ("state", "batch", "temporary", "peak"):
+    held = resident_bytes(experiment.train_data.source, experiment.data.device_limit_mib)
+    for name in ("state", "batch", "temporary"):
         table.add_row(name, f"{getattr(needs, f'{name}_bytes') / mib:,.1f}")
+    table.add_row("data set", f"{held / mib:,.1f}")
+    table.add_row("peak", f"{(needs.peak_bytes + held) / mib:,.1f}")
     for name, (number, size) in needs.collectives.items():
         table.add_row(f"{number} x {name}, results", f"{size / mib:,.1f}")
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -381,7 +395,7 @@ class Run:
         settings = self.experiment.data
         most = self.experiment.train.steps_per_call
         if most > 1 and not stepping.loops_well(
-            self.family, self.experiment.state_shapes, self.train_batches[0]
+            self.experiment.family, self.experiment.state_shapes, self.train_batches[0]
         ):
             self.console.print(
                 "one step a call instead of train.steps_per_call: convolutions in loops are slow "

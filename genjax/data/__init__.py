@@ -1,7 +1,14 @@
 """Data sets and batches, in NumPy: nothing here knows of devices."""
 
 from genjax.data.batches import EvalBatches, TrainBatches, iterate
-from genjax.data.sources import ArraySource, DamagedDataError, DataSet, MissingDataError, load
+from genjax.data.sources import (
+    ArraySource,
+    DamagedDataError,
+    DataSet,
+    MissingDataError,
+    Source,
+    load,
+)
 
 __all__ = [
     "ArraySource",
@@ -9,6 +16,7 @@ __all__ = [
     "DataSet",
     "EvalBatches",
     "MissingDataError",
+    "Source",
     "TrainBatches",
     "iterate",
     "load",

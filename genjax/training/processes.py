@@ -62,11 +62,18 @@ class AgreedStop:
 
     def __init__(self) -> None:
         self._stopping = False
+        self._asked = 0
 
     def reached(self, step: int) -> bool:
-        """Whether the processes have agreed to stop after ``step``; to be asked after each."""
+        """Whether the processes have agreed to stop after ``step``.
+
+        To be asked by all after the same steps. jax agrees on a number and compares with it, so
+        that it must be given consecutive ones: how often it was asked, not the step, of which a
+        call may make several.
+        """
         if not self._stopping:
             from jax.experimental import multihost_utils
 
-            self._stopping = bool(multihost_utils.reached_preemption_sync_point(step))
+            self._asked += 1
+            self._stopping = bool(multihost_utils.reached_preemption_sync_point(self._asked))
         return self._stopping

@@ -1,8 +1,9 @@
 """The compiled training step, and how batches come to it."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from genjax.data import ArraySource, TrainBatches, iterate
+from genjax.data import ArraySource, Source, TrainBatches, iterate
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.flops import primitives
@@ -120,12 +121,17 @@ def make_feed(
         device_limit_mib: Sets in memory of at most this many MiB are kept on each device.
         num_workers: Worker processes that decode sets not held in memory.
     """
-    source = batches.source
-    if isinstance(source, ArraySource):
-        size = sum(array.nbytes for array in source.arrays.values())
-        if size <= device_limit_mib * 2**20:
-            return ResidentFeed(batches, mesh, most=most)
+    if resident_bytes(batches.source, device_limit_mib):
+        return ResidentFeed(batches, mesh, most=most)
     return StreamedFeed(batches, mesh, most=most, num_workers=num_workers)
+
+
+def resident_bytes(source: Source, device_limit_mib: int) -> int:
+    """Bytes of a set that is kept whole on each device; 0 if it is not."""
+    if not isinstance(source, ArraySource):
+        return 0
+    size = sum(array.nbytes for array in source.arrays.values())
+    return size if size <= device_limit_mib * 2**20 else 0
 
 
 class ResidentFeed:
@@ -282,9 +288,16 @@ class TrainingSteps:
     ):
         self.feed = feed
         self.key = meshes.put(key, meshes.replicated(mesh))
-        pool = ThreadPoolExecutor(1)
-        self._compiled = pool.submit(self._compile, family, template, mesh)
-        pool.shutdown(wait=False)
+        self._compiled: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                self._compiled.set_result(self._compile(family, template, mesh))
+            except BaseException as error:
+                self._compiled.set_exception(error)
+
+        # Nobody waits for a daemon when an error ends the run in the meantime.
+        threading.Thread(target=work, daemon=True, name="compile").start()
 
     def start(self, first: int, stop: int) -> None:
         """The steps to come: ``first``, ..., ``stop - 1``."""

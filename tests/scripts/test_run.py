@@ -723,7 +723,18 @@ run.main([])
 TWICE = [*FLOW, "--config.train.eval_every=6", "--config.train.sample_every=6"]
 
 
-def start_two(workdir, *args):
+# A flow of points, whose steps are looped over.
+LOOPED = [
+    "--config=experiments/flow/digits.py",
+    "--config.model.hidden_size=8",
+    "--config.data.batch_size=16",
+    "--config.train.steps_per_call=7",
+    "--config.train.log_every=7",
+    "--config.train.checkpoint_every=7",
+]
+
+
+def start_two(workdir, *args, base=TWICE):
     """Starts both processes of a run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -732,7 +743,7 @@ def start_two(workdir, *args):
     return [
         subprocess.Popen(
             [
-                sys.executable, "scripts/run.py", *TWICE, f"--workdir={workdir}", *args,
+                sys.executable, "scripts/run.py", *base, f"--workdir={workdir}", *args,
                 f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
                 f"--process_id={i}",
             ],
@@ -803,10 +814,12 @@ def test_one_process_begins_and_two_go_on(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path):
+@pytest.mark.parametrize("base", [TWICE, LOOPED], ids=["steps", "calls of several steps"])
+def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path, base):
     workdir = tmp_path / "two"
-    processes = start_two(workdir, "--config.train.num_steps=100000", "--config.train.eval_every=0",
-                      "--config.train.sample_every=0")  # fmt: skip
+    processes = start_two(workdir, "--config.train.num_steps=1000000",
+                          "--config.train.eval_every=0", "--config.train.sample_every=0",
+                          base=base)  # fmt: skip
     until(lambda: steps(workdir), processes)
     processes[1].send_signal(signal.SIGTERM)
     finish(processes, 143, 143)
