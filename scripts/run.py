@@ -70,6 +70,8 @@ def main(_: list[str]) -> None:
     for name in ("asyncio", "concurrent.futures"):
         standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL)
     logging.get_absl_logger().addFilter(lambda r: not (r.exc_info and "orbax" in r.pathname))
+    # TFDS, on decoding its first image.
+    logging.get_absl_logger().addFilter(lambda r: "OpenCV is not installed" not in str(r.msg))
     # Before jax starts its threads, which otherwise bring arenas of their own.
     from genjax.training.allocator import keep_freed_memory
 
