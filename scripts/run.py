@@ -349,7 +349,7 @@ class Run:
                 text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
                 logs.write_atomically(self.workdir / "config.json", text)
             self.log.rewind(step, actions_due=actions_due)
-            self._summary(step)
+            self._summary(step, resolved)
             # Compiles while a new state is made.
             training = stepping.TrainingSteps(
                 self.family, self.template, self._feed(), key=self.train_key, mesh=self.mesh
@@ -551,7 +551,7 @@ class Run:
 
     # Talk.
 
-    def _summary(self, step: int) -> None:
+    def _summary(self, step: int, resolved: Mapping[str, Any]) -> None:
         import jax
         from rich.table import Table
 
@@ -570,7 +570,7 @@ class Run:
             f"{len(self.experiment.test_data.source):,} test examples of shape {data.event_shape}; "
             f"{self.mesh.size} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
         )
-        self.console.print_json(data=json.loads((self.workdir / "config.json").read_text()))
+        self.console.print_json(data=resolved, sort_keys=True)
         self.console.print(f"{'resuming at' if step else 'starting from'} step {step}; compiling")
 
     def _print_eval(self, step: int, result: Mapping[str, Any]) -> None:
