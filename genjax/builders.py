@@ -28,6 +28,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from genjax import bijectors, data, families, nets
+from genjax.data import TrainBatches
 from genjax.diffusion import schedules
 from genjax.families.base import Family, TrainState, scale_levels
 from genjax.training import optimizers
@@ -116,6 +117,17 @@ class Experiment:
     def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
         """A batch of rows to sample from: no data, and the classes in turn where they matter."""
         return _sample_requests(self.train_data, self.num_classes, num_samples)
+
+    def train_batches(self) -> TrainBatches:
+        """This process's batches of training."""
+        return TrainBatches(
+            self.train_data.source,
+            self.data.batch_size,
+            seed=self.train.seed,
+            batches_per_step=self.family.batches_per_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
     def on_devices(self) -> tuple[Family, Mesh]:
         """The family as the devices run it, and the mesh of all of them."""

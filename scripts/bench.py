@@ -65,7 +65,6 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     from absl import logging
 
     from genjax import builders
-    from genjax.data import TrainBatches
     from genjax.training import loop, stepping
     from genjax.training.allocator import keep_freed_memory
     from genjax.training.checkpoints import Checkpoints
@@ -81,9 +80,7 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     experiment = builders.build(config, mode="plan")
     family, mesh = experiment.on_devices()
     count = family.batches_per_step
-    batches = TrainBatches(
-        experiment.train_data.source, experiment.data.batch_size, seed=0, batches_per_step=count
-    )
+    batches = experiment.train_batches()
     host_batch = batches[0]
     built = time.perf_counter() - start
 

@@ -116,7 +116,6 @@ def _genjax(what: str) -> tuple[Run, int]:
     import numpy as np
 
     from genjax import builders
-    from genjax.data import TrainBatches
     from genjax.training import stepping
     from genjax.training.allocator import keep_freed_memory
 
@@ -127,10 +126,7 @@ def _genjax(what: str) -> tuple[Run, int]:
     builders.divide_cpu(config)
     experiment = builders.build(config, mode="plan")
     family, mesh = experiment.on_devices()
-    batches = TrainBatches(
-        experiment.train_data.source, experiment.data.batch_size, seed=0,
-        batches_per_step=family.batches_per_step,
-    )  # fmt: skip
+    batches = experiment.train_batches()
     most = experiment.train.steps_per_call
     feed = stepping.make_feed(
         batches, mesh, most=most, device_limit_mib=experiment.data.device_limit_mib

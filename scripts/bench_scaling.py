@@ -97,7 +97,6 @@ def _work(args: argparse.Namespace, overrides: list[str]) -> None:
     import numpy as np
 
     from genjax import builders
-    from genjax.data import TrainBatches
     from genjax.training import mesh as meshes
     from genjax.training import stepping
     from genjax.training.plan import collectives_of
@@ -106,12 +105,7 @@ def _work(args: argparse.Namespace, overrides: list[str]) -> None:
     config.parallel.fsdp = int(args.devices.partition("x")[2] or 1)
     experiment = builders.build(config, mode="plan")
     family, mesh = experiment.on_devices()
-    batches = TrainBatches(
-        experiment.train_data.source,
-        experiment.data.batch_size,
-        seed=0,
-        batches_per_step=family.batches_per_step,
-    )
+    batches = experiment.train_batches()
     key = jax.random.key(0)
     state = stepping.init_state(family, key, batches[0], mesh)
     batch = meshes.global_batch(mesh, batches[0], family.batches_per_step)

@@ -284,7 +284,6 @@ class Run:
     def __init__(self, experiment: Any, workdir: epath.Path, console: Any):
         import jax
 
-        from genjax.data import TrainBatches
         from genjax.training.evaluate import Evaluator
         from genjax.training.logs import MetricLog
         from genjax.training.random import random_key
@@ -295,14 +294,7 @@ class Run:
         self.console = console
         self.writes = jax.process_index() == 0
         self.family, self.mesh = experiment.on_devices()
-        self.train_batches = TrainBatches(
-            experiment.train_data.source,
-            experiment.data.batch_size,
-            seed=experiment.train.seed,
-            batches_per_step=self.family.batches_per_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        self.train_batches = experiment.train_batches()
         self.log = MetricLog(workdir, active=self.writes)
         self.evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
         self.init_key = random_key(experiment.train.seed, "init")
