@@ -19,6 +19,7 @@ import os
 import platform
 import runpy
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -70,6 +71,8 @@ def main(_: list[str]) -> None:
     for name in ("asyncio", "concurrent.futures"):
         standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL)
     logging.get_absl_logger().addFilter(lambda r: not (r.exc_info and "orbax" in r.pathname))
+    sys.unraisablehook = _unraisable
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
     # TFDS, on decoding its first image.
     logging.get_absl_logger().addFilter(lambda r: "OpenCV is not installed" not in str(r.msg))
     # Before jax starts its threads, which otherwise bring arenas of their own.
@@ -107,6 +110,15 @@ def main(_: list[str]) -> None:
         sys.exit(143)
 
 
+def _unraisable(unraisable: Any) -> None:
+    """Leaves out what tensorstore's threads say when a write ends after the save has failed.
+
+    There may be thousands of these, in the midst of the line that says what failed.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def _keep_compiled_programs() -> None:
     """Sets jax's cache of compiled programs, which the environment may say otherwise."""
     import jax
@@ -126,7 +138,7 @@ def _keep_compiled_programs() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")  # at once: other threads write too
     return code
 
 
