@@ -69,6 +69,65 @@ def test_reconstruction_is_the_softmax_of_the_decoder():
     np.testing.assert_allclose(actual, -picked.sum(-1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("gamma_0", [-16.0, -13.3, -9.3, -9.0, -8.0, -4.0, 2.0])
+@pytest.mark.parametrize("per_row", [False, True])
+def test_reconstruction_over_near_levels_is_that_over_all(x64, gamma_0, per_row):
+    rng = np.random.default_rng(0)
+    levels = jnp.asarray(rng.integers(256, size=(6, 300)))
+    levels = levels.at[:, :4].set(jnp.array([0, 1, 254, 255]))
+    noise = jnp.asarray(rng.normal(size=levels.shape)) * 3.0
+    gamma_0 = jnp.full(6 if per_row else (), gamma_0)
+
+    def over_all(gamma_0, z, levels):
+        logits = jax.nn.log_softmax(losses.decoder_logits(z, gamma_0, 256))
+        return -jnp.take_along_axis(logits, levels[..., None], -1)[..., 0].sum(-1)
+
+    def ours(gamma_0, z, levels):
+        return losses.reconstruction_loss(levels, z, gamma_0)
+
+    def derivatives(loss, dtype):
+        def total(gamma_0, shift):
+            at = jnp.exp(0.5 * gamma_0).reshape(-1, 1) * noise + shift
+            z = (losses.grey_levels(levels, 256) + at).astype(jnp.float32)
+            return loss(gamma_0.astype(dtype), z.astype(dtype), levels).astype(jnp.float64).sum()
+
+        return jax.value_and_grad(total, (0, 1))(gamma_0, jnp.zeros(levels.shape))
+
+    exact = derivatives(over_all, jnp.float64)
+    chex.assert_trees_all_close(derivatives(ours, jnp.float64), exact, rtol=1e-9, atol=1e-12)
+    value, (by_gamma_0, by_z) = derivatives(ours, jnp.float32)
+    np.testing.assert_allclose(value, exact[0], rtol=1e-5)
+    np.testing.assert_allclose(by_gamma_0, exact[1][0], rtol=1e-5, atol=1e-12)
+    # In units of the noise.
+    np.testing.assert_allclose(by_z, exact[1][1], rtol=1e-5, atol=1e-5 * np.exp(-gamma_0.min() / 2))
+
+
+def test_reconstruction_has_second_derivatives(x64):
+    levels = jnp.array([[3, 250, 128]])
+
+    def over_all(z):
+        logits = jax.nn.log_softmax(losses.decoder_logits(z, jnp.array(-11.0), 256))
+        return -jnp.take_along_axis(logits, levels[..., None], -1).sum()
+
+    def ours(z):
+        return losses.reconstruction_loss(levels, z, jnp.array(-11.0)).sum()
+
+    z = losses.grey_levels(levels, 256) + jnp.array([[0.002, -0.003, 0.0039]])
+    np.testing.assert_allclose(jax.hessian(ours)(z), jax.hessian(over_all)(z), rtol=1e-9)
+
+
+def test_reconstruction_holds_no_array_of_all_levels():
+    levels = jnp.zeros((4, 64), jnp.uint8)
+
+    def loss(gamma_0, z):
+        return losses.reconstruction_loss(levels, z, gamma_0).sum()
+
+    args = (jnp.float32(-13.3), jnp.zeros((4, 64)))
+    _, saved = jax.vjp(loss, *args)
+    assert sum(leaf.size for leaf in jax.tree.leaves(saved)) <= 10 * levels.size
+    assert math.isnan(jax.jit(jax.grad(loss))(jnp.float32(math.nan), args[1]))
+
+
 def test_gaussian_reconstruction_integrates_to_one():
     grid = jnp.linspace(-8, 8, 4001)[:, None]
     nats = losses.gaussian_reconstruction_loss(grid, jnp.full_like(grid, 0.7), jnp.array(0.5))
