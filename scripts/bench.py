@@ -260,7 +260,7 @@ def _plain_step(family: Any) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _stock_layers() -> Iterator[None]:
-    """Puts the convolutions that Flax uses in the place of genjax's."""
+    """Puts the layers that Flax has in the place of genjax's: convolutions, attention, norms."""
     import jax
 
     from genjax.nets import convolution
@@ -283,12 +283,17 @@ def _stock_layers() -> Iterator[None]:
             precision=kwargs.get("precision"),
         )  # fmt: skip
 
-    ours = convolution.conv, convolution.conv_transpose
+    def on_any_platform(*operands: Any, default: Any, **_: Any) -> Any:
+        return default(*operands)
+
+    ours = convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent
     convolution.conv, convolution.conv_transpose = conv, conv_transpose
+    # Attention and group normalisation: what they are where they have no formulation of their own.
+    jax.lax.platform_dependent = on_any_platform  # type: ignore[assignment]
     try:
         yield
     finally:
-        convolution.conv, convolution.conv_transpose = ours
+        convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent = ours
 
 
 def _sampling(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.nets.convolution import Conv
+from genjax.nets.normalization import GroupNorm
 
 
 class ConvClassifier(nn.Module):
@@ -52,7 +53,7 @@ class ConvClassifier(nn.Module):
         for i in range(self.num_halvings):
             for j, stride in enumerate((1, 2)):
                 h = Conv(self.channels << i, (3, 3), (stride, stride), name=f"conv_{i}_{j}")(h)
-                h = nn.relu(nn.GroupNorm(num_groups=8, name=f"norm_{i}_{j}")(h))
+                h = nn.relu(GroupNorm(num_groups=8, name=f"norm_{i}_{j}")(h))
         h = nn.Dense(self.num_features, name="features")(h.reshape(h.shape[0], -1))
         features = nn.relu(h).astype(jnp.float32)
         return nn.Dense(self.num_classes, name="logits")(features), features

@@ -15,6 +15,7 @@ from genjax.nets.embeddings import (
     fourier_features,
     sinusoidal_embedding,
 )
+from genjax.nets.normalization import GroupNorm
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -39,14 +40,14 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, condition: Array, deterministic: bool) -> Array:
         """Maps ``[B, H, W, C]`` and a condition ``[B, D]`` to ``[B, H, W, channels]``."""
-        h = nn.swish(nn.GroupNorm(self.num_groups, dtype=self.dtype, name="norm_0")(x))
+        h = nn.swish(GroupNorm(self.num_groups, dtype=self.dtype, name="norm_0")(x))
         h = Conv(
             self.channels, (3, 3), dtype=self.dtype, in_loop=self.in_loop, name="conv_0"
         )(h)  # fmt: skip
         h += nn.Dense(
             self.channels, use_bias=False, kernel_init=_ZEROS, dtype=self.dtype, name="condition"
         )(condition)[:, None, None, :]
-        h = nn.swish(nn.GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")(h))
+        h = nn.swish(GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")(h))
         h = Dropout(self.dropout_rate)(h, deterministic=deterministic)
         h = Conv(
             self.channels,
@@ -76,7 +77,7 @@ class AttentionBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps ``[B, H, W, C]`` to the same shape."""
         batch, height, width, channels = x.shape
-        h = nn.GroupNorm(self.num_groups, dtype=self.dtype, name="norm")(x)
+        h = GroupNorm(self.num_groups, dtype=self.dtype, name="norm")(x)
         h = h.reshape(batch, height * width, 1, channels)
         query, key, value = (
             nn.Dense(channels, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value")
@@ -225,7 +226,7 @@ class ScoreResNet(nn.Module):
             for i in range(self.num_layers + 1):
                 h, _ = layer(f"up_{i}", everywhere)(h, skip_list.pop(), condition, deterministic)
 
-        h = nn.swish(nn.GroupNorm(self.num_groups, dtype=jnp.float32, name="norm_out")(h))
+        h = nn.swish(GroupNorm(self.num_groups, dtype=jnp.float32, name="norm_out")(h))
         correction = Conv(
             z_t.shape[-1], (3, 3), kernel_init=_ZEROS, dtype=jnp.float32, name="conv_out"
         )(h)

@@ -7,10 +7,13 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genjax.nets import Conv, ConvTranspose
+from genjax.nets.normalization import GroupNorm
+from genjax.nets.score_resnet import AttentionBlock
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -61,6 +64,15 @@ def test_the_baselines_layers_are_the_same_layers():
             program = str(jax.make_jaxpr(layer.apply)(params, x))
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
         assert "genjax_conv" not in program and "conv_general_dilated" in program
+    for layer in (GroupNorm(2), AttentionBlock(2, jnp.float32)):
+        params = layer.init(jax.random.key(1), x)
+        mine = layer.apply(params, x)
+        assert "platform_index" in str(jax.make_jaxpr(layer.apply)(params, x))
+        with stock():
+            theirs = layer.apply(params, x)
+            program = str(jax.make_jaxpr(layer.apply)(params, x))
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+        assert "platform_index" not in program
 
 
 def test_what_is_missing_is_said():
