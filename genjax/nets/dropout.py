@@ -27,5 +27,9 @@ class Dropout(nn.Module):
         dropped = round(self.rate * 65536)
         if deterministic or not dropped:
             return x
-        bits = jax.random.bits(self.make_rng("dropout"), x.shape, jnp.uint16)
+        *lead, channels = x.shape
+        # As halves of words: jax's generator works as long for a short number as for a word.
+        words = jax.random.bits(self.make_rng("dropout"), (*lead, -(-channels // 2)), jnp.uint32)
+        halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*lead, -1)
+        bits = halves[..., :channels]
         return jnp.where(bits >= dropped, x * (65536 / (65536 - dropped)), 0).astype(x.dtype)

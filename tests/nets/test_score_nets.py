@@ -130,12 +130,15 @@ def test_mlp_is_conditioned_on_gamma_and_label():
     assert float(jnp.abs(net.apply(params, z_t, gamma_t + 1, label) - base).max()) > 1e-3
 
 
-def test_dropout_keeps_the_mean_and_the_rate():
-    x = jnp.ones((400, 500))
+@pytest.mark.parametrize("shape", [(400, 500), (100, 20, 101), (200_001,)])
+def test_dropout_keeps_the_mean_and_the_rate(shape):
+    x = jnp.ones(shape)
     out = Dropout(0.1).apply({}, x, deterministic=False, rngs={"dropout": jax.random.key(0)})
     assert float((out == 0).mean()) == pytest.approx(0.1, abs=0.003)
     assert float(out.mean()) == pytest.approx(1.0, abs=0.003)
     np.testing.assert_array_equal(Dropout(0.1).apply({}, x, deterministic=True), x)
+    neighbours = (out == 0).reshape(-1)[: x.size // 2 * 2].reshape(-1, 2)  # of one random word
+    assert float(neighbours.all(1).mean()) == pytest.approx(0.01, abs=0.001)
 
 
 # The official release.
