@@ -77,16 +77,15 @@ class TrainBatches:
             ``[num_steps * batches_per_step * rows of a batch]``, one batch after the other.
         """
         num_examples = len(self.source)
-        first = step * self.batches_per_step
-        batches = np.arange(first, first + num_steps * self.batches_per_step)
-        starts = batches * self.batch_size + self.first_row
-        positions = (starts[:, None] + np.arange(self.local_size)).reshape(-1)
-        epochs, places = np.divmod(positions, num_examples)
-        indices = np.empty_like(positions)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            here = epochs == epoch
-            indices[here] = epoch_order(self.seed, int(epoch), num_examples)[places[here]]
-        return indices
+        size = self.batches_per_step * self.batch_size
+        start, stop = step * size, (step + num_steps) * size
+        runs = []
+        for epoch in range(start // num_examples, -(-stop // num_examples)):
+            begin = epoch * num_examples
+            order = epoch_order(self.seed, epoch, num_examples)
+            runs.append(order[max(start - begin, 0) : stop - begin])
+        batches = np.concatenate(runs).reshape(-1, self.batch_size)
+        return batches[:, self.first_row : self.first_row + self.local_size].reshape(-1)
 
     def __len__(self) -> int:
         return 2**31 - 1
