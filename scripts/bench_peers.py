@@ -1,12 +1,13 @@
 """Times training steps of other libraries beside this one's, in turn, in one run.
 
-    pip install torch flowjax
-    python scripts/bench_peers.py --what=dcgan64,dcgan32,vdm28,vdm32,real_nvp2,spline8
+    pip install torch flowjax distrax
+    python scripts/bench_peers.py --what=dcgan64,wgan_gp32,vdm28,real_nvp2,spline8
 
 The networks are those of ``experiments/benchmarks.py``, written out here in PyTorch, and for flows
-made by flowjax with as many layers of the same widths. Each library runs in a process of its own,
-which makes steps only when asked to; medians over rounds, and the ratio to genjax's. genjax's steps
-include data, metrics and moving averages, but no logging; the peers' are bare steps on one batch.
+made of flowjax's and distrax's parts with as many layers of the same widths. Each library runs in a
+process of its own, which makes steps only when asked to; medians over rounds, and the ratio to
+genjax's. genjax's steps include data, metrics and moving averages, but no logging; the peers' are
+bare steps on one batch.
 """
 
 import argparse
@@ -22,14 +23,22 @@ from collections.abc import Callable
 from typing import Any
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
-PEERS = {"dcgan": ("torch",), "vdm": ("torch",), "real_nvp": ("flowjax",), "spline": ("flowjax",)}
+PEERS = {
+    "dcgan": ("torch",),
+    "wgan_gp": ("torch",),
+    "vdm": ("torch",),
+    "real_nvp": ("flowjax", "distrax"),
+    "spline": ("flowjax", "distrax"),
+}
 
 
 def main() -> None:
     """Measures what was asked for, or works for the process that does."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument(
-        "--what", default="dcgan64,dcgan32,vdm28,real_nvp2,real_nvp8,spline2,spline8"
+        "--what",
+        default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,real_nvp2,real_nvp8,spline2,"
+        "spline8",
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a block of a round")
@@ -92,8 +101,12 @@ def _work(library: str, what: str, seconds: float) -> None:
         run, count = _genjax(what)
     elif library == "flowjax":
         run, count = _flowjax(name, size)
+    elif library == "distrax":
+        run, count = _distrax(name, size)
+    elif name == "vdm":
+        run, count = _torch_vdm(size)
     else:
-        run, count = _torch_dcgan(size) if name == "dcgan" else _torch_vdm(size)
+        run, count = _torch_gan(size, penalty=name == "wgan_gp")
     run(2)
     start = time.perf_counter()
     run(2)
@@ -153,7 +166,6 @@ def _flowjax(name: str, size: int) -> tuple[Run, int]:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
-    import optax
     from flowjax.bijections import Affine, RationalQuadraticSpline
     from flowjax.distributions import Normal
     from flowjax.flows import coupling_flow
@@ -169,22 +181,70 @@ def _flowjax(name: str, size: int) -> tuple[Run, int]:
         nn_depth=5,
     )  # fmt: skip
     params, static = eqx.partition(flow, eqx.is_inexact_array)
+    return _fifty_adam_steps(
+        lambda params, x: eqx.combine(params, static).log_prob(x), params, size
+    )
+
+
+def _distrax(name: str, size: int) -> tuple[Run, int]:
+    import distrax
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from genjax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    numbers = 2 if name == "real_nvp" else 3 * 8 + 1
+
+    class Conditioner(nn.Module):  # six matrices of width 64, as ours
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            for _ in range(5):
+                x = nn.relu(nn.Dense(64)(x))
+            x = nn.Dense(size * numbers, kernel_init=nn.initializers.zeros)(x)
+            return x.reshape(*x.shape[:-1], size, numbers)
+
+    def elementwise(raw: Any) -> Any:
+        if name == "real_nvp":
+            return distrax.ScalarAffine(shift=raw[..., 0], log_scale=raw[..., 1])
+        return distrax.RationalQuadraticSpline(raw, range_min=-3.0, range_max=3.0)
+
+    net, base = Conditioner(), distrax.Normal(jnp.zeros(size), jnp.ones(size))
+
+    def log_prob(params: Any, x: Any) -> Any:
+        log_det = 0.0
+        for i, one in enumerate(params):
+            mask = jnp.arange(size) % 2 == i % 2
+            layer = distrax.MaskedCoupling(
+                mask, conditioner=lambda x, one=one: net.apply(one, x), bijector=elementwise
+            )
+            x, change = layer.forward_and_log_det(x)
+            log_det += change
+        return base.log_prob(x).sum(-1) + log_det
+
+    keys = jax.random.split(jax.random.key(0), 8)
+    params = [net.init(key, jnp.zeros((1, size))) for key in keys]
+    return _fifty_adam_steps(log_prob, params, size)
+
+
+def _fifty_adam_steps(log_prob: Callable[..., Any], params: Any, size: int) -> tuple[Run, int]:
+    """Bare steps of maximum likelihood on one batch, fifty in a scan."""
+    import jax
+    import optax
+
     optimizer = optax.adam(1e-3)
-    x = jax.random.normal(key, (256, size))
+    x = jax.random.normal(jax.random.key(0), (256, size))
 
     def step(carry: Any, _: None) -> Any:
         params, state = carry
-
-        def loss(params: Any) -> Any:
-            return -eqx.combine(params, static).log_prob(x).mean()
-
-        value, grads = jax.value_and_grad(loss)(params)
+        value, grads = jax.value_and_grad(lambda params: -log_prob(params, x).mean())(params)
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), value
 
     many = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=50), donate_argnums=0)
-    carry = params, optimizer.init(params)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    carry = params, optimizer.init(params)
 
     def run(number: int) -> int:
         nonlocal carry
@@ -197,8 +257,8 @@ def _flowjax(name: str, size: int) -> tuple[Run, int]:
     return run, count
 
 
-def _torch_dcgan(size: int) -> tuple[Run, int]:
-    """One forward pass of the generator serves both players, as in pytorch/examples."""
+def _torch_gan(size: int, *, penalty: bool) -> tuple[Run, int]:
+    """A DCGAN, of which one forward pass of the generator serves both players, or a WGAN-GP."""
     import torch
     from torch import nn
 
@@ -211,26 +271,45 @@ def _torch_dcgan(size: int) -> tuple[Run, int]:
         wide = width << (doublings - 1 - i)
         up += [nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1), nn.BatchNorm2d(wide // 2), nn.ReLU()]
         narrow = width << i
-        down += [nn.Conv2d(narrow, 2 * narrow, 4, 2, 1), nn.BatchNorm2d(2 * narrow),
-                 nn.LeakyReLU(0.2)]  # fmt: skip
+        down += [nn.Conv2d(narrow, 2 * narrow, 4, 2, 1)]
+        down += [] if penalty else [nn.BatchNorm2d(2 * narrow)]
+        down += [nn.LeakyReLU(0.2)]
     up += [nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
     down += [nn.Flatten(), nn.Linear(16 * (width << (doublings - 1)), 1)]
     generator, critic = nn.Sequential(*up), nn.Sequential(*down)
     adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (critic, generator)]
-    loss = nn.BCEWithLogitsLoss()
+    cross_entropy = nn.BCEWithLogitsLoss()
     real = torch.randn(64, channels, size, size)
     ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
 
+    def dcgan_step() -> None:
+        fake = generator(torch.randn(64, 100))
+        adams[0].zero_grad()
+        cross_entropy(critic(real), ones).backward()
+        cross_entropy(critic(fake.detach()), zeros).backward()
+        adams[0].step()
+        adams[1].zero_grad()
+        cross_entropy(critic(fake), ones).backward()
+        adams[1].step()
+
+    def wgan_gp_step() -> None:
+        with torch.no_grad():
+            fake = generator(torch.randn(64, 100))
+        weight = torch.rand(64, 1, 1, 1)
+        between = (weight * real + (1 - weight) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        norm = slope.flatten(1).norm(dim=1)
+        adams[0].zero_grad()
+        loss = critic(fake).mean() - critic(real).mean() + 10 * ((norm - 1) ** 2).mean()
+        loss.backward()
+        adams[0].step()
+        adams[1].zero_grad()
+        (-critic(generator(torch.randn(64, 100))).mean()).backward()
+        adams[1].step()
+
     def run(number: int) -> int:
         for _ in range(number):
-            fake = generator(torch.randn(64, 100))
-            adams[0].zero_grad()
-            loss(critic(real), ones).backward()
-            loss(critic(fake.detach()), zeros).backward()
-            adams[0].step()
-            adams[1].zero_grad()
-            loss(critic(fake), ones).backward()
-            adams[1].step()
+            wgan_gp_step() if penalty else dcgan_step()
         return number
 
     return run, _count(generator) + _count(critic)
