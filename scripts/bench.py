@@ -8,9 +8,9 @@ Blocks of steps of the training loop (data, logging and all), of the bare compil
 that stays on the device, and of the baseline are timed in turn in one process, so that a machine
 whose speed drifts slows all alike; figures are medians over rounds with half the range between
 the quartiles. Compilation is timed without a cache, outside of the rounds. ``--baseline=flax`` is
-the same model with stock convolutions in the plainest step: jitted on one device, nothing donated,
-a batch from the host each time. Arguments like ``--config.data.batch_size=32`` change the
-experiment.
+the same model with Flax's convolutions and norms and jax's attention in the plainest step: jitted
+on one device, nothing donated, a batch from the host each time. Arguments like
+``--config.data.batch_size=32`` change the experiment.
 
 An experiment whose ``data`` is ``npy`` without ``data_dir`` gets random data.
 """

@@ -186,7 +186,9 @@ def _decoder_nll_and_slopes(
     With little noise almost all of the mass is on the levels next to ``z``. Those further than
     ``_REACH`` from the nearest are left out where all of them together are lost in rounding.
     """
-    precision = per_row(jnp.exp(-gamma_0), z)
+    dtype = jnp.promote_types(jnp.result_type(z, gamma_0), jnp.float32)
+    z, gamma_0 = z.astype(dtype), gamma_0.astype(dtype)  # levels are close to each other
+    precision = per_row(jnp.minimum(jnp.exp(-gamma_0), jnp.finfo(dtype).max), z)  # 0 times it is 0
     gap = 2.0 / num_levels
     levels = levels.astype(jnp.int32)
     nearest = jnp.clip(jnp.floor((z + 1.0) / gap), 0, num_levels - 1).astype(jnp.int32)
@@ -223,7 +225,7 @@ def _decoder_nll_and_slopes(
         # Each level left out has at most exp(-_REACH (_REACH + 1) gap^2 precision / 2) times the
         # largest mass.
         enough = math.log(num_levels) - math.log(jnp.finfo(z.dtype).eps)
-        least = jnp.min(jnp.exp(-gamma_0)) * (_REACH * (_REACH + 1) / 2 * gap**2)
+        least = jnp.min(precision, initial=jnp.inf) * (_REACH * (_REACH + 1) / 2 * gap**2)
         log_total, move, mean_growth = jax.lax.cond(least >= enough, near_levels, all_levels)
     return (
         log_total - 0.5 * precision * growth,

@@ -24,12 +24,12 @@ class Dropout(nn.Module):
         """Drops activations of ``x``; does nothing if ``deterministic`` or at rate 0."""
         if not 0.0 <= self.rate < 1.0:
             raise ValueError(f"the dropout rate must be in [0, 1), got {self.rate}")
-        dropped = round(self.rate * 65536)
+        dropped = min(round(self.rate * 65536), 65535)
         if deterministic or not dropped:
             return x
-        *lead, channels = x.shape
+        *lead, channels = x.shape or (1,)
         # As halves of words: jax's generator works as long for a short number as for a word.
         words = jax.random.bits(self.make_rng("dropout"), (*lead, -(-channels // 2)), jnp.uint32)
-        halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*lead, -1)
-        bits = halves[..., :channels]
+        halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+        bits = halves.reshape(*lead, -(-channels // 2) * 2)[..., :channels].reshape(x.shape)
         return jnp.where(bits >= dropped, x * (65536 / (65536 - dropped)), 0).astype(x.dtype)

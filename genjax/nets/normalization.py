@@ -1,5 +1,6 @@
 """Group normalisation with Flax's parameters and results, and a formulation of its own on CPU."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -34,8 +35,8 @@ class GroupNorm(nn.Module):
         Raises:
             ValueError: If the channels do not divide into the groups.
         """
-        scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:])
+        scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:], jnp.float32)
         y = group_norm(x, scale, bias, num_groups=self.num_groups, epsilon=self.epsilon)
         return y.astype(self.dtype or jnp.promote_types(x.dtype, scale.dtype))
 
@@ -66,15 +67,18 @@ def group_norm(
         The result, float32 at least.
 
     Raises:
-        ValueError: If the channels do not divide into the groups.
+        ValueError: If the channels do not divide into the groups, or ``x`` has one axis.
     """
+    if x.ndim < 2:
+        raise ValueError(f"expected [B, *spatial, C], got shape {x.shape}")
     channels = x.shape[-1]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{channels} channels do not divide into num_groups={num_groups} groups")
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
     def on_cpu(x: Array, scale: Array, bias: Array) -> Array:
-        return _by_channel(x.astype(wide), scale, bias, num_groups=num_groups, epsilon=epsilon)
+        operands = (a.astype(wide) for a in (x, scale, bias))
+        return _by_channel(*operands, num_groups=num_groups, epsilon=epsilon)
 
     def stock(x: Array, scale: Array, bias: Array) -> Array:
         layer = nn.GroupNorm(num_groups, epsilon=epsilon, dtype=wide)
@@ -88,7 +92,7 @@ def _by_channel(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon
     x = jax.lax.optimization_barrier(x)
     channels, space = x.shape[-1], tuple(range(1, x.ndim - 1))
     size = channels // num_groups
-    count = size * (x.size // (x.shape[0] * channels))
+    count = size * math.prod(x.shape[1:-1])
     member = jnp.repeat(jnp.eye(num_groups, dtype=x.dtype), size, axis=0)  # [C, groups]
     mean = jnp.sum(x, axis=space) @ (member / count)
     variance = jnp.sum(jnp.square(x), axis=space) @ (member / count) - jnp.square(mean)

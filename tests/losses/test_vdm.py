@@ -102,6 +102,27 @@ def test_reconstruction_over_near_levels_is_that_over_all(x64, gamma_0, per_row)
     np.testing.assert_allclose(by_z, exact[1][1], rtol=1e-5, atol=1e-5 * np.exp(-gamma_0.min() / 2))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("gamma_0", [-13.3, -16.0, -40.0, -100.0])
+def test_certain_levels_cost_nothing_in_any_dtype(dtype, gamma_0):
+    levels = jnp.arange(256)[:, None]
+    z = losses.grey_levels(levels, 256).astype(dtype)
+
+    def loss(z, gamma_0):
+        return losses.reconstruction_loss(levels, z, gamma_0)
+
+    nats, pullback = jax.vjp(loss, z, jnp.asarray(gamma_0, dtype))
+    np.testing.assert_allclose(nats, 0.0, atol=1e-6)
+    for grad in pullback(jnp.ones_like(nats)):
+        assert jnp.isfinite(grad.astype(jnp.float32)).all()
+
+
+def test_reconstruction_of_no_examples_is_empty():
+    none = jnp.zeros((0, 3))
+    for gamma_0 in (jnp.float32(-13.3), jnp.zeros(0)):
+        assert losses.reconstruction_loss(none.astype(int), none, gamma_0).shape == (0,)
+
+
 def test_reconstruction_has_second_derivatives(x64):
     levels = jnp.array([[3, 250, 128]])
 

@@ -44,6 +44,24 @@ def test_a_constant_is_mapped_to_the_bias():
     assert jnp.isfinite(grads).all()
 
 
+def test_in_double_precision_parameters_and_results_are_those_of_flax(x64):
+    x = jnp.ones((2, 4, 6), jnp.float32)
+    for layer in (GroupNorm(3), nn.GroupNorm(3)):
+        y, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
+        assert {a.dtype for a in (y, *jax.tree.leaves(variables))} == {jnp.dtype("float32")}
+        assert jax.jit(layer.apply)(variables, x.astype(jnp.float64)).dtype == jnp.float64
+
+
+def test_an_empty_batch_is_normalised():
+    variables = GroupNorm(3).init(jax.random.key(0), jnp.zeros((1, 4, 6)))
+    assert GroupNorm(3).apply(variables, jnp.zeros((0, 4, 6))).shape == (0, 4, 6)
+
+
+def test_one_axis_is_refused():
+    with pytest.raises(ValueError, match=r"expected \[B, \*spatial, C\]"):
+        GroupNorm(3).init(jax.random.key(0), jnp.zeros(6))
+
+
 def test_channels_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match=r"6 channels .* num_groups=4"):
         GroupNorm(4).init(jax.random.key(0), jnp.zeros((1, 2, 2, 6)))

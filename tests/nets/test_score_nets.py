@@ -141,6 +141,14 @@ def test_dropout_keeps_the_mean_and_the_rate(shape):
     assert float(neighbours.all(1).mean()) == pytest.approx(0.01, abs=0.001)
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 0, 4), (3, 0)])
+def test_dropout_takes_arrays_of_few_or_no_entries(shape):
+    out = Dropout(0.5).apply(
+        {}, jnp.ones(shape), deterministic=False, rngs={"dropout": jax.random.key(0)}
+    )
+    assert out.shape == shape and jnp.isin(out, jnp.array([0.0, 2.0])).all()
+
+
 # The official release.
 
 
