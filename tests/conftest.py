@@ -34,6 +34,15 @@ from genjax.training.allocator import keep_freed_memory  # noqa: E402
 keep_freed_memory()
 
 
+def pytest_configure(config):
+    """Compiles for a short time: most programs of the quick tests run once.
+
+    The long tests, and whoever sets ``XLA_FLAGS``, compile as users do.
+    """
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     """What examples in docstrings may use without importing it."""
@@ -102,8 +111,10 @@ def tfds_dir():
 def in_a_process():
     """Runs a program on its own, with devices of its own; gives the JSON of its last line."""
 
-    def run(program):
-        env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    def run(program, devices):
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         out = subprocess.run(
             [sys.executable, "-c", program], text=True, env=env, capture_output=True, check=False
         )

@@ -12,7 +12,7 @@ def test_variational_noise_is_inside_and_has_the_density_it_says():
     dequantizer = bij.VariationalDequantizer(num_couplings=2, hidden_size=4, num_blocks=1)
     levels = jax.random.uniform(KEY, (5, 2, 4, 1))
     source = dequantizer.draw(jax.random.key(1), levels.shape)
-    variables = dict(dequantizer.init(KEY, source, levels))
+    variables = dict(jax.jit(dequantizer.init)(KEY, source, levels))
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(KEY, len(leaves))
     leaves = [p + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]

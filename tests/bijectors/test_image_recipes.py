@@ -133,7 +133,7 @@ def test_what_is_put_aside_has_the_density_of_its_prior():
 
     flow = bij.Flow(bij.MultiScale((bij.Affine(), bij.Affine()), prior_of_rest), (2, 2, 4))
     x = jax.random.normal(KEY, (3, 2, 2, 4))
-    variables = moved(dict(flow.init(KEY, x)), 0.3)
+    variables = moved(dict(jax.jit(flow.init)(KEY, x)), 0.3)
     aside, rest = np.split(np.asarray(x), 2, axis=-1)
     dense = variables["params"]["bijector"]["priors_0"]["Net_0"]["out"]
     raw = (rest @ dense["kernel"] + dense["bias"]).reshape(3, 2, 2, 2, 2)
@@ -193,7 +193,7 @@ def test_causal_transformer_outputs_see_only_earlier_tokens():
 
     net = CausalTransformer(3, 8, 2, 2, num_tokens=5)
     x = jax.random.normal(KEY, (1, 5, 2))
-    variables = moved(dict(net.init(KEY, x)), 0.3)
+    variables = moved(dict(jax.jit(net.init)(KEY, x)), 0.3)
     jacobian = jax.jit(jax.jacobian(lambda r: net.apply(variables, r[None])[0]))(x[0])
     depends = np.abs(jacobian).max((1, 3)) > 1e-9
     np.testing.assert_array_equal(depends, np.tril(np.ones((5, 5), bool), -1))

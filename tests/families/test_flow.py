@@ -50,7 +50,7 @@ def test_a_uniform_density_scores_the_bits_of_the_levels(num_levels):
     model = bij.Flow(bij.Chain((Probit(), bij.ActNorm())), (4,))
     family = build(model, event_shape=(4, 1), num_levels=num_levels, eval_num_draws=3)
     data = levels(num_levels=num_levels)
-    state = family.init(KEY, data)
+    state = jax.jit(family.init)(KEY, data)
     state = state.replace(ema=jax.tree.map(jnp.zeros_like, state.ema))  # actnorm as the identity
     result = jax.jit(family.eval_step)(state, data, KEY)
     expected = math.log2(num_levels)

@@ -70,7 +70,7 @@ def test_bound_of_the_exact_model_is_the_likelihood_of_each_example(std):
         eval_num_times=512,
     )
     x = std * jax.random.normal(jax.random.key(0), (20_000, 2))
-    state = family.init(jax.random.key(1), {"x": x})
+    state = jax.jit(family.init)(jax.random.key(1), {"x": x})
     bits = jax.jit(family.eval_step)(state, with_index({"x": x}), jax.random.key(2))["bits_per_dim"]
     nats = 0.5 * jnp.sum(x**2, 1) / std**2 + math.log(2 * math.pi * std**2)
     gap = np.asarray(bits - nats / (2 * math.log(2)))
@@ -88,8 +88,8 @@ def gradients(family, state, data, key):
 def test_shape_follows_the_variance_and_the_rest_follows_the_bound():
     family = build(optimizer=optax.sgd(1.0))
     data, key = batch(), jax.random.key(5)
-    state = perturbed(family.init(jax.random.key(1), data))
-    actual = gradients(family, state, data, key)
+    state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
+    actual = jax.jit(lambda *args: gradients(family, *args))(state, data, key)
 
     # The same loss written out without the split, differentiated as a whole.
     from genjax import losses
@@ -118,9 +118,9 @@ def test_shape_follows_the_variance_and_the_rest_follows_the_bound():
             for nats in (losses.diffusion_loss(noise, noise_hat, slope), other)
         ]
 
-    bound = jax.grad(lambda p: sum(part.mean() for part in parts(p)))(state.params)
-    mean_loss = parts(state.params)[0].mean()
-    square = jax.grad(lambda p: jnp.mean(parts(p)[0] ** 2) / (2 * mean_loss))(state.params)
+    bound = jax.jit(jax.grad(lambda p: sum(part.mean() for part in parts(p))))(state.params)
+    mean_loss = jax.jit(parts)(state.params)[0].mean()
+    square = jax.jit(jax.grad(lambda p: jnp.mean(parts(p)[0] ** 2) / (2 * mean_loss)))(state.params)
     expected = {
         "score_net": bound["score_net"],
         "schedule": {**bound["schedule"], "shape": square["schedule"]["shape"]},
@@ -138,7 +138,7 @@ def test_learning_the_shape_lowers_the_variance_and_keeps_the_bound():
     kwargs = dict(num_levels=None, eval_num_times=64, optimizer=optax.adam(2e-2))
     family = build(ExactGaussianDenoiser(0.1), **kwargs)
     x = 0.1 * jax.random.normal(jax.random.key(0), (256, 2))
-    state = family.init(jax.random.key(1), {"x": x})
+    state = jax.jit(family.init)(jax.random.key(1), {"x": x})
     endpoints = ("gamma_0", "gamma_1")
     fixed = {name: state.params["schedule"][name] for name in endpoints}
     step = jax.jit(family.train_step)
@@ -151,7 +151,7 @@ def test_learning_the_shape_lowers_the_variance_and_keeps_the_bound():
         )
     assert np.mean(variances[-30:]) < 0.7 * np.mean(variances[:30])
     evaluate = jax.jit(family.eval_step)
-    first = family.init(jax.random.key(1), {"x": x})
+    first = jax.jit(family.init)(jax.random.key(1), {"x": x})
     bits = [
         float(evaluate(s, with_index({"x": x}), key)["bits_per_dim"].mean())
         for s in (first, state.replace(ema=state.params))
@@ -164,7 +164,7 @@ def test_stratified_times_lower_the_variance_of_the_loss():
     data = batch(64)
     for name in ("stratified", "independent"):
         family = build(time_sampling=name)
-        state = perturbed(family.init(jax.random.key(1), data))
+        state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
         loss = jax.jit(jax.vmap(lambda k, f=family, s=state: f.train_step(s, data, k)[1]["loss"]))
         spread[name] = np.asarray(loss(jax.random.split(jax.random.key(0), 2000)))
     means = [values.mean() for values in spread.values()]
@@ -178,7 +178,7 @@ def test_finite_step_bound_tends_to_the_continuous_one_from_above():
     key, bits = jax.random.key(4), {}
     for steps in (0, 8, 1000):
         family = build(num_timesteps=steps, eval_num_times=64)
-        state = perturbed(family.init(jax.random.key(1), data))
+        state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
         bits[steps] = float(jax.jit(family.eval_step)(state, data, key)["bits_per_dim"].mean())
     assert bits[8] > bits[0] + 0.05
     assert bits[1000] == pytest.approx(bits[0], rel=0.02)
@@ -187,7 +187,7 @@ def test_finite_step_bound_tends_to_the_continuous_one_from_above():
 def test_evaluation_does_not_depend_on_the_batch_size_and_repeats():
     family = build(eval_num_times=3)
     data = with_index(batch(8))
-    state = perturbed(family.init(jax.random.key(1), data))
+    state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
     whole = family.eval_step(state, data, jax.random.key(0))
     again = family.eval_step(state, data, jax.random.key(0))
     halves = [
@@ -207,7 +207,7 @@ def test_evaluation_does_not_depend_on_the_batch_size_and_repeats():
 def test_training_lowers_the_bound_and_the_average_trails():
     family = build(ema_decay=0.9)
     data = batch(64, num_levels=3)
-    state = family.init(jax.random.key(1), data)
+    state = jax.jit(family.init)(jax.random.key(1), data)
     step = jax.jit(family.train_step, donate_argnums=0)
     losses = []
     for i in range(200):
@@ -223,9 +223,9 @@ def test_accumulation_acts_once_on_the_mean_of_its_gradients():
     data, keys = batch(), jax.random.split(jax.random.key(0), 2)
     single = build(optimizer=optax.sgd(0.1), ema_decay=0.5)
     double = build(optimizer=optax.sgd(0.1), ema_decay=0.5, accumulate_steps=2)
-    start = perturbed(single.init(jax.random.key(1), data))
+    start = perturbed(jax.jit(single.init)(jax.random.key(1), data))
     grads = [gradients(single, start, data, k) for k in keys]
-    state = perturbed(double.init(jax.random.key(1), data))
+    state = perturbed(jax.jit(double.init)(jax.random.key(1), data))
     state, _ = double.train_step(state, data, keys[0])
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(start.params), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -242,7 +242,7 @@ def test_samples_are_grey_levels_and_follow_labels():
     net = ScoreMLP(hidden_size=16, num_layers=1, num_classes=2)
     family = build(net, sample_num_steps=8, num_frames=4, num_trajectories=3)
     data = {**batch(6), "label": jnp.array([0, 0, 0, 1, 1, 1])}
-    state = perturbed(family.init(jax.random.key(1), data))
+    state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
     drawn = family.sample(state, jax.random.key(0), data)
     assert drawn["samples"].dtype == jnp.uint8 and drawn["samples"].shape == (6, 2)
     assert int(drawn["samples"].max()) <= 16

@@ -26,13 +26,13 @@ def inputs(batch=3):
 
 @pytest.fixture(scope="module")
 def params():
-    return noisy(ScoreResNet(**SMALL).init(jax.random.key(1), *inputs()))
+    return noisy(jax.jit(ScoreResNet(**SMALL).init)(jax.random.key(1), *inputs()))
 
 
 def test_initial_network_predicts_its_input():
     z_t, gamma_t = inputs()
     net = ScoreResNet(**SMALL)
-    out = net.apply(net.init(jax.random.key(1), z_t, gamma_t), z_t, gamma_t)
+    out = jax.jit(net.apply)(jax.jit(net.init)(jax.random.key(1), z_t, gamma_t), z_t, gamma_t)
     np.testing.assert_array_equal(out, z_t)
 
 
@@ -85,7 +85,7 @@ def test_gamma_labels_context_and_dropout_all_matter():
     z_t, gamma_t = inputs()
     net = ScoreResNet(**SMALL, num_classes=3, context_size=1, attention="everywhere")
     label, context = jnp.arange(3), jnp.zeros((3, 1))
-    params = noisy(net.init(jax.random.key(1), z_t, gamma_t, label, context))
+    params = noisy(jax.jit(net.init)(jax.random.key(1), z_t, gamma_t, label, context))
     base = net.apply(params, z_t, gamma_t, label, context)
     np.testing.assert_array_equal(net.apply(params, z_t, gamma_t, label), base)
     others = [
@@ -124,7 +124,7 @@ def test_what_does_not_fit_raises(fields, args, message):
 def test_mlp_is_conditioned_on_gamma_and_label():
     z_t, gamma_t, label = jnp.ones((2, 2)), jnp.zeros(2), jnp.arange(2)
     net = ScoreMLP(hidden_size=8, num_layers=1, num_classes=2)
-    params = noisy(net.init(jax.random.key(0), z_t, gamma_t, label))
+    params = noisy(jax.jit(net.init)(jax.random.key(0), z_t, gamma_t, label))
     base = net.apply(params, z_t, gamma_t, label)
     assert float(jnp.abs(base[0] - base[1]).max()) > 1e-3
     assert float(jnp.abs(net.apply(params, z_t, gamma_t + 1, label) - base).max()) > 1e-3

@@ -58,6 +58,11 @@ FLOW = [
 ]
 
 
+def forced_devices(count):
+    flags = os.environ.get("XLA_FLAGS", "")
+    return f"{flags} --xla_force_host_platform_device_count={count}"
+
+
 def command(workdir, *args, base=TINY):
     return [sys.executable, "scripts/run.py", *base, f"--workdir={workdir}", *args]
 
@@ -375,7 +380,7 @@ def test_a_run_mapped_over_devices_goes_on_on_another_number_of_them(tmp_path):
     for devices, last in [(4, 3), (2, 6)]:
         done = subprocess.run(
             command(tmp_path, *args, f"--config.train.num_steps={last}"), cwd=REPO,
-            env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+            env={**os.environ, "XLA_FLAGS": forced_devices(devices)},
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert not done.returncode, done.stderr
@@ -448,7 +453,7 @@ def test_compiled_programs_are_kept_where_the_environment_says(own):
 
 
 def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    env = {**os.environ, "XLA_FLAGS": forced_devices(3)}
     done = subprocess.run(
         command(tmp_path), cwd=REPO, env=env, capture_output=True, text=True, timeout=300
     )
@@ -739,7 +744,7 @@ def start_two(workdir, *args, base=TWICE):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    env = {**os.environ, "XLA_FLAGS": forced_devices(2)}
     return [
         subprocess.Popen(
             [

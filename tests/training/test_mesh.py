@@ -7,8 +7,7 @@ import pytest
 from genjax.training import mesh as meshes
 
 EIGHT = """
-import json, os, pathlib, sys, tempfile
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+import json, pathlib, tempfile
 import jax, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules
@@ -107,7 +106,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(in_a_process):
-    return in_a_process(EIGHT)
+    return in_a_process(EIGHT, devices=8)
 
 
 NAMES = ["flow", "flow_matching", "gan", "vdm", "composed", "composed_float32"]

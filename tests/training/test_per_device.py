@@ -3,8 +3,7 @@
 import pytest
 
 FOUR = """
-import json, os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import json
 import jax, jax.numpy as jnp, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules, stratified_times
@@ -103,7 +102,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(in_a_process):
-    return in_a_process(FOUR)
+    return in_a_process(FOUR, devices=4)
 
 
 @pytest.mark.slow

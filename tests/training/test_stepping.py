@@ -3,8 +3,7 @@
 import pytest
 
 FOUR = """
-import json, os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import json
 import jax, numpy as np, optax
 from genjax import bijectors, families
 from genjax.data import ArraySource, TrainBatches
@@ -69,7 +68,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(in_a_process):
-    return in_a_process(FOUR)
+    return in_a_process(FOUR, devices=4)
 
 
 def test_each_step_gets_its_rows_as_announced(found):
