@@ -19,7 +19,7 @@ from genjax.diffusion import (
     stratified_times,
 )
 from genjax.diffusion.times import stratify
-from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels
+from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels, spread_rows
 from genjax.families.minimizing import ModelState, Params, minimizing
 from genjax.losses import (
     diffusion_loss,
@@ -272,7 +272,7 @@ def vdm(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
         params, label = state.ema, label_of(batch)
         z_0_rescaled, latents = ancestral_sample(
-            lambda z_t, gamma_t: denoise(params, z_t, gamma_t, label),
+            lambda z_t, gamma_t: denoise(params, spread_rows(z_t), gamma_t, label),
             lambda times: gamma(params, times),
             key,
             (batch["x"].shape[0], *event_shape),

@@ -281,7 +281,7 @@ mesh = meshes.make_mesh()
 family = vdm(
     score_net=ScoreResNet(channels=8, num_layers=1, num_groups=4),
     schedule=diffusion.LearnedMonotoneSchedule(num_features=8),
-    optimizer=optax.adam(1e-3), event_shape=(4, 4, 1), num_levels=256)
+    optimizer=optax.adam(1e-3), event_shape=(4, 4, 1), num_levels=256, sample_num_steps=3)
 rng = np.random.default_rng(0)
 batch = {"x": rng.integers(256, size=(16, 4, 4, 1)).astype(np.uint8)}
 key = jax.random.key(0)
@@ -291,16 +291,23 @@ step = stepping.compile_train_step(family, state, batch, key, mesh)
 for _ in range(3):
     state, metrics = step(state, meshes.global_batch(mesh, batch), key)
     print(float(metrics["loss"]))
+with jax.set_mesh(mesh):
+    requests = jax.device_put(batch, meshes.by_row(mesh))
+    sample = jax.jit(family.sample).lower(state, key, requests).compile()
+print(float(sample(state, key, requests)["samples"].astype(float).mean()))
+results = [line.split(" = ")[1] for line in sample.as_text().splitlines() if " = " in line]
+print(sum(result.startswith("f32[16,4,4,8]") for result in results))
 """
 
 
 @pytest.mark.slow
-def test_losses_do_not_depend_on_the_number_of_devices():
-    losses = [
+def test_losses_and_samples_do_not_depend_on_the_number_of_devices():
+    found = [
         np.array(
             subprocess.check_output([sys.executable, "-c", DEVICES, n], text=True).split(), float
         )
         for n in ("1", "4")
     ]
-    assert len(losses[0]) == 3
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert len(found[0]) == 5
+    np.testing.assert_allclose(found[0][:4], found[1][:4], rtol=1e-4)
+    assert found[0][4] > 0 and found[1][4] == 0, "no device computes all rows"
