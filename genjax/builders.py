@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import typing
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -758,9 +759,18 @@ def divide_cpu(config: ml_collections.ConfigDict) -> None:
     count = config.get("parallel", {}).get("cpu_devices", 1)
     if not isinstance(count, int) or count < 1:
         raise ConfigError(f"parallel.cpu_devices must be a positive number, got {count!r}")
-    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if count > 1 and not forced:
+    forced = re.search(
+        r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
+    )
+    if forced:
+        count = int(forced[1])
+    elif count > 1:
         jax.config.update("jax_num_cpu_devices", count)
+    if count > 1:
+        # XLA's pool has a thread for each core, of which each device that waits for the others
+        # holds one: on a busy machine none was left for those waited for, and XLA aborted. This is
+        # how many XLA takes the cores to be.
+        os.environ.setdefault("NPROC", str((os.cpu_count() or 1) + count))
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:

@@ -452,6 +452,19 @@ def test_compiled_programs_are_kept_where_the_environment_says(own):
     assert place.startswith(own or "/cache/genjax/")
 
 
+@pytest.mark.slow
+def test_a_divided_cpu_with_other_work_on_it_does_not_wait_for_itself(tmp_path):
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        run(tmp_path, base=[
+            "--config=experiments/vdm/digits.py", "--config.train.num_steps=60",
+            "--config.train.eval_every=0", "--config.train.sample_every=0",
+        ])  # fmt: skip
+    finally:
+        for process in busy:
+            process.kill()
+
+
 def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
     env = {**os.environ, "XLA_FLAGS": forced_devices(3)}
     done = subprocess.run(
