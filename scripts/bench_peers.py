@@ -97,6 +97,10 @@ def _answer(worker: subprocess.Popen[str]) -> float:
 def _work(library: str, what: str, seconds: float) -> None:
     """Prints the number of parameters; then, for each line of input, seconds of a step."""
     name, size = what.rstrip("0123456789"), int(what[len(what.rstrip("0123456789")) :])
+    if library != "torch":  # which has an allocator of its own
+        from genjax.training.allocator import keep_freed_memory
+
+        keep_freed_memory()
     if library == "genjax":
         run, count = _genjax(what)
     elif library == "flowjax":
@@ -130,9 +134,7 @@ def _genjax(what: str) -> tuple[Run, int]:
 
     from genjax import builders
     from genjax.training import stepping
-    from genjax.training.allocator import keep_freed_memory
 
-    keep_freed_memory()
     config = builders.load_config(f"experiments/benchmarks.py:{what}", [])
     folder = tempfile.TemporaryDirectory()
     bench._fill_in_data(config, pathlib.Path(folder.name))
@@ -170,9 +172,6 @@ def _flowjax(name: str, size: int) -> tuple[Run, int]:
     from flowjax.distributions import Normal
     from flowjax.flows import coupling_flow
 
-    from genjax.training.allocator import keep_freed_memory
-
-    keep_freed_memory()
     key = jax.random.key(0)
     maps = Affine() if name == "real_nvp" else RationalQuadraticSpline(knots=8, interval=3)
     # Networks of six matrices of width 64, as ours.
@@ -192,9 +191,6 @@ def _distrax(name: str, size: int) -> tuple[Run, int]:
     import jax
     import jax.numpy as jnp
 
-    from genjax.training.allocator import keep_freed_memory
-
-    keep_freed_memory()
     numbers = 2 if name == "real_nvp" else 3 * 8 + 1
 
     class Conditioner(nn.Module):  # six matrices of width 64, as ours

@@ -31,5 +31,5 @@ class Dropout(nn.Module):
         # As halves of words: jax's generator works as long for a short number as for a word.
         words = jax.random.bits(self.make_rng("dropout"), (*lead, -(-channels // 2)), jnp.uint32)
         halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
-        bits = halves.reshape(*lead, -(-channels // 2) * 2)[..., :channels].reshape(x.shape)
+        bits = halves.reshape(*lead, 2 * words.shape[-1])[..., :channels].reshape(x.shape)
         return jnp.where(bits >= dropped, x * (65536 / (65536 - dropped)), 0).astype(x.dtype)

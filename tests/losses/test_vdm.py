@@ -59,14 +59,19 @@ def test_prior_does_not_cancel_at_high_noise(x64):
     np.testing.assert_allclose(rough, exact, rtol=1e-4)
 
 
+def softmax_nll(levels, z, gamma_0, num_levels):
+    """The reconstruction loss of each pixel, from the logits of all levels."""
+    log_probs = jax.nn.log_softmax(losses.decoder_logits(z, gamma_0, num_levels))
+    return -jnp.take_along_axis(log_probs, levels[..., None], -1)[..., 0]
+
+
 def test_reconstruction_is_the_softmax_of_the_decoder():
     rng = np.random.default_rng(0)
     levels = jnp.asarray(rng.integers(17, size=(4, 5)))
     z = losses.grey_levels(levels, 17) + 0.1 * jnp.asarray(rng.normal(size=(4, 5)), jnp.float32)
-    logits = losses.decoder_logits(z, jnp.array(-4.0), 17)
-    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), levels[..., None], -1)[..., 0]
+    expected = softmax_nll(levels, z, jnp.array(-4.0), 17).sum(-1)
     actual = losses.reconstruction_loss(levels, z, jnp.array(-4.0), num_levels=17)
-    np.testing.assert_allclose(actual, -picked.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("gamma_0", [-16.0, -13.3, -9.3, -9.0, -8.0, -4.0, 2.0])
@@ -79,8 +84,7 @@ def test_reconstruction_over_near_levels_is_that_over_all(x64, gamma_0, per_row)
     gamma_0 = jnp.full(6 if per_row else (), gamma_0)
 
     def over_all(gamma_0, z, levels):
-        logits = jax.nn.log_softmax(losses.decoder_logits(z, gamma_0, 256))
-        return -jnp.take_along_axis(logits, levels[..., None], -1)[..., 0].sum(-1)
+        return softmax_nll(levels, z, gamma_0, 256).sum(-1)
 
     def ours(gamma_0, z, levels):
         return losses.reconstruction_loss(levels, z, gamma_0)
@@ -127,8 +131,7 @@ def test_reconstruction_has_second_derivatives(x64):
     levels = jnp.array([[3, 250, 128]])
 
     def over_all(z):
-        logits = jax.nn.log_softmax(losses.decoder_logits(z, jnp.array(-11.0), 256))
-        return -jnp.take_along_axis(logits, levels[..., None], -1).sum()
+        return softmax_nll(levels, z, jnp.array(-11.0), 256).sum()
 
     def ours(z):
         return losses.reconstruction_loss(levels, z, jnp.array(-11.0)).sum()
