@@ -40,7 +40,7 @@ FLOWS: dict[str, Any] = {
     ),
     "glow": dict(
         model=dict(
-            name="glow", num_scales=3, num_steps=32, hidden_size=512, linear="direct", remat=True
+            name="glow", num_scales=3, num_steps=32, hidden_size=512, linear="direct", remat="full"
         ),
         optimizer=dict(name="adamax", learning_rate=1e-3, warmup_steps=980),
         batch_size=512,

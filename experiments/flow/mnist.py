@@ -48,7 +48,7 @@ FLOWS: dict[str, Any] = {
             hidden_size=96,
             num_blocks=1,
             num_heads=4,
-            remat=False,
+            remat="none",
         ),
     ),
     "tarflow": dict(

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
                 hidden_size=1152,
                 num_blocks=8,
                 num_heads=18,
-                remat=True,
+                remat="full",
                 dtype="bfloat16",
             ),
             family=dict(name="flow", ema_decay=0.999),

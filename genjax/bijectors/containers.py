@@ -1,7 +1,7 @@
 """Bijectors made of bijectors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -66,7 +66,8 @@ class Repeat(Bijector):
     Attributes:
         bijector: One layer.
         count: Number of layers.
-        remat: Whether the backward pass computes a layer again instead of keeping what is inside.
+        remat: What the backward pass computes again: ``"none"``, ``"dots"`` (all but the results of
+            matrix products) or ``"full"``.
         unroll: Whether to write the loop out; None for doing so on CPU, where the gradients of
             convolutions are slow in a loop, unless memory is to be saved by ``remat``, which takes
             a loop there. The parameters are the same.
@@ -74,7 +75,7 @@ class Repeat(Bijector):
 
     bijector: Bijector
     count: int
-    remat: bool = False
+    remat: Literal["none", "dots", "full"] = "none"
     unroll: bool | None = None
 
     def _run(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
@@ -94,11 +95,14 @@ class Repeat(Bijector):
                 )
             return (mapped.astype(value.dtype), total + log_det.astype(total.dtype)), None
 
-        if self.remat:
-            body = nn.remat(body, prevent_cse=False)
+        if self.remat not in ("none", "dots", "full"):
+            raise ValueError(f"remat must be none, dots or full, got {self.remat!r}")
+        if self.remat != "none":
+            policy = jax.checkpoint_policies.dots_saveable if self.remat == "dots" else None
+            body = nn.remat(body, policy=policy, prevent_cse=False)
         unroll = self.unroll
         if unroll is None:
-            unroll = jax.default_backend() == "cpu" and not self.remat
+            unroll = jax.default_backend() == "cpu" and self.remat == "none"
         scan = nn.scan(
             body,
             variable_axes={"params": 0, "constants": 0},

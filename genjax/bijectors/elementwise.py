@@ -28,7 +28,13 @@ class Elementwise(NamedTuple):
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
     def by_entry(self, outputs: Array) -> Array:
-        """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``."""
+        """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``.
+
+        Rows of points ``[B, D num_params]`` may be transposed columns: they stay so.
+        """
+        if outputs.ndim == 2:
+            columns = outputs.T.reshape(-1, self.num_params, outputs.shape[0])
+            return jnp.moveaxis(columns, -1, 0)
         return outputs.reshape(*outputs.shape[:-1], -1, self.num_params)
 
     def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
@@ -39,6 +45,28 @@ class Elementwise(NamedTuple):
 def at_least_float32(x: Array) -> Array:
     """Widens what is narrower than float32 and keeps the rest."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _batch_last(
+    function: Callable[[Array, Array], tuple[Array, Array]],
+) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """A map of ``value [..., B]`` by ``raw [..., P, B]`` as one of ``[B, ...]`` by ``[B, ..., P]``.
+
+    Loops over parameters are vectorised along the batch that way, not along the parameters.
+    """
+
+    def mapped(value: Array, raw: Array) -> tuple[Array, Array]:
+        value, raw = at_least_float32(value), at_least_float32(raw)
+        shape = jnp.broadcast_shapes(value.shape, raw.shape[:-1])
+        value = jnp.broadcast_to(value, shape)
+        raw = jnp.broadcast_to(raw, (*shape, raw.shape[-1]))
+        if not shape:
+            result, log_slope = function(value[None], raw[:, None])
+            return result[0], log_slope[0]
+        result, log_slope = function(jnp.moveaxis(value, 0, -1), jnp.moveaxis(raw, 0, -1))
+        return jnp.moveaxis(result, -1, 0), jnp.moveaxis(log_slope, -1, 0)
+
+    return mapped
 
 
 def affine(*, max_log_scale: float = 3.0) -> Elementwise:
@@ -191,33 +219,34 @@ def rational_quadratic_spline(
     # softplus(offset) + min_slope = 1: the identity where raw slopes are 0.
     offset = math.log(math.expm1(1.0 - min_slope))
 
+    # From here on the parameters of a map lie on the axis before the last.
     def knots(raw: Array) -> Array:
-        shares = min_bin + (1.0 - min_bin * num_bins) * jax.nn.softmax(raw, axis=-1)
+        shares = min_bin + (1.0 - min_bin * num_bins) * jax.nn.softmax(raw, axis=-2)
         # From -B to B exactly, however the cumulative sum rounds.
-        inner = 2.0 * bound * jnp.cumsum(shares, axis=-1)[..., :-1] - bound
-        ends = jnp.full((*raw.shape[:-1], 1), bound, raw.dtype)
-        return jnp.concatenate([-ends, inner, ends], axis=-1)
+        inner = 2.0 * bound * jnp.cumsum(shares, axis=-2)[..., :-1, :] - bound
+        ends = jnp.full_like(inner, bound, shape=(*raw.shape[:-2], 1, raw.shape[-1]))
+        return jnp.concatenate([-ends, inner, ends], axis=-2)
 
     def pieces(value: Array, raw: Array, by: int) -> tuple[Array, ...]:
         """The bin of each value: left knot, width, height, and slopes at both ends."""
-        raw = at_least_float32(raw)
-        x_knots = knots(raw[..., :num_bins])
-        y_knots = knots(raw[..., num_bins : 2 * num_bins])
-        inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :] + offset)
-        ones = jnp.ones((*raw.shape[:-1], 1), raw.dtype)
-        slopes = jnp.concatenate([ones, inner, ones], axis=-1)
-        borders = (x_knots, y_knots)[by][..., 1:-1]
-        index = jnp.sum(value[..., None] >= borders, axis=-1)
+        x_knots = knots(raw[..., :num_bins, :])
+        y_knots = knots(raw[..., num_bins : 2 * num_bins, :])
+        inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :, :] + offset)
+        ones = jnp.ones_like(value)[..., None, :]
+        slopes = jnp.concatenate([ones, inner, ones], axis=-2)
+        borders = (x_knots, y_knots)[by][..., 1:-1, :]
+        index = jnp.sum(value[..., None, :] >= borders, axis=-2)
         # A sum over a one-hot vector: gathers are slow on accelerators.
-        chosen = jax.nn.one_hot(index, num_bins, dtype=raw.dtype)
+        chosen = jax.nn.one_hot(index, num_bins, dtype=raw.dtype, axis=-2)
 
         def pick(values: Array) -> Array:
-            return jnp.sum(chosen * values, axis=-1)
+            return jnp.sum(chosen * values, axis=-2)
 
-        left_x, left_y = pick(x_knots[..., :-1]), pick(y_knots[..., :-1])
-        width = pick(x_knots[..., 1:] - x_knots[..., :-1])
-        height = pick(y_knots[..., 1:] - y_knots[..., :-1])
-        return left_x, left_y, width, height, pick(slopes[..., :-1]), pick(slopes[..., 1:])
+        lows, highs = (..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))
+        left_x, left_y = pick(x_knots[lows]), pick(y_knots[lows])
+        width = pick(x_knots[highs] - x_knots[lows])
+        height = pick(y_knots[highs] - y_knots[lows])
+        return left_x, left_y, width, height, pick(slopes[lows]), pick(slopes[highs])
 
     def log_slope_at(share: Array, mean: Array, low: Array, high: Array) -> Array:
         """Log of the slope at a share of a bin of mean slope ``mean``, end slopes ``low, high``."""
@@ -230,7 +259,6 @@ def rational_quadratic_spline(
         return jnp.abs(value) >= bound, jnp.clip(value, -bound, bound)
 
     def forward(x: Array, raw: Array) -> tuple[Array, Array]:
-        x = at_least_float32(x)
         out, inside = outside(x)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
         mean, share = height / width, (inside - left_x) / width
@@ -242,7 +270,6 @@ def rational_quadratic_spline(
         return jnp.where(out, x, y), jnp.where(out, 0.0, log_slope)
 
     def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
-        y = at_least_float32(y)
         out, inside = outside(y)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
         mean, above = height / width, inside - left_y
@@ -256,7 +283,7 @@ def rational_quadratic_spline(
         log_slope = log_slope_at(share, mean, low, high)
         return jnp.where(out, y, x), jnp.where(out, 0.0, -log_slope)
 
-    return Elementwise(3 * num_bins - 1, forward, inverse)
+    return Elementwise(3 * num_bins - 1, _batch_last(forward), _batch_last(inverse))
 
 
 def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:

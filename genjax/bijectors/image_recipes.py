@@ -170,7 +170,7 @@ def glow(
     split: bool = True,
     learned_prior: bool = True,
     alpha: float | None = None,
-    remat: bool = False,
+    remat: Literal["none", "dots", "full"] = "none",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:
@@ -197,7 +197,8 @@ def glow(
         alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
             it; None for the paper's scaling to [-0.5, 0.5]. Helps where many pixels are at an end
             of their range.
-        remat: Whether the backward pass computes steps again, which saves memory.
+        remat: What the backward pass computes again, see
+            :class:`~genjax.bijectors.containers.Repeat`.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the networks.
 
@@ -275,7 +276,7 @@ def jet(
     num_blocks: int = 2,
     num_heads: int = 8,
     alpha: float | None = None,
-    remat: bool = True,
+    remat: Literal["none", "dots", "full"] = "full",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:
@@ -296,7 +297,8 @@ def jet(
         alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
             it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
             of their range.
-        remat: Whether the backward pass computes couplings again, which saves memory.
+        remat: What the backward pass computes again, see
+            :class:`~genjax.bijectors.containers.Repeat`.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the transformers.
 
@@ -359,7 +361,7 @@ def tarflow(
     num_blocks: int = 8,
     num_heads: int = 12,
     alpha: float | None = None,
-    remat: bool = False,
+    remat: Literal["none", "dots", "full"] = "none",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:
@@ -378,7 +380,8 @@ def tarflow(
         alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
             it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
             of their range.
-        remat: Whether the backward pass computes layers again, which saves memory.
+        remat: What the backward pass computes again, see
+            :class:`~genjax.bijectors.containers.Repeat`.
         context_size: Length of a context, or None.
         dtype: Of the trunks of the transformers.
 

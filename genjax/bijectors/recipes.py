@@ -41,8 +41,13 @@ def _check(event_shape: tuple[int, ...], num_layers: int) -> int:
 
 
 def _repeated(layers: list[Bijector], count: int) -> list[Bijector]:
-    """The layers ``count`` times: as a loop where there are several."""
-    return layers * count if count < 2 else [Repeat(Chain(tuple(layers)), count, unroll=False)]
+    """The layers ``count`` times: as a loop where there are several.
+
+    To compute splines again takes less time than to store and read what is inside them.
+    """
+    if count < 2:
+        return layers * count
+    return [Repeat(Chain(tuple(layers)), count, remat="dots", unroll=False)]
 
 
 def coupling_flow(

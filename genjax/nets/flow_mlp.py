@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.nets.dense import DenseColumns
 from genjax.nets.dropout import Dropout
 
 _ZEROS = nn.initializers.zeros_init()
@@ -39,13 +40,17 @@ class ResidualMLP(nn.Module):
         """Maps ``[B, D]`` and a context ``[B, C]`` to ``[B, num_outputs]``."""
         if context is not None:
             x = jnp.concatenate([x, context], axis=-1)
-        h = nn.Dense(self.hidden_size, dtype=self.dtype, name="dense_in")(x)
+
+        def dense(h: Array, name: str) -> Array:
+            return DenseColumns(self.hidden_size, dtype=self.dtype, name=name)(h)
+
+        h = dense(x.T, "dense_in")
         for i in range(self.num_blocks):
-            r = nn.Dense(self.hidden_size, dtype=self.dtype, name=f"dense_{i}_0")(nn.relu(h))
+            r = dense(nn.relu(h), f"dense_{i}_0")
             r = Dropout(self.dropout_rate)(nn.relu(r), deterministic=not self.has_rng("dropout"))
-            h += nn.Dense(self.hidden_size, dtype=self.dtype, name=f"dense_{i}_1")(r)
+            h += dense(r, f"dense_{i}_1")
         h = nn.relu(h).astype(jnp.promote_types(x.dtype, jnp.float32))
-        return nn.Dense(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h)
+        return DenseColumns(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h).T
 
 
 class ConcatSquashMLP(nn.Module):
