@@ -7,15 +7,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
 from genjax.bijectors.elementwise import Elementwise, at_least_float32, sum_event
+from genjax.nets.dense import DenseColumns, dense_columns
 from genjax.nets.flow_transformer import Cache, CausalTransformer
 
 
 class MaskedDense(nn.Module):
-    """A dense layer whose outputs see only inputs of a lower or equal degree.
+    """A dense layer on columns whose outputs see only inputs of a lower or equal degree.
 
     Attributes:
         degrees_in: Degrees of the inputs.
@@ -31,12 +33,13 @@ class MaskedDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps ``[B, inputs]`` to ``[B, outputs]``."""
+        """Maps ``[inputs, B]`` to ``[outputs, B]``."""
         before, after = np.asarray(self.degrees_in)[:, None], np.asarray(self.degrees_out)
         mask = after > before if self.strict else after >= before
         kernel = self.param("kernel", self.kernel_init, mask.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
-        return x @ jnp.where(mask, kernel, 0.0) + bias
+        x, kernel, bias = promote_dtype(x, jnp.where(mask, kernel, 0.0), bias)
+        return dense_columns(x, kernel, bias)
 
 
 class MADE(nn.Module):
@@ -74,22 +77,21 @@ class MADE(nn.Module):
         hidden = tuple(degrees.tolist())
         outputs = tuple(np.repeat(entries, self.num_outputs).tolist())
 
-        h = MaskedDense(entries, hidden, name="dense_in")(x)
-        if context is not None:
-            h += nn.Dense(self.hidden_size, use_bias=False, name="context_in")(context)
+        def of_context(width: int, name: str, **options: Any) -> Array | float:
+            if context is None:
+                return 0.0
+            return DenseColumns(width, use_bias=False, name=name, **options)(context.T)
+
+        zeros = nn.initializers.zeros_init()
+        h = MaskedDense(entries, hidden, name="dense_in")(x.T)
+        h += of_context(self.hidden_size, "context_in")
         for i in range(self.num_layers - 1):
             r = MaskedDense(hidden, hidden, name=f"dense_{i}")(nn.relu(h))
-            if context is not None:
-                r += nn.Dense(self.hidden_size, use_bias=False, name=f"context_{i}")(context)
-            h += r
-        zeros = nn.initializers.zeros_init()
+            h += r + of_context(self.hidden_size, f"context_{i}")
         last = MaskedDense(hidden, outputs, strict=True, kernel_init=zeros, name="dense_out")
         y = last(nn.relu(h))
-        if context is not None:
-            y += nn.Dense(
-                size * self.num_outputs, use_bias=False, kernel_init=zeros, name="context_out"
-            )(context)
-        return y.reshape(*x.shape, self.num_outputs)
+        y += of_context(size * self.num_outputs, "context_out", kernel_init=zeros)
+        return jnp.moveaxis(y.reshape(size, self.num_outputs, -1), -1, 0)
 
 
 class MaskedAutoregressive(Bijector):

@@ -38,6 +38,8 @@ class ResidualMLP(nn.Module):
         self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
     ) -> Float[Array, "B K"]:
         """Maps ``[B, D]`` and a context ``[B, C]`` to ``[B, num_outputs]``."""
+        if x.ndim != 2:
+            raise ValueError(f"expected points [B, D], got shape {x.shape}")
         if context is not None:
             x = jnp.concatenate([x, context], axis=-1)
 

@@ -152,6 +152,25 @@ def prior_of_rest(outputs):
     return Net()
 
 
+def test_what_is_computed_again_is_not_kept_and_changes_no_gradient():
+    layer = bij.Coupling((True, False), bij.rational_quadratic_spline(num_bins=3), bij_mlp)
+    x = jax.random.normal(KEY, (16, 2))
+    kept: list[int] = []
+    gradients = []
+    for remat in ("none", "dots", "full"):
+        bijector = bij.Repeat(layer, 2, remat=remat, unroll=False)
+        variables = moved(dict(jax.jit(bijector.init)(KEY, x)))
+        (y, log_det), backwards = jax.vjp(bijector.apply, variables, x)
+        kept.append(sum(leaf.size for leaf in jax.tree.leaves(backwards)))
+        gradients.append(backwards((jnp.cos(y), jnp.ones_like(log_det))))
+    assert kept[0] > 2 * kept[1] > 4 * kept[2]
+    for again in gradients[1:]:
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            again, gradients[0],
+        )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_layers_in_a_loop_and_written_out_are_one_map():
     layer = bij.Chain((
@@ -179,7 +198,7 @@ def test_layers_in_a_loop_and_written_out_are_one_map():
     assert "length=3" in jaxpr and "unroll=1" in jaxpr
 
 
-def bij_mlp(outputs, hidden_size):
+def bij_mlp(outputs, hidden_size=4):
     from genjax.nets.flow_mlp import ResidualMLP
 
     return ResidualMLP(outputs, hidden_size)
