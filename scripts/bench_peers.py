@@ -5,9 +5,10 @@
 
 The networks are those of ``experiments/benchmarks.py``, written out here in PyTorch, and for flows
 made of flowjax's and distrax's parts with as many layers of the same widths. Each library runs in a
-process of its own, which makes steps only when asked to; medians over rounds, and the ratio to
-genjax's. genjax's steps include data, metrics and moving averages, but no logging; the peers' are
-bare steps on one batch.
+process of its own, which makes steps only when asked to; where a process finds its memory is worth
+up to a tenth in short steps, so each is started anew some times. Medians over rounds of all starts,
+and the ratio to genjax's. genjax's steps include data, metrics and moving averages, but no logging;
+the peers' are bare steps on one batch.
 """
 
 import argparse
@@ -40,7 +41,8 @@ def main() -> None:
         default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,real_nvp2,real_nvp8,spline2,"
         "spline8",
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--starts", type=int, default=3, help="of each process")
+    parser.add_argument("--rounds", type=int, default=5, help="after each start")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a block of a round")
     parser.add_argument("--library", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -60,24 +62,26 @@ def main() -> None:
 
 
 def _compare(what: str, libraries: list[str], args: argparse.Namespace) -> None:
-    workers = {}
-    for library in libraries:
-        command = [sys.executable, __file__, f"--library={library}", f"--what={what}",
-                   f"--seconds={args.seconds}"]  # fmt: skip
-        workers[library] = subprocess.Popen(
-            command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-    sizes = {library: _answer(worker) for library, worker in workers.items()}
     times: dict[str, list[float]] = {library: [] for library in libraries}
-    for _ in range(args.rounds):
-        for library, worker in workers.items():
+    sizes: dict[str, float] = {}
+    for _ in range(args.starts):
+        workers = {}
+        for library in libraries:
+            command = [sys.executable, __file__, f"--library={library}", f"--what={what}",
+                       f"--seconds={args.seconds}"]  # fmt: skip
+            workers[library] = subprocess.Popen(
+                command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            sizes[library] = _answer(workers[library])  # nothing else runs while it is set up
+        for _ in range(args.rounds):
+            for library, worker in workers.items():
+                assert worker.stdin is not None
+                print("go", file=worker.stdin, flush=True)
+                times[library].append(_answer(worker))
+        for worker in workers.values():
             assert worker.stdin is not None
-            print("go", file=worker.stdin, flush=True)
-            times[library].append(_answer(worker))
-    for worker in workers.values():
-        assert worker.stdin is not None
-        worker.stdin.close()
-        worker.wait()
+            worker.stdin.close()
+            worker.wait()
     first = statistics.median(times["genjax"])
     for library in libraries:
         median = statistics.median(times[library])
