@@ -8,8 +8,9 @@ Blocks of steps of the training loop (data, logging and all), of the bare compil
 that stays on the device, and of the baseline are timed in turn in one process, so that a machine
 whose speed drifts slows all alike; figures are medians over rounds with half the range between
 the quartiles. Compilation is timed without a cache, outside of the rounds. ``--baseline=flax`` is
-the same model with Flax's convolutions and norms and jax's attention in the plainest step: jitted
-on one device, nothing donated, a batch from the host each time. Arguments like
+the same model with Flax's convolutions, norms and (in flows of points) dense layers and jax's
+attention in the plainest step: jitted on one device, nothing donated, a batch from the host each
+time. Arguments like
 ``--config.data.batch_size=32`` change the experiment.
 
 An experiment whose ``data`` is ``npy`` without ``data_dir`` gets random data.
@@ -260,10 +261,15 @@ def _plain_step(family: Any) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _stock_layers() -> Iterator[None]:
-    """Puts the layers that Flax has in the place of genjax's: convolutions, attention, norms."""
+    """Puts the layers that Flax has in the place of genjax's.
+
+    Convolutions, attention, norms, and in flows of points dense layers on rows.
+    """
+    import flax.linen as nn
     import jax
 
-    from genjax.nets import convolution
+    from genjax.bijectors import recipes
+    from genjax.nets import convolution, flow_mlp
 
     def dims(x: Any) -> tuple[str, str, str]:
         space = "DHW"[5 - x.ndim :]
@@ -286,13 +292,28 @@ def _stock_layers() -> Iterator[None]:
     def on_any_platform(*operands: Any, default: Any, **_: Any) -> Any:
         return default(*operands)
 
+    class ResidualMLP(flow_mlp.ResidualMLP):  # of this name, which is that of its parameters
+        @nn.compact
+        def __call__(self, x: Any, context: Any = None) -> Any:
+            if context is not None:
+                x = jax.numpy.concatenate([x, context], axis=-1)
+            h = nn.Dense(self.hidden_size, name="dense_in")(x)
+            for i in range(self.num_blocks):
+                r = nn.relu(nn.Dense(self.hidden_size, name=f"dense_{i}_0")(nn.relu(h)))
+                off = not self.has_rng("dropout")
+                r = nn.Dropout(self.dropout_rate, name=f"dropout_{i}")(r, deterministic=off)
+                h += nn.Dense(self.hidden_size, name=f"dense_{i}_1")(r)
+            return nn.Dense(self.num_outputs, name="dense_out")(nn.relu(h))
+
     ours = convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent
     convolution.conv, convolution.conv_transpose = conv, conv_transpose
     # Attention and group normalisation: what they are where they have no formulation of their own.
     jax.lax.platform_dependent = on_any_platform  # type: ignore[assignment]
+    recipes.ResidualMLP = ResidualMLP  # type: ignore[misc]
     try:
         yield
     finally:
+        recipes.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
         convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent = ours
 
 
