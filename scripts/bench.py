@@ -8,9 +8,9 @@ Blocks of steps of the training loop (data, logging and all), of the bare compil
 that stays on the device, and of the baseline are timed in turn in one process, so that a machine
 whose speed drifts slows all alike; figures are medians over rounds with half the range between
 the quartiles. Compilation is timed without a cache, outside of the rounds. ``--baseline=flax`` is
-the same model with Flax's convolutions, norms and (in flows of points) dense layers and jax's
-attention in the plainest step: jitted on one device, nothing donated, a batch from the host each
-time. Arguments like
+the same model with Flax's convolutions, norms and (in coupling flows of points) dense layers and
+jax's attention in the plainest step: jitted on one device, nothing donated, a batch from the host
+each time. Arguments like
 ``--config.data.batch_size=32`` change the experiment.
 
 An experiment whose ``data`` is ``npy`` without ``data_dir`` gets random data.
@@ -263,7 +263,7 @@ def _plain_step(family: Any) -> Callable[..., Any]:
 def _stock_layers() -> Iterator[None]:
     """Puts the layers that Flax has in the place of genjax's.
 
-    Convolutions, attention, norms, and in flows of points dense layers on rows.
+    Convolutions, attention, norms, and in coupling flows of points dense layers on rows.
     """
     import flax.linen as nn
     import jax

@@ -22,7 +22,8 @@ CHECKED = """
     losses diffusion families.minimizing families.vdm
     families.adversarial families.gan families.classifier families.flow
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
-    nets.conditioning nets.dense nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    nets.conditioning nets.dense nets.flow_mlp
+    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
 """.split()
 install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -12,34 +12,36 @@ from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
 from genjax.bijectors.elementwise import Elementwise, at_least_float32, sum_event
-from genjax.nets.dense import DenseColumns, dense_columns
+from genjax.nets.dense import Dense, columns_are_faster, dense
 from genjax.nets.flow_transformer import Cache, CausalTransformer
 
 
 class MaskedDense(nn.Module):
-    """A dense layer on columns whose outputs see only inputs of a lower or equal degree.
+    """A dense layer whose outputs see only inputs of a lower or equal degree.
 
     Attributes:
         degrees_in: Degrees of the inputs.
         degrees_out: Degrees of the outputs.
+        columns: Whether input and output are columns.
         strict: Whether the degree of an input must be lower.
         kernel_init: Initialiser of the weights.
     """
 
     degrees_in: tuple[int, ...]
     degrees_out: tuple[int, ...]
+    columns: bool
     strict: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps ``[inputs, B]`` to ``[outputs, B]``."""
+        """Maps ``[..., inputs]`` to ``[..., outputs]``, or columns to columns."""
         before, after = np.asarray(self.degrees_in)[:, None], np.asarray(self.degrees_out)
         mask = after > before if self.strict else after >= before
         kernel = self.param("kernel", self.kernel_init, mask.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
         x, kernel, bias = promote_dtype(x, jnp.where(mask, kernel, 0.0), bias)
-        return dense_columns(x, kernel, bias)
+        return dense(x, kernel, bias, columns=self.columns)
 
 
 class MADE(nn.Module):
@@ -77,21 +79,28 @@ class MADE(nn.Module):
         hidden = tuple(degrees.tolist())
         outputs = tuple(np.repeat(entries, self.num_outputs).tolist())
 
-        def of_context(width: int, name: str, **options: Any) -> Array | float:
-            if context is None:
-                return 0.0
-            return DenseColumns(width, use_bias=False, name=name, **options)(context.T)
-
+        columns = columns_are_faster(self.hidden_size, x, context)
         zeros = nn.initializers.zeros_init()
-        h = MaskedDense(entries, hidden, name="dense_in")(x.T)
-        h += of_context(self.hidden_size, "context_in")
+
+        def with_context(h: Array, name: str, **options: Any) -> Array:
+            if context is None:
+                return h
+            width = h.shape[0 if columns else -1]
+            layer = Dense(width, columns, use_bias=False, name=name, **options)
+            return h + layer(context.T if columns else context)
+
+        h = MaskedDense(entries, hidden, columns, name="dense_in")(x.T if columns else x)
+        h = with_context(h, "context_in")
         for i in range(self.num_layers - 1):
-            r = MaskedDense(hidden, hidden, name=f"dense_{i}")(nn.relu(h))
-            h += r + of_context(self.hidden_size, f"context_{i}")
-        last = MaskedDense(hidden, outputs, strict=True, kernel_init=zeros, name="dense_out")
-        y = last(nn.relu(h))
-        y += of_context(size * self.num_outputs, "context_out", kernel_init=zeros)
-        return jnp.moveaxis(y.reshape(size, self.num_outputs, -1), -1, 0)
+            r = MaskedDense(hidden, hidden, columns, name=f"dense_{i}")(nn.relu(h))
+            h += with_context(r, f"context_{i}")
+        last = MaskedDense(
+            hidden, outputs, columns, strict=True, kernel_init=zeros, name="dense_out"
+        )
+        y = with_context(last(nn.relu(h)), "context_out", kernel_init=zeros)
+        if columns:
+            return jnp.moveaxis(y.reshape(size, self.num_outputs, -1), -1, 0)
+        return y.reshape(*x.shape, self.num_outputs)
 
 
 class MaskedAutoregressive(Bijector):

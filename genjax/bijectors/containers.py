@@ -67,7 +67,7 @@ class Repeat(Bijector):
         bijector: One layer.
         count: Number of layers.
         remat: What the backward pass computes again: ``"none"``, ``"dots"`` (all but the results of
-            matrix products) or ``"full"``.
+            matrix products and convolutions) or ``"full"``.
         unroll: Whether to write the loop out; None for doing so on CPU, where the gradients of
             convolutions are slow in a loop, unless memory is to be saved by ``remat``, which takes
             a loop there. The parameters are the same.

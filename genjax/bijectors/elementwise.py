@@ -52,7 +52,8 @@ def _batch_last(
 ) -> Callable[[Array, Array], tuple[Array, Array]]:
     """A map of ``value [..., B]`` by ``raw [..., P, B]`` as one of ``[B, ...]`` by ``[B, ..., P]``.
 
-    Loops over parameters are vectorised along the batch that way, not along the parameters.
+    Loops over parameters are vectorised along the batch that way, not along the parameters; of
+    batches of a few examples that makes little.
     """
 
     def mapped(value: Array, raw: Array) -> tuple[Array, Array]:

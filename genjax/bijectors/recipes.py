@@ -43,7 +43,8 @@ def _check(event_shape: tuple[int, ...], num_layers: int) -> int:
 def _repeated(layers: list[Bijector], count: int) -> list[Bijector]:
     """The layers ``count`` times: as a loop where there are several.
 
-    To compute splines again takes less time than to store and read what is inside them.
+    The backward pass computes all but the products again: for splines that takes less time than to
+    store and read what is inside them, for affine maps as long.
     """
     if count < 2:
         return layers * count

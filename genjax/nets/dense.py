@@ -1,9 +1,11 @@
-"""Dense layers on columns: the batch is the last axis.
+"""Dense layers on rows ``[B, I]`` or on columns ``[I, B]``.
 
-XLA's CPU backend is slow at products whose left operand is summed over along its first axis: half
-as fast, and five times slower where the result is narrow. With rows ``[B, I]``, the gradient of
-every kernel is such a product; with columns ``[I, B]``, none is to speak of. What follows the layer
-has the batch on the innermost axis, too, along which processors compute.
+XLA's CPU backend is slow at products whose left operand is summed over along its first axis: it
+packs that operand anew, which for 64 rows of 256 numbers takes as long as the product. On rows the
+gradient of a kernel is such a product, which packs the inputs ``[B, I]``; on columns it is not, but
+the layer itself is, which packs the kernel ``[I, O]``. So columns are faster where the batch is
+larger than the network is wide (:func:`columns_are_faster`). What follows them has the batch on
+the innermost axis, too, along which processors compute.
 """
 
 from collections.abc import Callable
@@ -11,49 +13,66 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 
-def dense_columns(
-    x: Float[Array, "I B"], kernel: Float[Array, "I O"], bias: Float[Array, " O"] | None = None
-) -> Float[Array, "O B"]:
-    """The transpose of ``x.T @ kernel + bias``.
+def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bool:
+    """Whether a network should hold a batch as columns.
 
     Args:
-        x: Columns, ``[I, B]``.
+        width: Width of the hidden layers.
+        x: Input; anything but rows ``[B, D]`` stays as it is.
+        context: Further input, or None; the same.
+    """
+    rows = x.ndim == 2 and (context is None or context.ndim == 2)
+    return rows and x.shape[0] > width
+
+
+def dense(x: Array, kernel: Array, bias: Array | None = None, *, columns: bool) -> Array:
+    """The product ``x @ kernel + bias``, or its transpose of the transpose of ``x``.
+
+    Args:
+        x: ``[..., I]``, or columns ``[I, B]``.
         kernel: ``[I, O]``.
         bias: ``[O]``, or None.
+        columns: Whether ``x`` and the result are columns.
 
     Returns:
-        Columns, ``[O, B]``.
+        ``[..., O]``, or columns ``[O, B]``.
     """
+    if not columns:
+        y = x @ kernel
+        return y if bias is None else y + bias
     y = jax.lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
     return y if bias is None else y + bias[:, None]
 
 
-class DenseColumns(nn.Module):
-    """A dense layer for transposed arrays, with the parameters of :class:`flax.linen.Dense`.
+class Dense(nn.Module):
+    """The layer of :class:`flax.linen.Dense` with its parameters, on rows or on columns.
 
     Attributes:
         features: Number of outputs.
+        columns: Whether input and output are columns.
         use_bias: Whether to add a bias.
         dtype: Of the computation; None for that which inputs and parameters promote to.
         kernel_init: Initialiser of the kernel ``[I, O]``.
     """
 
     features: int
+    columns: bool
     use_bias: bool = True
     dtype: Any = None
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
-        """Maps columns ``[I, B]`` to columns ``[O, B]``."""
-        shape = (x.shape[0], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[..., I]`` to ``[..., O]``, or columns ``[I, B]`` to columns ``[O, B]``."""
+        shape = (x.shape[0 if self.columns else -1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), shape[1:])
+            bias = self.param("bias", nn.initializers.zeros_init(), shape[1:], jnp.float32)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return dense_columns(x, kernel, bias)
+        return dense(x, kernel, bias, columns=self.columns)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.nets.dense import DenseColumns
+from genjax.nets.dense import Dense, columns_are_faster
 from genjax.nets.dropout import Dropout
 
 _ZEROS = nn.initializers.zeros_init()
@@ -38,21 +38,21 @@ class ResidualMLP(nn.Module):
         self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
     ) -> Float[Array, "B K"]:
         """Maps ``[B, D]`` and a context ``[B, C]`` to ``[B, num_outputs]``."""
-        if x.ndim != 2:
-            raise ValueError(f"expected points [B, D], got shape {x.shape}")
+        columns = columns_are_faster(self.hidden_size, x, context)
         if context is not None:
             x = jnp.concatenate([x, context], axis=-1)
 
         def dense(h: Array, name: str) -> Array:
-            return DenseColumns(self.hidden_size, dtype=self.dtype, name=name)(h)
+            return Dense(self.hidden_size, columns, dtype=self.dtype, name=name)(h)
 
-        h = dense(x.T, "dense_in")
+        h = dense(x.T if columns else x, "dense_in")
         for i in range(self.num_blocks):
             r = dense(nn.relu(h), f"dense_{i}_0")
             r = Dropout(self.dropout_rate)(nn.relu(r), deterministic=not self.has_rng("dropout"))
             h += dense(r, f"dense_{i}_1")
         h = nn.relu(h).astype(jnp.promote_types(x.dtype, jnp.float32))
-        return DenseColumns(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h).T
+        y = Dense(self.num_outputs, columns, kernel_init=_ZEROS, name="dense_out")(h)
+        return y.T if columns else y
 
 
 class ConcatSquashMLP(nn.Module):

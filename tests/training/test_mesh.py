@@ -23,9 +23,15 @@ FAMILIES = {
         optimizer=adam(), **points,
     ),
     "flow": families.flow(
-        model=bijectors.coupling_flow(event_shape=(8,), num_layers=1, hidden_size=128,
+        model=bijectors.coupling_flow(event_shape=(8,), num_layers=4, hidden_size=128,
                                       dropout_rate=0.2, permute=True),
         optimizer=adam(), accumulate_steps=2, **points,
+    ),
+    # A batch larger than the networks are wide, which hold it as columns.
+    "columns": families.flow(
+        model=bijectors.coupling_flow(event_shape=(8,), num_layers=4, hidden_size=4,
+                                      dropout_rate=0.2),
+        optimizer=adam(), **points,
     ),
     "flow_matching": families.flow_matching(
         velocity_net=nets.ScoreMLP(gamma_min=0.0, gamma_max=1.0, **mlp), optimizer=adam(),
@@ -113,7 +119,7 @@ NAMES = ["flow", "flow_matching", "gan", "vdm", "composed", "composed_float32"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "columns"])
 def test_losses_do_not_depend_on_the_mesh(found, name):
     runs = found[name]
     alone = runs["1"]["losses"]
