@@ -10,8 +10,7 @@ whose speed drifts slows all alike; figures are medians over rounds with half th
 the quartiles. Compilation is timed without a cache, outside of the rounds. ``--baseline=flax`` is
 the same model with Flax's convolutions, norms and (in coupling flows of points) dense layers and
 jax's attention in the plainest step: jitted on one device, nothing donated, a batch from the host
-each time. Arguments like
-``--config.data.batch_size=32`` change the experiment.
+each time. Arguments like ``--config.data.batch_size=32`` change the experiment.
 
 An experiment whose ``data`` is ``npy`` without ``data_dir`` gets random data.
 """

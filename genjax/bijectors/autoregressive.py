@@ -7,11 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array
 
 from genjax.bijectors.base import Bijector, Mapped
-from genjax.bijectors.elementwise import Elementwise, at_least_float32, sum_event
+from genjax.bijectors.elementwise import Elementwise, at_least_float32, by_entry, sum_event
 from genjax.nets.dense import Dense, columns_are_faster, dense
 from genjax.nets.flow_transformer import Cache, CausalTransformer
 
@@ -40,8 +39,7 @@ class MaskedDense(nn.Module):
         mask = after > before if self.strict else after >= before
         kernel = self.param("kernel", self.kernel_init, mask.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
-        x, kernel, bias = promote_dtype(x, jnp.where(mask, kernel, 0.0), bias)
-        return dense(x, kernel, bias, columns=self.columns)
+        return dense(x, jnp.where(mask, kernel, 0.0), bias, columns=self.columns)
 
 
 class MADE(nn.Module):
@@ -98,9 +96,7 @@ class MADE(nn.Module):
             hidden, outputs, columns, strict=True, kernel_init=zeros, name="dense_out"
         )
         y = with_context(last(nn.relu(h)), "context_out", kernel_init=zeros)
-        if columns:
-            return jnp.moveaxis(y.reshape(size, self.num_outputs, -1), -1, 0)
-        return y.reshape(*x.shape, self.num_outputs)
+        return by_entry(y.T if columns else y, self.num_outputs)
 
 
 class MaskedAutoregressive(Bijector):

@@ -1,7 +1,7 @@
 """Bijectors made of bijectors."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array
 from genjax.bijectors.base import Bijector, Mapped
 from genjax.bijectors.coupling import Conditioner
 from genjax.bijectors.elementwise import Elementwise, affine, at_least_float32, sum_event
+from genjax.nets.remat import Remat, with_remat
 
 
 class Chain(Bijector):
@@ -75,7 +76,7 @@ class Repeat(Bijector):
 
     bijector: Bijector
     count: int
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
     unroll: bool | None = None
 
     def _run(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
@@ -95,16 +96,11 @@ class Repeat(Bijector):
                 )
             return (mapped.astype(value.dtype), total + log_det.astype(total.dtype)), None
 
-        if self.remat not in ("none", "dots", "full"):
-            raise ValueError(f"remat must be none, dots or full, got {self.remat!r}")
-        if self.remat != "none":
-            policy = jax.checkpoint_policies.dots_saveable if self.remat == "dots" else None
-            body = nn.remat(body, policy=policy, prevent_cse=False)
         unroll = self.unroll
         if unroll is None:
             unroll = jax.default_backend() == "cpu" and self.remat == "none"
         scan = nn.scan(
-            body,
+            with_remat(body, self.remat, prevent_cse=False),
             variable_axes={"params": 0, "constants": 0},
             split_rngs={"params": True, "dropout": True, "probe": True},
             in_axes=nn.broadcast,

@@ -28,18 +28,24 @@ class Elementwise(NamedTuple):
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
     def by_entry(self, outputs: Array) -> Array:
-        """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``.
-
-        Rows of points ``[B, D num_params]`` may be transposed columns: they stay so.
-        """
-        if outputs.ndim == 2:
-            columns = outputs.T.reshape(-1, self.num_params, outputs.shape[0])
-            return jnp.moveaxis(columns, -1, 0)
-        return outputs.reshape(*outputs.shape[:-1], -1, self.num_params)
+        """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``."""
+        return by_entry(outputs, self.num_params)
 
     def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
         """The maps or their inverses."""
         return self.forward if forward else self.inverse
+
+
+def by_entry(outputs: Array, number: int) -> Array:
+    """Splits the last axis, ``[..., D number]``, into ``[..., D, number]``.
+
+    Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
+    as splines take it.
+    """
+    if outputs.ndim == 2:
+        columns = outputs.T.reshape(-1, number, outputs.shape[0])
+        return jnp.moveaxis(columns, -1, 0)
+    return outputs.reshape(*outputs.shape[:-1], -1, number)
 
 
 def at_least_float32(x: Array) -> Array:

@@ -26,6 +26,7 @@ from genjax.bijectors.linear import ActNorm, Convolution1x1, LULinear, Permutati
 from genjax.bijectors.shapes import Affine, Logit, Reshape, Squeeze
 from genjax.nets.flow_conv import ConvNet, GatedConvNet, ResidualConvNet
 from genjax.nets.flow_transformer import CouplingTransformer
+from genjax.nets.remat import Remat
 
 
 def _image(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -170,7 +171,7 @@ def glow(
     split: bool = True,
     learned_prior: bool = True,
     alpha: float | None = None,
-    remat: Literal["none", "dots", "full"] = "none",
+    remat: Remat = "none",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:
@@ -276,7 +277,7 @@ def jet(
     num_blocks: int = 2,
     num_heads: int = 8,
     alpha: float | None = None,
-    remat: Literal["none", "dots", "full"] = "full",
+    remat: Remat = "full",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:
@@ -361,7 +362,7 @@ def tarflow(
     num_blocks: int = 8,
     num_heads: int = 12,
     alpha: float | None = None,
-    remat: Literal["none", "dots", "full"] = "none",
+    remat: Remat = "none",
     context_size: int | None = None,
     dtype: Any = None,
 ) -> Flow:

@@ -30,7 +30,9 @@ def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bo
     return rows and x.shape[0] > width
 
 
-def dense(x: Array, kernel: Array, bias: Array | None = None, *, columns: bool) -> Array:
+def dense(
+    x: Array, kernel: Array, bias: Array | None = None, *, columns: bool, dtype: Any = None
+) -> Array:
     """The product ``x @ kernel + bias``, or its transpose of the transpose of ``x``.
 
     Args:
@@ -38,10 +40,12 @@ def dense(x: Array, kernel: Array, bias: Array | None = None, *, columns: bool) 
         kernel: ``[I, O]``.
         bias: ``[O]``, or None.
         columns: Whether ``x`` and the result are columns.
+        dtype: Of the computation; None for that which the operands promote to.
 
     Returns:
         ``[..., O]``, or columns ``[O, B]``.
     """
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=dtype)
     if not columns:
         y = x @ kernel
         return y if bias is None else y + bias
@@ -74,5 +78,4 @@ class Dense(nn.Module):
         bias = None
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), shape[1:], jnp.float32)
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return dense(x, kernel, bias, columns=self.columns)
+        return dense(x, kernel, bias, columns=self.columns, dtype=self.dtype)

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -16,6 +15,7 @@ from genjax.nets.embeddings import (
     sinusoidal_embedding,
 )
 from genjax.nets.normalization import GroupNorm
+from genjax.nets.remat import Remat, with_remat
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -162,7 +162,7 @@ class ScoreResNet(nn.Module):
     context_size: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool = False
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
 
     @property
     def event_rank(self) -> int:
@@ -270,11 +270,7 @@ class ScoreResNet(nn.Module):
         )
 
     def _remat(self, layer: type[Layer]) -> Any:
-        if self.remat == "none":
-            return layer
-        policy = jax.checkpoint_policies.dots_saveable if self.remat == "dots" else None
-        # Inside a scan the loop itself keeps XLA from merging the two computations.
-        return nn.remat(layer, policy=policy, prevent_cse=not self.scan_layers, static_argnums=(4,))
+        return with_remat(layer, self.remat, prevent_cse=not self.scan_layers, static_argnums=(4,))
 
     def _scanned(self, name: str, length: int, with_attention: bool) -> Any:
         return nn.scan(

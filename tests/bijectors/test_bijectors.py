@@ -315,15 +315,14 @@ def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
     raw = outputs.reshape(*shape, elementwise.num_params)
     if len(shape) > 1:
         np.testing.assert_array_equal(elementwise.by_entry(outputs), raw)
+    same = raw[(0,) * len(shape)]
     for apply in (elementwise.forward, elementwise.inverse):
         y, log_slope = apply(x, raw)
         assert y.shape == log_slope.shape == shape
         for index in np.ndindex(shape):
             alone = apply(x[index], raw[index])
             np.testing.assert_allclose((y[index], log_slope[index]), alone, rtol=1e-12, atol=1e-12)
-    # One set of parameters for all.
-    same = raw[(0,) * len(shape)]
-    for apply in (elementwise.forward, elementwise.inverse):
+        # One set of parameters for all.
         for found, expected in zip(
             apply(x, same), apply(x, jnp.broadcast_to(same, raw.shape)), strict=True
         ):

@@ -175,7 +175,7 @@ def test_what_is_computed_again_is_not_kept_and_changes_no_gradient():
 def test_layers_in_a_loop_and_written_out_are_one_map():
     layer = bij.Chain((
         bij.ActNorm(), bij.LULinear(identity=False),
-        bij.Coupling((True, False), bij.affine(), functools.partial(bij_mlp, hidden_size=4)),
+        bij.Coupling((True, False), bij.affine(), bij_mlp),
     ))  # fmt: skip
     x = 2.0 + jax.random.normal(KEY, (64, 2))
     loop, written = (bij.Repeat(layer, 3, unroll=u) for u in (False, True))
@@ -198,10 +198,10 @@ def test_layers_in_a_loop_and_written_out_are_one_map():
     assert "length=3" in jaxpr and "unroll=1" in jaxpr
 
 
-def bij_mlp(outputs, hidden_size=4):
+def bij_mlp(outputs):
     from genjax.nets.flow_mlp import ResidualMLP
 
-    return ResidualMLP(outputs, hidden_size)
+    return ResidualMLP(outputs, hidden_size=4)
 
 
 def test_causal_transformer_outputs_see_only_earlier_tokens():
