@@ -42,10 +42,10 @@ def by_entry(outputs: Array, number: int) -> Array:
     Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
     as splines take it.
     """
+    entries = outputs.shape[-1] // number  # not -1, which batches without rows do not allow
     if outputs.ndim == 2:
-        columns = outputs.T.reshape(-1, number, outputs.shape[0])
-        return jnp.moveaxis(columns, -1, 0)
-    return outputs.reshape(*outputs.shape[:-1], -1, number)
+        return jnp.moveaxis(outputs.T.reshape(entries, number, outputs.shape[0]), -1, 0)
+    return outputs.reshape(*outputs.shape[:-1], entries, number)
 
 
 def at_least_float32(x: Array) -> Array:

@@ -305,7 +305,7 @@ def test_the_spline_by_the_papers_formula(x64):
 @pytest.mark.parametrize(
     "elementwise", [bij.affine(), bij.sigmoid_affine(), bij.additive(), SPLINE]
 )
-@pytest.mark.parametrize("shape", [(7,), (3, 2), (2, 3, 1, 4)])
+@pytest.mark.parametrize("shape", [(7,), (3, 2), (2, 3, 1, 4), (0, 2)])
 def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
     x = 2.0 * jax.random.normal(KEY, shape, jnp.float64)
     outputs = jax.random.normal(
@@ -315,7 +315,7 @@ def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
     raw = outputs.reshape(*shape, elementwise.num_params)
     if len(shape) > 1:
         np.testing.assert_array_equal(elementwise.by_entry(outputs), raw)
-    same = raw[(0,) * len(shape)]
+    same = jax.random.normal(jax.random.key(2), (elementwise.num_params,), jnp.float64)
     for apply in (elementwise.forward, elementwise.inverse):
         y, log_slope = apply(x, raw)
         assert y.shape == log_slope.shape == shape
