@@ -273,7 +273,8 @@ class TrainingSteps:
     """Compiled calls of one or several training steps.
 
     Compilation starts at once, in a thread, so that the caller can load data and make or restore a
-    state in the meantime; the first call waits for it.
+    state in the meantime; the first call waits for it. So does the end of the process, whatever
+    ends it.
 
     Args:
         family: The family.
@@ -296,8 +297,8 @@ class TrainingSteps:
             except BaseException as error:
                 self._compiled.set_exception(error)
 
-        # Nobody waits for a daemon when an error ends the run in the meantime.
-        threading.Thread(target=work, daemon=True, name="compile").start()
+        # No daemon: Python aborts the process where it ends while a daemon is inside the compiler.
+        threading.Thread(target=work, name="compile").start()
 
     def start(self, first: int, stop: int) -> None:
         """The steps to come: ``first``, ..., ``stop - 1``."""

@@ -1,4 +1,8 @@
-"""Batches as they reach the devices, on four forced ones."""
+"""Batches as they reach the devices, on four forced ones, and when compilation ends."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -88,3 +92,47 @@ def test_picking_rows_of_a_resident_set_moves_nothing(found):
     for most in (1, 4):
         moved = [found["collectives"][f"jit {limit} {most}"] for limit in (0, 1)]
         assert moved[0] == moved[1]
+
+
+# A step that takes seconds to compile, in a process that ends as soon as XLA has it.
+ENDS = """
+import dataclasses, sys, threading, time
+import jax, jax.numpy as jnp, numpy as np, optax
+from genjax import bijectors, families
+from genjax.data import ArraySource, TrainBatches
+from genjax.training import mesh as meshes, stepping
+
+family = families.flow(
+    model=bijectors.coupling_flow(event_shape=(2,), num_layers=1, hidden_size=8),
+    optimizer=optax.adam(1e-3), event_shape=(2,), num_levels=None,
+)
+
+def train_step(state, batch, key):
+    x = batch["x"]
+    for i in range(300):
+        x = jnp.sort(jnp.tanh(x) @ jax.random.normal(key, (2, 2 + i % 2))[:, :2], axis=0)
+    return dataclasses.replace(state, step=state.step + 1), {"loss": x.sum()}
+
+mesh = meshes.make_mesh()
+batches = TrainBatches(ArraySource(x=np.zeros((64, 2), np.float32)), 8, seed=1)
+key = jax.random.key(0)
+shapes = jax.eval_shape(family.init, key, batches[0])
+template = stepping.state_template(shapes, mesh)
+lowered = threading.Event()
+steps = stepping.TrainingSteps(
+    dataclasses.replace(family, train_step=train_step), template,
+    stepping.make_feed(batches, mesh, device_limit_mib=0), key=key, mesh=mesh)
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: "to_mlir_module" in name and lowered.set())
+assert lowered.wait(120) and not steps._compiled.done()
+time.sleep(0.2)
+print("in the compiler:", not steps._compiled.done())
+sys.exit(3)
+"""
+
+
+def test_an_error_while_the_step_compiles_ends_the_process_with_its_code():
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run([sys.executable, "-c", ENDS], text=True, env=env, capture_output=True)
+    assert done.stdout == "in the compiler: True\n", done.stderr[-3000:]
+    assert (done.returncode, done.stderr) == (3, "")
