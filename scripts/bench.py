@@ -326,7 +326,8 @@ def _sampling(
     number = experiment.sample.num_samples
     where = meshes.replicated(mesh) if number % mesh.size else meshes.by_row(mesh)
     requests = meshes.put(experiment.sample_requests(number), where)
-    sample = jax.jit(family.sample)
+    # What families give besides, such as the picture of a density, is not computed.
+    sample = jax.jit(lambda *args: family.sample(*args)["samples"])
     with jax.set_mesh(mesh):
         jax.block_until_ready(sample(state, jax.random.key(0), requests))
         times = []

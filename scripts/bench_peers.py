@@ -85,9 +85,12 @@ def _compare(what: str, libraries: list[str], args: argparse.Namespace) -> None:
     first = statistics.median(times["genjax"])
     for library in libraries:
         median = statistics.median(times[library])
-        low, _, high = statistics.quantiles(times[library], n=4)
-        print(f"| {what} | {library} | {1e3 * median:.2f} ± {5e2 * (high - low):.2f} "
-              f"| {median / first:.2f} | {int(sizes[library]):,} |", flush=True)  # fmt: skip
+        spread = ""
+        if len(times[library]) > 1:
+            low, _, high = statistics.quantiles(times[library], n=4)
+            spread = f" ± {5e2 * (high - low):.2f}"
+        print(f"| {what} | {library} | {1e3 * median:.2f}{spread} | {median / first:.2f} "
+              f"| {int(sizes[library]):,} |", flush=True)  # fmt: skip
 
 
 def _answer(worker: subprocess.Popen[str]) -> float:

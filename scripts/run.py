@@ -8,7 +8,8 @@ Any key in the experiment file can be set on the command line: ``--config.train.
 Running the same command again resumes the run, or says that it is done.
 
 Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM or
-Ctrl-C with the state saved, to be resumed by the same command.
+Ctrl-C with the state saved, to be resumed by the same command; 130 stopped without a save, by a
+second Ctrl-C or one while nothing trains.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import logging as standard_logging
 import os
 import platform
 import runpy
+import signal
 import sys
 import warnings
 import zlib
@@ -108,6 +110,12 @@ def main(_: list[str]) -> None:
     except Preempted as error:
         print(f"{error}; the same command resumes it", file=sys.stderr)
         sys.exit(143)
+    except KeyboardInterrupt:
+        code = _fail(
+            "stopped by Ctrl-C, with nothing more saved; the last checkpoint is intact", 130
+        )
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next does not wait for the compiler
+        sys.exit(code)
 
 
 def _unraisable(unraisable: Any) -> None:

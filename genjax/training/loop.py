@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import signal
 import threading
 import time
@@ -249,13 +250,18 @@ def train(
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM (a preemption notice) or Ctrl-C sets, for a run of one process.
 
-    A second Ctrl-C does not wait for the state to be saved.
+    A second Ctrl-C ends the process at once, as ``kill`` would, also inside of the compiler.
     """
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            # Past Python's buffers, in whose midst the signal may have come.
+            os.write(2, b"saving the state after this step; Ctrl-C again ends the run unsaved\n")
+            if os.isatty(1):
+                os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)

@@ -361,6 +361,24 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     assert steps(workdir) == [step, step + 2]
 
 
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_wait_for_a_save(tmp_path):
+    env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    process = subprocess.Popen(
+        command(tmp_path, "--config.train.num_steps=100000"), cwd=REPO, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    assert any("compiling" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    line = process.stderr.readline()  # before the second: two signals may come as one
+    assert line.startswith("saving the state after this step") and process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == -signal.SIGINT
+    assert steps(tmp_path) == []
+
+
 def test_another_config_is_refused_naming_the_keys(trained):
     same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
     args = ["--config.optimizer.learning_rate=0.5", "--config.train.num_steps=8", *same]
