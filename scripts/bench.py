@@ -211,7 +211,8 @@ class _TimedFeed:
     def __init__(self, feed: Any):
         self._feed = feed
         self.most = feed.most
-        self.start, self.shapes, self.batch = feed.start, feed.shapes, feed.batch
+        self.start, self.stop = feed.start, feed.stop
+        self.shapes, self.batch = feed.shapes, feed.batch
         self.waited = 0.0
 
     def take(self, count: int) -> Any:

@@ -1,7 +1,12 @@
 """Batches as pure functions of the step, so that a resumed run needs no iterator state."""
 
+import contextlib
 import functools
-from collections.abc import Iterator
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -134,8 +139,10 @@ class EvalBatches:
 
 def iterate(
     batches: TrainBatches | EvalBatches, start: int, stop: int, *, num_workers: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields ``batches[start]``, ..., ``batches[stop - 1]``, read ahead by Grain.
+
+    Closed, it reads no further and ends its workers.
 
     Args:
         batches: The batches.
@@ -151,5 +158,25 @@ def iterate(
     if num_workers and not in_memory:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which not every program has
-        iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
-    return iter(iterator)
+        workers = grain.MultiprocessingOptions(num_workers=num_workers)
+        iterator = iterator.mp_prefetch(workers, worker_init_fn=_end_with_the_run)
+    with contextlib.closing(iter(iterator)) as ahead:
+        yield from ahead
+
+
+def _end_with_the_run(index: int, count: int) -> None:
+    """Lets a worker end when Grain or the end of the run ends it, and by nothing else.
+
+    Ctrl-C in a terminal, and schedulers' notices, reach all processes of a run; its main process
+    may need more batches before it has saved its state. Killed, it cannot end its workers.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    assert run is not None
+
+    def watch() -> None:
+        run.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()

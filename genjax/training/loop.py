@@ -236,13 +236,16 @@ def train(
         return state
     steps.start(first, num_steps)
     step = first
-    while step < num_steps:
-        last = periods.next_due(step, min(step + steps.feed.most, num_steps))
-        state, metrics = steps(state, last - step)
-        meters.add(step + 1, last, metrics)
-        step = last
-        act(step, state)
-        on_step(step, meters.latest)
+    try:
+        while step < num_steps:
+            last = periods.next_due(step, min(step + steps.feed.most, num_steps))
+            state, metrics = steps(state, last - step)
+            meters.add(step + 1, last, metrics)
+            step = last
+            act(step, state)
+            on_step(step, meters.latest)
+    finally:
+        steps.stop()
     checkpoints.wait()
     return state
 

@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeAlias
 
@@ -108,6 +108,10 @@ class Feed(Protocol):
         """Traced: the batch of a step, the ``i``-th of its call."""
         ...
 
+    def stop(self) -> None:
+        """Lets go of what ``start`` began."""
+        ...
+
 
 def make_feed(
     batches: TrainBatches, mesh: Mesh, *, most: int = 1, device_limit_mib: int, num_workers: int = 0
@@ -209,6 +213,10 @@ class ResidentFeed:
             for name, array in fed["arrays"].items()
         }
 
+    def stop(self) -> None:
+        """Takes the set off the devices."""
+        self._arrays = self._rows = None
+
 
 class StreamedFeed:
     """Batches from the host, read ahead; those of a call are stacked.
@@ -230,7 +238,7 @@ class StreamedFeed:
         spec = meshes.by_row(mesh).spec
         lead = [None] * len(self._stacked)
         self._by_row = NamedSharding(mesh, jax.sharding.PartitionSpec(*lead, *spec))
-        self._iterator: Iterator[Batch] = iter(())
+        self._iterator = iterate(batches, 0, 0)
 
     def start(self, first: int, stop: int) -> None:
         """Starts to read ahead."""
@@ -268,6 +276,10 @@ class StreamedFeed:
         """The batch of one step."""
         return fed["batches"] if self.most == 1 else jax.tree.map(lambda a: a[i], fed["batches"])
 
+    def stop(self) -> None:
+        """Stops reading ahead."""
+        self._iterator.close()
+
 
 class TrainingSteps:
     """Compiled calls of one or several training steps.
@@ -303,6 +315,10 @@ class TrainingSteps:
     def start(self, first: int, stop: int) -> None:
         """The steps to come: ``first``, ..., ``stop - 1``."""
         self.feed.start(first, stop)
+
+    def stop(self) -> None:
+        """No more steps, until started again."""
+        self.feed.stop()
 
     def __call__(self, state: TrainState, count: int) -> tuple[TrainState, Mapping[str, jax.Array]]:
         """Makes the next ``count`` steps.

@@ -1,5 +1,6 @@
 """The command line, as a user meets it: whole processes."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -316,6 +317,47 @@ def test_a_truncated_data_file_is_named_while_it_streams(tmp_path, tfds_dir, wor
     assert f"the data file {file} is damaged or incomplete" in done.stderr
     if not workers:
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def of_group(group):
+    """Processes of a group that run."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
+def test_workers_outlive_signals_to_all_processes_but_not_the_run(tmp_path, tfds_dir):
+    config = streaming(tmp_path, "vdm/mnist.py", data_dir=str(tfds_dir), num_workers=2)
+    base = [f"--config={config}", *TINY[1:], "--config.train.num_steps=100000",
+            "--config.train.checkpoint_every=100000"]  # fmt: skip
+    workdir = tmp_path / "run"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = subprocess.Popen(
+            command(workdir, base=base), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert any("steps/s" in line for line in process.stdout)
+        assert len(of_group(process.pid)) > 2
+        if number == signal.SIGKILL:
+            process.kill()
+            process.wait()
+            deadline = time.time() + 60
+            while of_group(process.pid):
+                assert time.time() < deadline
+                time.sleep(0.1)
+            return
+        os.killpg(process.pid, number)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 143, stderr
+        assert "Traceback" not in stderr and "leaked" not in stderr, stderr
+        assert f"after step {steps(workdir)[-1]} of" in stderr and not of_group(process.pid)
 
 
 @pytest.mark.slow
