@@ -68,6 +68,7 @@ class InputError(ValueError):
 
 def main(_: list[str]) -> None:
     """Runs the command; bad input ends in one line and exit code 2."""
+    signal.signal(signal.SIGINT, _interrupted)
     logging.set_verbosity(logging.WARNING)
     # What fails while a checkpoint is written is raised; each thread would log it besides.
     for name in ("asyncio", "concurrent.futures"):
@@ -110,12 +111,14 @@ def main(_: list[str]) -> None:
     except Preempted as error:
         print(f"{error}; the same command resumes it", file=sys.stderr)
         sys.exit(143)
-    except KeyboardInterrupt:
-        code = _fail(
-            "stopped by Ctrl-C, with nothing more saved; the last checkpoint is intact", 130
-        )
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next does not wait for the compiler
-        sys.exit(code)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """Ends the process at once: an exception may be lost, in a callback from the compiler."""
+    if os.isatty(1):
+        os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
+    os.write(2, b"error: stopped by Ctrl-C; what was saved is intact\n")
+    os._exit(130)
 
 
 def _unraisable(unraisable: Any) -> None:

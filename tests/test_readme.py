@@ -31,6 +31,7 @@ def test_diffusion_loss_example_runs(capsys):
     assert float(capsys.readouterr().out) > 0
 
 
+@pytest.mark.slow
 def test_wasserstein_gan_example_uses_only_the_losses_and_covers_the_modes(capsys):
     code = block("losses.gradient_penalty")
     assert set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) == {"jax", "genjax"}

@@ -421,6 +421,22 @@ def test_a_second_ctrl_c_does_not_wait_for_a_save(tmp_path):
     assert steps(tmp_path) == []
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_an_evaluation_in_one_line(trained):
+    before = records(trained)
+    process = subprocess.Popen(
+        command(trained, "--mode=eval", "--config.train.eval_every=6", "--allow_config_change",
+                "--config.eval.num_times=100000"),
+        cwd=REPO, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(8)  # it takes hours
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    (line,) = stderr.strip().splitlines()
+    assert "stopped by Ctrl-C" in line and records(trained) == before
+
+
 def test_another_config_is_refused_naming_the_keys(trained):
     same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
     args = ["--config.optimizer.learning_rate=0.5", "--config.train.num_steps=8", *same]
@@ -619,6 +635,7 @@ def trained_gan(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_an_adversarial_run_resumes_bit_for_bit(tmp_path, trained_gan):
     workdir = tmp_path / "killed"
     kill_when(workdir, lambda: 3 in steps(workdir), "--config.train.num_steps=100000", base=GAN)

@@ -444,6 +444,7 @@ def test_optimizer_arguments_out_of_range_raise(kwargs):
         optimizers.adamw(**kwargs)
 
 
+@pytest.mark.slow
 def test_clipping_is_not_spent_on_the_shape_of_the_schedule():
     from genjax import builders, data
 
