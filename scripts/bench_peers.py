@@ -163,7 +163,7 @@ def _genjax(what: str) -> tuple[Run, int]:
         nonlocal state, folder
         calls = -(-number // most)
         for _ in range(calls):
-            state, metrics = steps(state, most)
+            state, metrics = steps(state, steps.take(most))
         jax.block_until_ready((state, metrics))
         return calls * most
 

@@ -172,7 +172,8 @@ def train(
     due. After each call, in this order and on the number of steps taken: log, evaluate, sample,
     checkpoint. A run that is stopped and resumed computes what an uninterrupted one computes, bit
     for bit, and logs the same. If a request to stop or an error comes before the checkpoint, the
-    state is saved with a note of what is due, which the resumed run does first.
+    state is saved with a note of what is due, which the resumed run does first. If its next batch
+    cannot be read, a run of one process saves, too.
 
     Args:
         state: State on the mesh; it is donated, so do not use it again.
@@ -239,7 +240,17 @@ def train(
     try:
         while step < num_steps:
             last = periods.next_due(step, min(step + steps.feed.most, num_steps))
-            state, metrics = steps(state, last - step)
+            try:
+                fed = steps.take(last - step)
+            except BaseException:
+                # What was trained is not lost; of several processes, others would not save with it.
+                if step > first and jax.process_count() == 1:
+                    window = meters.flush()
+                    log.flush()
+                    checkpoints.save(step, state, {"window": window})
+                    checkpoints.wait()
+                raise
+            state, metrics = steps(state, fed)
             meters.add(step + 1, last, metrics)
             step = last
             act(step, state)

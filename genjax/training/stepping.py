@@ -320,17 +320,21 @@ class TrainingSteps:
         """No more steps, until started again."""
         self.feed.stop()
 
-    def __call__(self, state: TrainState, count: int) -> tuple[TrainState, Mapping[str, jax.Array]]:
-        """Makes the next ``count`` steps.
+    def take(self, count: int) -> Fed:
+        """What a call needs to make the next ``count`` steps, at most ``feed.most``."""
+        return self.feed.take(count)
+
+    def __call__(self, state: TrainState, fed: Fed) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        """Makes the steps that ``fed`` was taken for.
 
         Args:
             state: State on the mesh; it is donated.
-            count: Number of steps, at most ``feed.most``.
+            fed: What :meth:`take` gave.
 
         Returns:
-            The new state, and metrics, each ``[feed.most]``, of which the first ``count`` count.
+            The new state, and metrics, each ``[feed.most]``, of which as many count as there are
+            steps.
         """
-        fed = self.feed.take(count)
         compiled = self.compiled()
         with jax.transfer_guard("disallow"):
             return compiled(state, fed, self.key)

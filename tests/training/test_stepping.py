@@ -61,7 +61,7 @@ for strategy in ("jit", "pmap"):
             steps.start(0, 8)
             losses = []
             for count in [1] * 8 if most == 1 else [4, 1, 3]:
-                state, metrics = steps(state, count)
+                state, metrics = steps(state, steps.take(count))
                 losses += metrics["loss"][:count].tolist()
             name = f"{strategy} {limit} {most}"
             found["losses"][name] = losses

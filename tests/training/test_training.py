@@ -11,7 +11,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from genjax import nets
+from genjax import data, nets
 from genjax.data import ArraySource, TrainBatches
 from genjax.families.base import Family, TrainState
 from genjax.families.minimizing import minimizing
@@ -71,7 +71,7 @@ class Recorder:
 
 
 def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3,
-        most=1, resident=True):  # fmt: skip
+        most=1, resident=True, batches=None):  # fmt: skip
     family = family or linear_family()
     recorder = recorder or Recorder()
     mesh = meshes.make_mesh()
@@ -84,7 +84,7 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
         if state is None:
             state = stepping.init_state(family, KEY, BATCHES[0], mesh)
         limit = 1 if resident else 0
-        feed = stepping.make_feed(BATCHES, mesh, most=most, device_limit_mib=limit)
+        feed = stepping.make_feed(batches or BATCHES, mesh, most=most, device_limit_mib=limit)
         return loop.train(
             state,
             stepping.TrainingSteps(family, template, feed, key=KEY, mesh=mesh),
@@ -207,6 +207,32 @@ def test_an_evaluated_state_is_saved_and_an_unevaluated_one_never_the_best(tmp_p
         for step in (3, 4)
     }
     assert scores[3]["eval/bits_per_dim"] == float("inf") and scores[4]["eval/bits_per_dim"] == 0.0
+
+
+class Unreadable:
+    """A set of which one batch cannot be read."""
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def __len__(self):
+        return len(BATCHES.source)
+
+    def rows(self, indices):
+        if len(indices) > 1 and np.array_equal(indices, self.broken):
+            raise data.DamagedDataError("the disk has gone")
+        return BATCHES.source.rows(indices)
+
+
+def test_a_batch_that_cannot_be_read_loses_no_step(tmp_path):
+    periods = loop.Periods(log=2, evaluate=0, sample=0, checkpoint=100)
+    whole = run(tmp_path / "whole", 10, periods=periods, resident=False)
+    broken = TrainBatches(Unreadable(BATCHES.indices(7)), BATCHES.batch_size, seed=BATCHES.seed)
+    with pytest.raises(data.DamagedDataError, match="the disk has gone"):
+        run(tmp_path / "parts", 10, periods=periods, resident=False, batches=broken)
+    assert saved_steps(tmp_path / "parts") == [7]
+    assert_same(run(tmp_path / "parts", 10, periods=periods, resident=False), whole)
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no disk for pictures"), loop.StopRequested()])
@@ -446,7 +472,7 @@ def test_optimizer_arguments_out_of_range_raise(kwargs):
 
 @pytest.mark.slow
 def test_clipping_is_not_spent_on_the_shape_of_the_schedule():
-    from genjax import builders, data
+    from genjax import builders
 
     config = ml_collections.ConfigDict(
         dict(
