@@ -19,12 +19,12 @@ import logging as standard_logging
 import os
 import platform
 import runpy
-import signal
 import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from etils import epath
@@ -68,7 +68,6 @@ class InputError(ValueError):
 
 def main(_: list[str]) -> None:
     """Runs the command; bad input ends in one line and exit code 2."""
-    signal.signal(signal.SIGINT, _interrupted)
     logging.set_verbosity(logging.WARNING)
     # What fails while a checkpoint is written is raised; each thread would log it besides.
     for name in ("asyncio", "concurrent.futures"):
@@ -80,7 +79,9 @@ def main(_: list[str]) -> None:
     logging.get_absl_logger().addFilter(lambda r: "OpenCV is not installed" not in str(r.msg))
     # Before jax starts its threads, which otherwise bring arenas of their own.
     from genjax.training.allocator import keep_freed_memory
+    from genjax.training.signals import end_on_interrupt
 
+    end_on_interrupt()
     keep_freed_memory()
     import jax
 
@@ -92,33 +93,33 @@ def main(_: list[str]) -> None:
     try:
         _run()
     except (InputError, builders.ConfigError, data.MissingDataError, CheckpointError) as error:
-        sys.exit(_fail(str(error), 2))
+        _leave(_fail(str(error), 2))
     except (NonFiniteError, SaveError, data.DamagedDataError) as error:
-        sys.exit(_fail(str(error), 1))
+        _leave(_fail(str(error), 1))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(
+        _leave(
             _fail(f"{error}: the last checkpoint is intact; make room, and the same command "
                   "goes on from there", 1)
         )  # fmt: skip
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        sys.exit(
+        _leave(
             _fail(f"out of device memory ({str(error).splitlines()[0][:200]}). {_LESS_MEMORY}", 1)
         )
     except Preempted as error:
         print(f"{error}; the same command resumes it", file=sys.stderr)
-        sys.exit(143)
+        _leave(143)
 
 
-def _interrupted(number: int, frame: object) -> None:
-    """Ends the process at once: an exception may be lost, in a callback from the compiler."""
-    if os.isatty(1):
-        os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
-    os.write(2, b"error: stopped by Ctrl-C; what was saved is intact\n")
-    os._exit(130)
+def _leave(code: int) -> NoReturn:
+    """Ends the process; the training step, if it is still compiled, is not waited for."""
+    if any(thread.name == "compile" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _unraisable(unraisable: Any) -> None:
@@ -332,15 +333,16 @@ class Run:
         """Trains to the end, from the newest checkpoint if there is one."""
         import jax
 
-        from genjax.training import logs, loop, stepping
+        from genjax.training import logs, loop, signals, stepping
         from genjax.training.checkpoints import Checkpoints
         from genjax.training.processes import AgreedStop
 
         self._lock = _lock(self.workdir) if self.writes else None
         if jax.process_count() > 1:
             stop = AgreedStop().reached
+            signals.notice_interrupts()
         else:
-            self._stop = requested = loop.stop_on_signals()
+            self._stop = requested = signals.stop_on_signals()
 
             def stop(step: int) -> bool:
                 return requested.is_set()

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -161,17 +162,32 @@ def iterate(
         workers = grain.MultiprocessingOptions(num_workers=num_workers)
         iterator = iterator.mp_prefetch(workers, worker_init_fn=_end_with_the_run)
     with contextlib.closing(iter(iterator)) as ahead:
+        if num_workers and not in_memory:
+            resource_tracker.ensure_running()  # which would let go of the signals held
+            with _signals_held():
+                first = next(ahead, None)  # starts the workers
+            if first is None:
+                return
+            yield first
         yield from ahead
 
 
-def _end_with_the_run(index: int, count: int) -> None:
-    """Lets a worker end when Grain or the end of the run ends it, and by nothing else.
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keeps what asks a run to stop from this thread, and for good from workers that it starts.
 
     Ctrl-C in a terminal, and schedulers' notices, reach all processes of a run; its main process
-    may need more batches before it has saved its state. Killed, it cannot end its workers.
+    may need more batches before it has saved its state.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_run(index: int, count: int) -> None:
+    """Lets a worker end when its run does, which may have been killed and could not end it."""
     run = multiprocessing.parent_process()
     assert run is not None
 

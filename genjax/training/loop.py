@@ -2,9 +2,6 @@
 
 import dataclasses
 import math
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -237,46 +234,23 @@ def train(
         return state
     steps.start(first, num_steps)
     step = first
-    try:
-        while step < num_steps:
-            last = periods.next_due(step, min(step + steps.feed.most, num_steps))
-            try:
-                fed = steps.take(last - step)
-            except BaseException:
-                # What was trained is not lost; of several processes, others would not save with it.
-                if step > first and jax.process_count() == 1:
-                    window = meters.flush()
-                    log.flush()
-                    checkpoints.save(step, state, {"window": window})
-                    checkpoints.wait()
-                raise
-            state, metrics = steps(state, fed)
-            meters.add(step + 1, last, metrics)
-            step = last
-            act(step, state)
-            on_step(step, meters.latest)
-    finally:
-        steps.stop()
+    while step < num_steps:
+        last = periods.next_due(step, min(step + steps.feed.most, num_steps))
+        try:
+            fed = steps.take(last - step)
+        except BaseException:
+            # What was trained is not lost; of several processes, others would not save with it.
+            if step > first and jax.process_count() == 1:
+                window = meters.flush()
+                log.flush()
+                checkpoints.save(step, state, {"window": window})
+                checkpoints.wait()
+            raise
+        state, metrics = steps(state, fed)
+        meters.add(step + 1, last, metrics)
+        step = last
+        act(step, state)
+        on_step(step, meters.latest)
+    steps.stop()
     checkpoints.wait()
     return state
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM (a preemption notice) or Ctrl-C sets, for a run of one process.
-
-    A second Ctrl-C ends the process at once, as ``kill`` would, also inside of the compiler.
-    """
-    stop = threading.Event()
-
-    def handle(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if number == signal.SIGINT:
-            # Past Python's buffers, in whose midst the signal may have come.
-            os.write(2, b"saving the state after this step; Ctrl-C again ends the run unsaved\n")
-            if os.isatty(1):
-                os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-    return stop

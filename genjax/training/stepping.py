@@ -241,7 +241,7 @@ class StreamedFeed:
         self._iterator = iterate(batches, 0, 0)
 
     def start(self, first: int, stop: int) -> None:
-        """Starts to read ahead."""
+        """Where to read; the first batch taken starts to read ahead."""
         self._iterator = iterate(self._batches, first, stop, num_workers=self._num_workers)
 
     def take(self, count: int) -> Fed:

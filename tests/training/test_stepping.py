@@ -119,11 +119,12 @@ key = jax.random.key(0)
 shapes = jax.eval_shape(family.init, key, batches[0])
 template = stepping.state_template(shapes, mesh)
 lowered = threading.Event()
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, fun_name="", **__: "to_mlir_module" in name and "steps" in fun_name
+    and lowered.set())
 steps = stepping.TrainingSteps(
     dataclasses.replace(family, train_step=train_step), template,
     stepping.make_feed(batches, mesh, device_limit_mib=0), key=key, mesh=mesh)
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: "to_mlir_module" in name and lowered.set())
 assert lowered.wait(120) and not steps._compiled.done()
 time.sleep(0.2)
 print("in the compiler:", not steps._compiled.done())
@@ -133,6 +134,8 @@ sys.exit(3)
 
 def test_an_error_while_the_step_compiles_ends_the_process_with_its_code():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    done = subprocess.run([sys.executable, "-c", ENDS], text=True, env=env, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], text=True, env=env, capture_output=True, timeout=300
+    )
     assert done.stdout == "in the compiler: True\n", done.stderr[-3000:]
     assert (done.returncode, done.stderr) == (3, "")
