@@ -7,11 +7,12 @@
 Any key in the experiment file can be set on the command line: ``--config.train.num_steps=500``.
 Running the same command again resumes the run, or says that it is done.
 
-Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM or
-Ctrl-C with the state saved, to be resumed by the same command; 130 stopped without a save, by a
-second Ctrl-C or one while nothing trains.
+Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM,
+SIGHUP or Ctrl-C with the state saved, to be resumed by the same command; 130 stopped without a
+save, by a second Ctrl-C or one while nothing trains.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -110,14 +111,15 @@ def main(_: list[str]) -> None:
             _fail(f"out of device memory ({str(error).splitlines()[0][:200]}). {_LESS_MEMORY}", 1)
         )
     except Preempted as error:
-        print(f"{error}; the same command resumes it", file=sys.stderr)
+        _tell(f"{error}; the same command resumes it")
         _leave(143)
 
 
 def _leave(code: int) -> NoReturn:
     """Ends the process; the training step, if it is still compiled, is not waited for."""
     if any(thread.name == "compile" for thread in threading.enumerate()):
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -150,8 +152,14 @@ def _keep_compiled_programs() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")  # at once: other threads write too
+    _tell(f"error: {' '.join(message.split())}")
     return code
+
+
+def _tell(line: str) -> None:
+    """Writes a line at once, as other threads write, too; exit codes do not depend on success."""
+    with contextlib.suppress(OSError):  # as of a pipe whose reader Ctrl-C has ended
+        sys.stderr.write(f"{line}\n")
 
 
 def _run() -> None:

@@ -179,7 +179,8 @@ def _signals_held() -> Iterator[None]:
     Ctrl-C in a terminal, and schedulers' notices, reach all processes of a run; its main process
     may need more batches before it has saved its state.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:

@@ -1,9 +1,10 @@
 """The loop that trains every family."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -169,8 +170,8 @@ def train(
     due. After each call, in this order and on the number of steps taken: log, evaluate, sample,
     checkpoint. A run that is stopped and resumed computes what an uninterrupted one computes, bit
     for bit, and logs the same. If a request to stop or an error comes before the checkpoint, the
-    state is saved with a note of what is due, which the resumed run does first. If its next batch
-    cannot be read, a run of one process saves, too.
+    state is saved with a note of what is due, which the resumed run does first. A run of one
+    process is also saved if its next batch cannot be read or its progress cannot be shown.
 
     Args:
         state: State on the mesh; it is donated, so do not use it again.
@@ -226,6 +227,20 @@ def train(
             checkpoints.save(step, state, {"window": window}, scores)
         resume_clock()
 
+    @contextlib.contextmanager
+    def kept(step: int, state: TrainState) -> Iterator[None]:
+        """Saves the state if what does not touch it fails."""
+        try:
+            yield
+        except BaseException:
+            # Of several processes, the others would not save with this one.
+            if step > first and jax.process_count() == 1:
+                window = meters.flush()
+                log.flush()
+                checkpoints.save(step, state, {"window": window})
+                checkpoints.wait()
+            raise
+
     if checkpoints.actions_due(first):
         act(first, state)
         checkpoints.actions_done()
@@ -236,21 +251,15 @@ def train(
     step = first
     while step < num_steps:
         last = periods.next_due(step, min(step + steps.feed.most, num_steps))
-        try:
+        with kept(step, state):
             fed = steps.take(last - step)
-        except BaseException:
-            # What was trained is not lost; of several processes, others would not save with it.
-            if step > first and jax.process_count() == 1:
-                window = meters.flush()
-                log.flush()
-                checkpoints.save(step, state, {"window": window})
-                checkpoints.wait()
-            raise
         state, metrics = steps(state, fed)
+        del fed  # which takes memory of the devices
         meters.add(step + 1, last, metrics)
         step = last
         act(step, state)
-        on_step(step, meters.latest)
+        with kept(step, state):
+            on_step(step, meters.latest)
     steps.stop()
     checkpoints.wait()
     return state

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a run."""
+"""What signals do to a run."""
 
 import contextlib
 import os
@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM (a preemption notice) or Ctrl-C sets, for a run of one process.
+    """An event that asks a run of one process to save and stop.
 
-    A second Ctrl-C ends the process at once, inside of the compiler, too.
+    It is set by SIGTERM (a preemption notice), SIGHUP (the terminal has gone; not under ``nohup``)
+    and Ctrl-C. A second Ctrl-C ends the process at once, inside of the compiler, too.
     """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
@@ -19,9 +20,9 @@ def stop_on_signals() -> threading.Event:
 
 
 def notice_interrupts() -> None:
-    """Makes Ctrl-C what SIGTERM is to one of several processes: a notice that all agree on.
+    """Makes SIGHUP and Ctrl-C what SIGTERM is to one of several processes: jax makes all agree.
 
-    A second Ctrl-C ends the process at once, inside of the compiler, too.
+    Otherwise as :func:`stop_on_signals`.
     """
     _on_interrupt(lambda: signal.raise_signal(signal.SIGTERM))
 
@@ -42,6 +43,8 @@ def _on_interrupt(ask: Callable[[], None]) -> None:
         _say("saving the state after this step; Ctrl-C again ends the run unsaved")
 
     signal.signal(signal.SIGINT, handle)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: ask())
 
 
 def _end(number: int, frame: object) -> None:

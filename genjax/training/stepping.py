@@ -285,8 +285,8 @@ class TrainingSteps:
     """Compiled calls of one or several training steps.
 
     Compilation starts at once, in a thread, so that the caller can load data and make or restore a
-    state in the meantime; the first call waits for it. So does the end of the process, whatever
-    ends it.
+    state in the meantime; the first call waits for it. So does Python before it ends the
+    process.
 
     Args:
         family: The family.

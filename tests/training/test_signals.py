@@ -32,9 +32,16 @@ def test_the_first_interrupt_asks_and_the_second_ends():
     assert "Ctrl-C again" in line
 
 
-def test_an_interrupt_after_a_notice_is_a_first_one():
-    done = program(STOPPING, str(int(signal.SIGTERM)), stderr=subprocess.PIPE)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_after_a_notice_is_a_first_one(number):
+    done = program(STOPPING, str(int(number)), stderr=subprocess.PIPE)
     assert done.returncode == 0 and done.stdout == "False\nTrue\ngoes on\n"
+
+
+def test_nohup_is_heeded():
+    text = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + STOPPING
+    done = program(text, str(int(signal.SIGHUP)), stderr=subprocess.PIPE)
+    assert done.returncode == 0 and done.stdout == "False\nFalse\ngoes on\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -58,13 +65,14 @@ def test_interrupts_end_with_their_code_where_there_is_nothing_to_save():
     assert (done.returncode, done.stdout) == (130, "") and "stopped by Ctrl-C" in done.stderr
 
 
-def test_an_interrupt_of_one_of_several_is_a_notice():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_one_of_several_is_told_is_a_notice(number):
     text = """if True:
-        import signal
+        import signal, sys
         from genjax.training import signals
         signal.signal(signal.SIGTERM, lambda *_: print("noticed"))
         signals.notice_interrupts()
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(int(sys.argv[1]))
     """
-    done = program(text, stderr=subprocess.PIPE)
+    done = program(text, str(int(number)), stderr=subprocess.PIPE)
     assert (done.returncode, done.stdout) == (0, "noticed\n")

@@ -71,7 +71,7 @@ class Recorder:
 
 
 def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=None, keep=3,
-        most=1, resident=True, batches=None):  # fmt: skip
+        most=1, resident=True, batches=None, **kwargs):  # fmt: skip
     family = family or linear_family()
     recorder = recorder or Recorder()
     mesh = meshes.make_mesh()
@@ -96,6 +96,7 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
             sample=recorder.sample,
             host_state=host_state,
             stop=lambda step: stop is not None and stop.is_set(),
+            **kwargs,
         )
 
 
@@ -233,6 +234,16 @@ def test_a_batch_that_cannot_be_read_loses_no_step(tmp_path):
     assert saved_steps(tmp_path / "parts") == [7]
     assert_same(run(tmp_path / "parts", 10, periods=periods, resident=False), whole)
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_a_line_that_cannot_be_printed_loses_no_step(tmp_path):
+    def on_step(step, latest):
+        if step == 4:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        run(tmp_path, 10, on_step=on_step)
+    assert saved_steps(tmp_path) == [3, 4]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no disk for pictures"), loop.StopRequested()])
