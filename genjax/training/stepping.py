@@ -78,7 +78,7 @@ def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh)
         return jitted.lower(state, fed, key)
 
 
-_AHEAD = 64
+_AHEAD = 256
 """Steps whose numbers of rows go to the devices at once."""
 
 
