@@ -21,7 +21,6 @@ import os
 import platform
 import runpy
 import sys
-import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -117,7 +116,9 @@ def main(_: list[str]) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process; the training step, if it is still compiled, is not waited for."""
-    if any(thread.name == "compile" for thread in threading.enumerate()):
+    from genjax.training.stepping import is_compiling
+
+    if is_compiling():
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)

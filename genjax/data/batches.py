@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -152,23 +153,23 @@ def iterate(
         num_workers: Worker processes that decode sets not held in memory; 0 for threads only.
     """
     in_memory = isinstance(batches.source, ArraySource)
+    if in_memory:
+        num_workers = 0
     dataset: Any = grain.MapDataset.source(batches)[start:stop]
     # In memory a batch is one indexing operation: a single thread stays ahead of any step.
     threads = grain.ReadOptions(num_threads=1 if in_memory else 8, prefetch_buffer_size=8)
     iterator = dataset.to_iter_dataset(threads)
-    if num_workers and not in_memory:
+    if num_workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which not every program has
         workers = grain.MultiprocessingOptions(num_workers=num_workers)
         iterator = iterator.mp_prefetch(workers, worker_init_fn=_end_with_the_run)
     with contextlib.closing(iter(iterator)) as ahead:
-        if num_workers and not in_memory:
+        if num_workers:
             resource_tracker.ensure_running()  # which would let go of the signals held
             with _signals_held():
-                first = next(ahead, None)  # starts the workers
-            if first is None:
-                return
-            yield first
+                first = list(itertools.islice(ahead, 1))  # starts the workers
+            yield from first
         yield from ahead
 
 

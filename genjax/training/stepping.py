@@ -281,6 +281,14 @@ class StreamedFeed:
         self._iterator.close()
 
 
+_COMPILING = "compile"
+
+
+def is_compiling() -> bool:
+    """Whether training steps are being compiled, which Python waits for before it ends."""
+    return any(thread.name == _COMPILING for thread in threading.enumerate())
+
+
 class TrainingSteps:
     """Compiled calls of one or several training steps.
 
@@ -310,7 +318,7 @@ class TrainingSteps:
                 self._compiled.set_exception(error)
 
         # No daemon: Python aborts the process where it ends while a daemon is inside the compiler.
-        threading.Thread(target=work, name="compile").start()
+        threading.Thread(target=work, name=_COMPILING).start()
 
     def start(self, first: int, stop: int) -> None:
         """The steps to come: ``first``, ..., ``stop - 1``."""
