@@ -6,12 +6,22 @@ draws are told apart. No name of an axis is handed down, so that families and ne
 in both views, in this project's loop as in yours.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 T = TypeVar("T")
+
+BATCH_AXES = ("data", "fsdp")
+"""Axes of the mesh that rows of batches are spread over: all of them."""
+
+CONVOLUTIONS = ("conv_general", "genjax_conv")
+"""How the names of primitives begin that convolve: jax's own, and those of genjax's layers.
+
+XLA's CPU backend is several times slower at them inside of loops.
+"""
 
 
 def mapped_axes() -> tuple[str, ...]:
@@ -38,6 +48,47 @@ def average(tree: T) -> T:
     """
     axes = mapped_axes()
     return jax.lax.pmean(tree, axes) if axes else tree
+
+
+def average_changes(old: Any, new: Any) -> Any:
+    """What networks carry after a step, the same on all devices.
+
+    Batch statistics, codebooks and the like are means over rows, so that their mean over devices
+    is what one program over all rows computes; sums over rows have to be kept as means. Whole
+    numbers are counted alike on all devices, and what has not been touched (the variables of a
+    frozen part may be most of a state) is not sent around.
+
+    Args:
+        old: Network state before the step.
+        new: Network state after it, of the same structure.
+
+    Returns:
+        The new state, its changed floating-point arrays averaged over devices.
+
+    Raises:
+        ValueError: If the two differ in structure, shapes or types: a compiled step cannot go on
+            from a state of another shape.
+    """
+
+    def describe(tree: Any) -> dict[str, str]:
+        return {
+            jax.tree_util.keystr(path): f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+            for path, leaf in jax.tree.leaves_with_path(tree)
+        }
+
+    before, after = describe(old), describe(new)
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            raise ValueError(
+                f"a loss must return the network state it was given, updated: {name} was "
+                f"{before.get(name, 'absent')} and became {after.get(name, 'absent')}"
+            )
+
+    def one(a: Any, b: Any) -> Any:
+        counts = not jnp.issubdtype(jnp.result_type(b), jnp.inexact)
+        return b if a is b or counts else average(b)
+
+    return jax.tree.map(one, old, new)
 
 
 def largest(x: Array) -> Array:

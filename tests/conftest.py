@@ -20,7 +20,8 @@ from jaxtyping import install_import_hook  # noqa: E402
 # whose types cannot be checked.)
 CHECKED = """
     losses diffusion families.minimizing families.vdm
-    families.adversarial families.gan families.classifier families.flow
+    families.adversarial families.gan families.classifier families.flow families.levels
+    families.draws families.likelihood families.flow_matching
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
     nets.conditioning nets.dense nets.flow_mlp
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier

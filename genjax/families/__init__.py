@@ -1,10 +1,14 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
-from genjax.families.base import Family, TrainState
+from genjax.families.adversarial import HalfLife
+from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
 from genjax.families.classifier import classifier
+from genjax.families.draws import Latent
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
+    Rows,
+    SlopeControl,
     fgan,
     gan,
     hinge_gan,
@@ -18,7 +22,15 @@ from genjax.families.gan import (
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "Acts",
+    "Density",
     "Family",
+    "HalfLife",
+    "Latent",
+    "Rows",
+    "Samples",
+    "SlopeControl",
+    "Suspicion",
     "TrainState",
     "classifier",
     "fgan",

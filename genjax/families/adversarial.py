@@ -2,27 +2,52 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import average, own_key
-from genjax.families.base import Batch, Metrics, PyTree, TrainState
+from genjax.devices import average, average_changes, own_key
+from genjax.families.base import (
+    Acts,
+    Batch,
+    Metrics,
+    ModelState,
+    Optimizer,
+    Params,
+    PyTree,
+    Step,
+    TrainState,
+    make_optimizer,
+)
 
-Networks: TypeAlias = Mapping[str, PyTree]
+
+class Turn(NamedTuple):
+    """What a loss may know of the game, besides networks and rows.
+
+    Attributes:
+        step: Number of training steps taken, int32 ``[]``, for warm-ups of weights.
+        opt_state: Optimiser states of both players, by name: an unrolled loss makes steps of the
+            opponent's optimiser from there.
+    """
+
+    step: Step
+    opt_state: Mapping[str, PyTree]
+
+
 LossFn: TypeAlias = Callable[
-    [Networks, Networks, Batch, Array, PRNGKeyArray], tuple[Array, tuple[Metrics, Networks]]
+    [Params, ModelState, Batch, PyTree, PRNGKeyArray, Turn],
+    tuple[Array, tuple[Metrics, ModelState]],
 ]
-"""``(params, model_state, batch, fake, key) -> (loss, (metrics, model_state))``, of all networks
-and generated rows."""
+"""``(params, model_state, batch, fake, key, turn) -> (loss, (metrics, model_state))``, of all
+networks and what was generated. The network state that comes back is kept."""
 Generate: TypeAlias = Callable[
-    [Networks, Networks, Batch, int, PRNGKeyArray], tuple[Array, Networks]
+    [Params, ModelState, Batch, int, PRNGKeyArray], tuple[PyTree, ModelState]
 ]
-"""``(params, model_state, batch, factor, key) -> (fake, model_state)``: ``factor`` generated rows
-for each of the batch, and the state after a pass of training."""
+"""``(params, model_state, batch, factor, key) -> (fake, model_state)``: a tree of generated rows,
+``factor`` for each of the batch, and the state after a pass of training."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,223 +56,351 @@ class Player:
 
     Attributes:
         networks: Names of the networks it owns: those its optimiser moves.
-        loss_fn: What it minimises.
-        optimizer: Optimiser of its networks together.
+        loss_fn: What it minimises. The critic's is differentiated with respect to its networks, the
+            generator's with respect to its networks and through what they generated.
+        optimizer: Optimiser of its networks together, or what makes it
+            (:data:`~genjax.families.base.Optimizer`).
         project: Applied to its parameters before each of its steps (weight clipping).
-        regularizer_fn: A second loss, minimised in a step of its own right after every
-            ``regularize_every``-th, on the same rows, times ``regularize_every`` ("lazy
-            regularisation"). The optimiser's state is shared between both kinds of steps.
+        regularizer_fn: A second loss of its own networks, minimised in a step of its own right
+            after every ``regularize_every``-th, on the same rows, times ``regularize_every`` ("lazy
+            regularisation"). Generated rows come to it as constants. The optimiser's state is
+            shared between both kinds of steps.
         regularize_every: Steps between the steps on ``regularizer_fn``.
     """
 
     networks: tuple[str, ...]
     loss_fn: LossFn
-    optimizer: optax.GradientTransformation
-    project: Callable[[Networks], Networks] | None = None
+    optimizer: Optimizer
+    project: Callable[[Params], Params] | None = None
     regularizer_fn: LossFn | None = None
     regularize_every: int = 1
 
 
-def adversarial(
-    *,
-    init_networks: Callable[[PRNGKeyArray, Batch], tuple[Networks, Networks]],
-    generate: Generate,
-    critic: Player,
-    generator: Player,
-    critic_steps: int,
-    share_fakes: bool,
-    generator_factor: int,
-    generator_batch: bool,
-    batch_images: int,
-    ema_half_life_kimg: float,
-    ema_rampup: float,
-) -> tuple[
-    Callable[[PRNGKeyArray, Batch], TrainState],
-    Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]],
-    int,
-]:
-    """Builds ``init``, ``train_step`` and ``batches_per_step`` of a family.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfLife:
+    """A moving average of parameters that is counted in examples.
 
-    A step is ``critic_steps`` steps of the critic, each on a batch of its own, and one of the
-    generator. The steps are written out one after the other, not looped: XLA's CPU backend is
-    several times slower on convolutions in loops, and there are few of them.
+    Attributes:
+        ema_half_life_kimg: Half-life, in thousands of examples; 0 for the current parameters.
+        ema_rampup: The half-life is at most this share of the examples counted so far; 0 for no
+            limit.
 
-    Args:
+    References:
+        Karras et al., arXiv:1912.04958, and NVlabs/stylegan3's training loop.
+    """
+
+    ema_half_life_kimg: float = 10.0
+    ema_rampup: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+
+    def decay(self, step: Step, batch_size: int) -> Array:
+        """Decay of the average in the step that leads to ``step``, ``[]``."""
+        thousands = batch_size * 1e-3
+        half_life = jnp.asarray(self.ema_half_life_kimg, jnp.float32)
+        if self.ema_rampup:
+            half_life = jnp.minimum(half_life, self.ema_rampup * (step * thousands))
+        return jnp.where(half_life > 0, 0.5 ** (thousands / half_life), 0.0)
+
+
+_Grads: TypeAlias = tuple[Params, Array, Metrics, ModelState]
+"""A player's gradient, its loss and metrics, and the network state its loss returned."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """``init``, ``train_step`` and ``batches_per_step`` of an adversarial family.
+
+    In the order ``"critic first"`` a step is ``critic_steps`` steps of the critic, each on a batch
+    of its own, and one of the generator. They are written out one after the other, not looped:
+    XLA's CPU backend is several times slower on convolutions in loops, and there are few of them.
+    In the order ``"together"`` one pass generates, both losses are computed at the old parameters,
+    and then both players move.
+
+    Attributes:
         init_networks: Makes ``(params, model_state)``, keyed by network, from one batch.
-        generate: Makes generated rows. The generator's loss depends on its networks through these
-            alone.
+        generate: Makes generated rows. State of the generator's networks that it returns is kept
+            from the pass of the generator's own step only.
         critic: The player that tells data from samples.
-        generator: The player that makes samples; its networks are averaged. It has no regulariser.
+        generator: The player that makes samples.
+        batch_size: Examples in a batch of the generator's step, in which the average is counted.
         critic_steps: Steps of the critic for each of the generator.
+        order: Who moves when.
         share_fakes: Whether the generator's step goes back through the pass that made the rows of
             the last critic step, and one pass makes those of all critic steps before it. Otherwise
             each step has a pass of its own on latents of its own.
         generator_factor: Generated rows in the generator's step for each of its batch.
         generator_batch: Whether the generator's loss gets a batch of its own; otherwise it gets the
             critic's last, of which it should read no more than labels and shapes.
-        batch_images: Examples in a batch of the generator's step, in which the average is counted.
-        ema_half_life_kimg: Half-life of the average, in thousands of examples; 0 for none.
-        ema_rampup: The half-life is at most this share of the examples counted so far; 0 for no
-            limit.
-
-    Returns:
-        ``init``; ``train_step``, whose batch has leaves ``[batches_per_step, B, ...]``, or
-        ``[B, ...]`` if that is one; and ``batches_per_step``. Metrics of the critic are means over
-        its steps.
+        averaged: Networks with a moving average, of any player; those of the generator if None.
+        average: How they are averaged.
 
     Raises:
-        ValueError: If a count or a half-life is out of range.
+        ValueError: If a count is out of range, a network has no or two owners, or the order
+            contradicts other arguments.
 
     References:
-        Averaging by half-life and lazy regularisation: Karras et al., arXiv:1912.04958, appendix B,
-        and NVlabs/stylegan3's training loop.
+        Lazy regularisation: Karras et al., arXiv:1912.04958, appendix B.
     """
-    if critic_steps < 1:
-        raise ValueError(f"critic_steps must be at least 1, got {critic_steps}")
-    for name, value in [("ema_half_life_kimg", ema_half_life_kimg), ("ema_rampup", ema_rampup)]:
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-    players = {"critic": critic, "generator": generator}
-    for name, player in players.items():
-        if player.regularize_every < 1:
-            raise ValueError(f"{name}: regularize_every must be at least 1")
-    batches_per_step = critic_steps + generator_batch
 
-    def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
-        params, model_state = init_networks(key, batch)
+    init_networks: Callable[[PRNGKeyArray, Batch], tuple[Params, ModelState]]
+    generate: Generate
+    critic: Player
+    generator: Player
+    batch_size: int
+    critic_steps: int = 1
+    order: Literal["critic first", "together"] = "critic first"
+    share_fakes: bool = False
+    generator_factor: int = 1
+    generator_batch: bool = False
+    averaged: tuple[str, ...] | None = None
+    average: HalfLife = HalfLife()
+
+    def __post_init__(self) -> None:
+        if self.critic_steps < 1:
+            raise ValueError(f"critic_steps must be at least 1, got {self.critic_steps}")
+        for name, player in self._players.items():
+            if player.regularize_every < 1:
+                raise ValueError(f"{name}: regularize_every must be at least 1")
+        shared = set(self.critic.networks) & set(self.generator.networks)
+        if shared:
+            raise ValueError(f"both players own {', '.join(sorted(shared))}: give it to one")
+        unowned = set(self.averaged or ()) - {*self.critic.networks, *self.generator.networks}
+        if unowned:
+            raise ValueError(f"no player owns {', '.join(sorted(unowned))}, which are averaged")
+        if self.order not in ("critic first", "together"):
+            raise ValueError(f"order must be 'critic first' or 'together', got {self.order!r}")
+        if self.order == "together" and (
+            self.critic_steps > 1 or self.share_fakes or self.generator_batch
+        ):
+            raise ValueError(
+                "in the order 'together' both players share one pass and one batch: critic_steps "
+                "must be 1, share_fakes and generator_batch False"
+            )
+
+    @property
+    def _players(self) -> dict[str, Player]:
+        return {"critic": self.critic, "generator": self.generator}
+
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        updates = {"critic": self.critic_steps, "generator": 1}
+        return {
+            name: make_optimizer(
+                player.optimizer,
+                Acts(updates[name], player.regularize_every if player.regularizer_fn else 1),
+            )
+            for name, player in self._players.items()
+        }
+
+    @property
+    def _averaged(self) -> tuple[str, ...]:
+        return self.generator.networks if self.averaged is None else self.averaged
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that ``train_step`` takes."""
+        return self.critic_steps + self.generator_batch
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> TrainState:
+        """The state before the first step: see :class:`~genjax.families.base.Family`."""
+        params, model_state = self.init_networks(key, batch)
+        optimizers = self._optimizers
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state={
-                name: player.optimizer.init({n: params[n] for n in player.networks})
-                for name, player in players.items()
+                name: optimizers[name].init({n: params[n] for n in player.networks})
+                for name, player in self._players.items()
             },
             model_state=model_state,
             # A copy: the state is donated, and two of its leaves may not share a buffer.
-            ema=jax.tree.map(jnp.copy, {n: params[n] for n in generator.networks}),
+            ema=jax.tree.map(jnp.copy, {n: params[n] for n in self._averaged}),
         )
 
-    def moved(
-        name: str, state: TrainState, model_state: Networks, grads: Networks
-    ) -> tuple[TrainState, Array]:
-        """The state after a step of a player's optimiser, and the norm of the gradient."""
-        player = players[name]
-        own = {n: state.params[n] for n in player.networks}
-        updates, opt_state = player.optimizer.update(grads, state.opt_state[name], own)
+    def train_step(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step: see :class:`~genjax.families.base.Family`."""
+        if self.batches_per_step == 1:
+            batch = {name: rows[None] for name, rows in batch.items()}
+        moves = self._together if self.order == "together" else self._critic_first
+        state, metrics = moves(state, batch, key)
+        step = state.step + 1
+        decay = self.average.decay(step, self.batch_size)
+        averaged = {n: state.params[n] for n in self._averaged}
+        state = state.replace(
+            step=step, ema=optax.incremental_update(averaged, state.ema, 1.0 - decay)
+        )
+        return state, metrics
+
+    def _critic_first(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """Steps of the critic, then one of the generator; metrics of the critic are means."""
+
+        def rows_of(index: int) -> Batch:
+            return {
+                name: rows[min(index, self.batches_per_step - 1)] for name, rows in batch.items()
+            }
+
+        keys = jax.random.split(key, self.critic_steps + 1)
+        last, fakes = self.critic_steps - 1, []
+        if self.share_fakes:
+            if last:
+                before = {n: rows[:last].reshape(-1, *rows.shape[2:]) for n, rows in batch.items()}
+                made, _, _ = self._pass_forward(state, before, 1, keys[0])
+                fakes = [
+                    jax.tree.map(lambda rows, i=i: jnp.split(rows, last)[i], made)
+                    for i in range(last)
+                ]
+            shared = self._pass_forward(state, rows_of(last), 1, keys[last])
+            fakes.append(shared[0])
+        of_critic = []
+        for i in range(self.critic_steps):
+            rows = rows_of(i)
+            fake = fakes[i] if self.share_fakes else self._pass_forward(state, rows, 1, keys[i])[0]
+            state = self._projected("critic", state)
+            grads = self._own_grads("critic", self.critic.loss_fn, state, rows, fake, keys[i])
+            state, metrics = self._moved("critic", state, grads)
+            turn = state.step * self.critic_steps + i
+            state, regular = self._regularized("critic", state, rows, fake, keys[i], turn)
+            of_critic.append({**metrics, **regular})
+
+        rows, key = rows_of(self.critic_steps), keys[-1]
+        if not self.share_fakes:
+            shared = self._pass_forward(state, rows, self.generator_factor, key)
+        state = self._projected("generator", state)
+        grads = self._generator_grads(state, rows, shared, key)
+        state, metrics = self._moved("generator", state, grads)
+        state, regular = self._regularized("generator", state, rows, shared[0], key, state.step)
+        means = jax.tree.map(lambda *values: sum(values) / self.critic_steps, *of_critic)
+        return state, {**means, **metrics, **regular}
+
+    def _together(
+        self, state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """Both players' losses at the same parameters, from one pass; then both move."""
+        rows = {name: part[0] for name, part in batch.items()}
+        state = self._projected("generator", self._projected("critic", state))
+        shared = self._pass_forward(state, rows, self.generator_factor, key)
+        of_critic = self._own_grads("critic", self.critic.loss_fn, state, rows, shared[0], key)
+        # The critic's networks go on from what its own loss left, the generator's from the pass.
+        kept = state.replace(model_state=average_changes(state.model_state, of_critic[3]))
+        of_generator = self._generator_grads(kept, rows, shared, key)
+        state, critic_metrics = self._moved("critic", state, of_critic)
+        state, generator_metrics = self._moved("generator", state, of_generator)
+        metrics = {**critic_metrics, **generator_metrics}
+        for name in self._players:
+            state, regular = self._regularized(name, state, rows, shared[0], key, state.step)
+            metrics |= regular
+        return state, metrics
+
+    # Parts of a step.
+
+    def _pass_forward(
+        self, state: TrainState, batch: Batch, factor: int, key: PRNGKeyArray
+    ) -> tuple[PyTree, Callable[[PyTree], tuple[Params]], ModelState]:
+        """Generated rows, what leads back from them to the generator, and its new state."""
+
+        def make(own: Params) -> tuple[PyTree, ModelState]:
+            networks = {**state.params, **own}
+            return self.generate(networks, state.model_state, batch, factor, own_key(key))
+
+        return jax.vjp(make, self._own("generator", state), has_aux=True)
+
+    def _own(self, name: str, state: TrainState) -> Params:
+        return {n: state.params[n] for n in self._players[name].networks}
+
+    def _projected(self, name: str, state: TrainState) -> TrainState:
+        project = self._players[name].project
+        if project is None:
+            return state
+        return state.replace(params={**state.params, **project(self._own(name, state))})
+
+    def _own_grads(
+        self,
+        name: str,
+        loss_fn: LossFn,
+        state: TrainState,
+        batch: Batch,
+        fake: PyTree,
+        key: PRNGKeyArray,
+        weight: float = 1.0,
+    ) -> _Grads:
+        """The gradient of a loss in a player's own networks, generated rows held constant."""
+        turn = Turn(state.step, state.opt_state)
+
+        def of_own(own: Params) -> tuple[Array, tuple[Metrics, ModelState]]:
+            networks = {**state.params, **own}
+            loss, aux = loss_fn(networks, state.model_state, batch, fake, own_key(key), turn)
+            return weight * loss, aux
+
+        value_and_grad = jax.value_and_grad(of_own, has_aux=True)
+        (loss, (metrics, kept)), grads = value_and_grad(self._own(name, state))
+        loss, metrics, grads = average((loss, metrics, grads))
+        return grads, loss / weight, metrics, average_changes(state.model_state, kept)
+
+    def _generator_grads(
+        self, state: TrainState, batch: Batch, shared: Any, key: PRNGKeyArray
+    ) -> _Grads:
+        """The gradient of the generator's loss, through what it made and in its networks."""
+        fake, back, made = shared
+        turn = Turn(state.step, state.opt_state)
+        # Of the pass, the state of the generator's own networks is kept.
+        model_state = {**state.model_state}
+        model_state |= {n: made[n] for n in self.generator.networks if n in made}
+
+        def of_own(own: Params, fake: PyTree) -> tuple[Array, tuple[Metrics, ModelState]]:
+            networks = {**state.params, **own}
+            return self.generator.loss_fn(networks, model_state, batch, fake, own_key(key), turn)
+
+        (loss, (metrics, kept)), (direct, slope) = jax.value_and_grad(
+            of_own, argnums=(0, 1), has_aux=True
+        )(self._own("generator", state), fake)
+        grads = jax.tree.map(jnp.add, back(slope)[0], direct)
+        loss, metrics, grads = average((loss, metrics, grads))
+        return grads, loss, metrics, average_changes(state.model_state, kept)
+
+    def _moved(self, name: str, state: TrainState, found: _Grads) -> tuple[TrainState, Metrics]:
+        """The state after a step of a player's optimiser, and the metrics of its loss."""
+        grads, loss, metrics, model_state = found
+        own = self._own(name, state)
+        updates, opt_state = self._optimizers[name].update(grads, state.opt_state[name], own)
         state = state.replace(
             params={**state.params, **optax.apply_updates(own, updates)},
             opt_state={**state.opt_state, name: opt_state},
             model_state=model_state,
         )
-        return state, optax.global_norm(grads)
+        norm = optax.global_norm(grads)
+        return state, {**metrics, f"{name}_loss": loss, f"{name}_grad_norm": norm}
 
-    def descend(
-        loss_fn: LossFn,
+    def _regularized(
+        self,
+        name: str,
         state: TrainState,
         batch: Batch,
-        fake: Array,
+        fake: PyTree,
         key: PRNGKeyArray,
-        weight: float = 1.0,
+        turn: Array,
     ) -> tuple[TrainState, Metrics]:
-        """One step of the critic on one loss."""
-
-        def of_own(own: Networks) -> tuple[Array, tuple[Metrics, Networks]]:
-            networks = {**state.params, **own}
-            loss, aux = loss_fn(networks, state.model_state, batch, fake, own_key(key))
-            return weight * loss, aux
-
-        own = {n: state.params[n] for n in critic.networks}
-        (loss, (metrics, model_state)), grads = jax.value_and_grad(of_own, has_aux=True)(own)
-        loss, metrics, grads = average((loss, metrics, grads))
-        state, norm = moved("critic", state, model_state, grads)
-        return state, {**metrics, "critic_loss": loss / weight, "critic_grad_norm": norm}
-
-    def criticize(
-        state: TrainState, batch: Batch, fake: Array, key: PRNGKeyArray, turn: Array
-    ) -> tuple[TrainState, Metrics]:
-        """One turn of the critic: a step on its loss and, when due, one on its regulariser."""
-        if critic.project is not None:
-            own = critic.project({n: state.params[n] for n in critic.networks})
-            state = state.replace(params={**state.params, **own})
-        state, metrics = descend(critic.loss_fn, state, batch, fake, key)
-        regularizer_fn, every = critic.regularizer_fn, critic.regularize_every
+        """The state after the step on a player's regulariser, where one is due in its ``turn``."""
+        player = self._players[name]
+        regularizer_fn, every = player.regularizer_fn, player.regularize_every
         if regularizer_fn is None:
-            return state, metrics
+            return state, {}
 
         def regularize(state: TrainState) -> tuple[TrainState, Metrics]:
-            state, found = descend(regularizer_fn, state, batch, fake, key, float(every))
+            found = self._own_grads(name, regularizer_fn, state, batch, fake, key, every)
+            moved, _ = self._moved(name, state, found)
             # Zero in between: the mean over many steps is then that of the regulariser's own.
-            return state, {n: every * v for n, v in found.items() if not n.startswith("critic")}
+            return moved, {n: every * value for n, value in found[2].items()}
 
         def skip(state: TrainState) -> tuple[TrainState, Metrics]:
             _, shapes = jax.eval_shape(regularize, state)
             return state, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
 
-        state, of_regularizer = jax.lax.cond(turn % every == 0, regularize, skip, state)
-        return state, {**metrics, **of_regularizer}
-
-    def pass_forward(
-        state: TrainState, batch: Batch, factor: int, key: PRNGKeyArray
-    ) -> tuple[Array, Callable[[Array], tuple[Networks]], Networks]:
-        """Generated rows, what leads back from them to the generator, and its new state."""
-
-        def make(own: Networks) -> tuple[Array, Networks]:
-            networks = {**state.params, **own}
-            return generate(networks, state.model_state, batch, factor, own_key(key))
-
-        return jax.vjp(make, {n: state.params[n] for n in generator.networks}, has_aux=True)
-
-    def train_step(
-        state: TrainState, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[TrainState, Metrics]:
-        if batches_per_step == 1:
-            batch = {name: rows[None] for name, rows in batch.items()}
-
-        def rows_of(index: int) -> Batch:
-            return {name: rows[min(index, batches_per_step - 1)] for name, rows in batch.items()}
-
-        start, keys = state.step, jax.random.split(key, critic_steps + 1)
-        last, fakes = critic_steps - 1, []
-        if share_fakes:
-            if last:
-                before = {n: rows[:last].reshape(-1, *rows.shape[2:]) for n, rows in batch.items()}
-                fakes = list(jnp.split(pass_forward(state, before, 1, keys[0])[0], last))
-            shared = pass_forward(state, rows_of(last), 1, keys[last])
-            fakes.append(shared[0])
-        of_critic = []
-        for i in range(critic_steps):
-            rows = rows_of(i)
-            fake = fakes[i] if share_fakes else pass_forward(state, rows, 1, keys[i])[0]
-            turn = start * critic_steps + i
-            state, metrics = criticize(state, rows, fake, keys[i], turn)
-            of_critic.append(metrics)
-
-        rows, key = rows_of(critic_steps), keys[-1]
-        if not share_fakes:
-            shared = pass_forward(state, rows, generator_factor, key)
-        fake, back, kept = shared
-        (loss, (metrics, _)), slope = jax.value_and_grad(
-            lambda fake: generator.loss_fn(
-                state.params, state.model_state, rows, fake, own_key(key)
-            ),
-            has_aux=True,
-        )(fake)
-        kept = {**state.model_state, **{n: kept[n] for n in generator.networks}}
-        loss, metrics, grads = average((loss, metrics, back(slope)[0]))
-        state, norm = moved("generator", state, kept, grads)
-        of_generator = {**metrics, "generator_loss": loss, "generator_grad_norm": norm}
-
-        step = start + 1
-        seen = step * (batch_images * 1e-3)
-        half_life = jnp.asarray(ema_half_life_kimg, jnp.float32)
-        if ema_rampup:
-            half_life = jnp.minimum(half_life, ema_rampup * seen)
-        decay = jnp.where(half_life > 0, 0.5 ** (batch_images * 1e-3 / half_life), 0.0)
-        averaged = {n: state.params[n] for n in generator.networks}
-        state = state.replace(
-            step=step, ema=optax.incremental_update(averaged, state.ema, 1.0 - decay)
-        )
-        means = jax.tree.map(lambda *values: sum(values) / critic_steps, *of_critic)
-        return state, {**means, **of_generator}
-
-    return init, train_step, batches_per_step
+        return jax.lax.cond(turn % every == 0, regularize, skip, state)

@@ -1,55 +1,26 @@
 """What every family of models offers to the training loop."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
+import flax.linen as nn
+import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import mapped_axes
-
 PyTree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Array]
-"""``x`` ``[B, *event]`` (integer grey levels or real numbers), ``label`` ``[B]`` where the data has
-class labels, ``index`` ``[B]`` (position in the data set) in evaluation."""
+"""Rows of named features: ``x`` ``[B, *event]`` (whole grey levels or real numbers), ``label``
+``[B]`` where the data has class labels, ``stream/x`` of further streams, and ``index`` ``[B]``
+(position in the data set) in evaluation."""
 Metrics: TypeAlias = Mapping[str, Array]
-
-
-def scale_levels(levels: Array, num_levels: int) -> Array:
-    """Grey levels to [-1, 1], both ends reached, float32: what GANs and classifiers see."""
-    return levels.astype(jnp.float32) * (2.0 / (num_levels - 1)) - 1.0
-
-
-def as_levels(values: Array, num_levels: int) -> Array:
-    """Whole numbers in floating point to grey levels: clipped to the range, of a whole type."""
-    dtype = jnp.uint8 if num_levels <= 256 else jnp.int32
-    return jnp.clip(values, 0, num_levels - 1).astype(dtype)
-
-
-def spread_rows(x: Array) -> Array:
-    """Spreads rows drawn inside a step over the mesh, as rows of batches are.
-
-    Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
-    values do not change. Without a mesh in context, or where its size does not divide the rows,
-    nothing happens.
-
-    Args:
-        x: Rows, ``[B, ...]``.
-
-    Returns:
-        The same rows.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mapped_axes():  # all rows here are this device's
-        return x
-    axes = tuple(name for name in ("data", "fsdp") if name in mesh.axis_names)
-    if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
-        return x
-    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
+Params: TypeAlias = Mapping[str, PyTree]
+"""Parameters, keyed by network."""
+ModelState: TypeAlias = Mapping[str, PyTree]
+"""What networks carry besides parameters, keyed by network."""
+Step: TypeAlias = Array
+"""Number of training steps taken so far, int32 ``[]``."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -59,15 +30,97 @@ class TrainState(struct.PyTreeNode):
         step: Number of training steps taken, int32 ``[]``.
         params: Parameters, keyed by network.
         opt_state: Optimiser states, keyed by player: ``model``, or ``generator`` and ``critic``.
-        model_state: What networks carry besides parameters (batch statistics...), keyed by network.
+        model_state: What networks carry besides parameters (batch statistics, codebooks, the
+            variables of frozen parts), keyed by network. It is the same on all devices.
         ema: Moving averages of parameters, keyed by network; read by ``eval_step`` and ``sample``.
     """
 
     step: Array
-    params: Mapping[str, PyTree]
+    params: Params
     opt_state: Mapping[str, PyTree]
-    model_state: Mapping[str, PyTree]
-    ema: Mapping[str, PyTree]
+    model_state: ModelState
+    ema: Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Acts:
+    """How often an optimiser acts, so that its schedules can count in training steps.
+
+    Attributes:
+        updates_per_step: Updates in a training step: several for a critic, ``1 / k`` where
+            gradients of ``k`` steps are averaged first.
+        regularize_every: Updates between extra updates on a regulariser, which share the
+            optimiser's state; 1 where there are none.
+    """
+
+    updates_per_step: float = 1.0
+    regularize_every: int = 1
+
+    def updates(self, num_steps: int) -> int:
+        """Number of updates in so many training steps, extra ones included; 1 at least."""
+        updates = max(1, round(num_steps * self.updates_per_step))
+        if self.regularize_every > 1:
+            updates += updates // self.regularize_every
+        return updates
+
+
+Optimizer: TypeAlias = optax.GradientTransformation | Callable[[Acts], optax.GradientTransformation]
+"""An optimiser, or what makes one when it is told how often it will act."""
+
+
+def make_optimizer(optimizer: Optimizer, acts: Acts) -> optax.GradientTransformation:
+    """The optimiser of a player that acts so often.
+
+    Args:
+        optimizer: An optimiser, whose schedules then count its own updates, or a factory.
+        acts: How often it acts.
+
+    Returns:
+        The optimiser.
+    """
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    return optimizer(acts)
+
+
+class Density(struct.PyTreeNode):
+    """A density of the plane on a square grid, for a picture.
+
+    Attributes:
+        values: Density at the points of the grid, ``[G, G]``, rows from low to high second
+            coordinate.
+        reach: The grid covers ``[-reach, reach]`` in both coordinates, ``[]``.
+    """
+
+    values: Array
+    reach: Array
+
+
+class Samples(struct.PyTreeNode):
+    """What a family draws.
+
+    Attributes:
+        rows: Samples, one for each row of the request, ``[B, *event]``.
+        trajectory: How the first of them came about, ``[F, B', *event]``.
+        density: The density they were drawn from, of points of the plane.
+    """
+
+    rows: Array
+    trajectory: Array | None = None
+    density: Density | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspicion:
+    """What looks wrong in the logged means of a run.
+
+    Attributes:
+        kind: What it is a case of; a run says a kind again only after it had gone.
+        message: One line: what was seen, and what helps.
+    """
+
+    kind: str
+    message: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,22 +139,52 @@ class Family:
         eval_step: Metrics of each example, every leaf ``[B]``; the same key for a whole pass.
             Draws are keyed by ``batch["index"]``, so that they do not depend on the batch size.
             None for models without a score of single examples.
-        sample: Draws ``samples``, one a row of the batch, from which it takes labels or source
-            images if the model is conditional. Other entries are pictures of how the samples came
-            about, such as ``trajectory`` ``[F, B', *event]``, or of the density of points of the
-            plane (``density`` ``[G, G]`` over ``[-density_reach, density_reach]``). None for what
-            generates nothing.
+        sample: Draws :class:`Samples`, one for each row of the batch, which has ``x`` (of which
+            only the shape is read) and the features that ``reads`` names. None for what generates
+            nothing.
+        log_prob: Log-probability of each row of a batch in nats, ``[B]``, or the lower bound on it
+            that ``eval_protocol`` names; keyed by ``batch["index"]``. None where there is none.
+        reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
             batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.
-        diagnose: Lines of warning about logged means of metrics of training, without prefix.
+        diagnose: Looks at logged means of metrics of training, named without prefix.
     """
 
     init: Callable[[PRNGKeyArray, Batch], TrainState]
     train_step: Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
     eval_protocol: Mapping[str, str | int | float]
     eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics] | None = None
-    sample: Callable[[TrainState, PRNGKeyArray, Batch], Mapping[str, Array]] | None = None
+    sample: Callable[[TrainState, PRNGKeyArray, Batch], Samples] | None = None
+    log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
+    reads: tuple[str, ...] = ()
     batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None
-    diagnose: Callable[[Mapping[str, float]], Sequence[str]] | None = None
+    diagnose: Callable[[Mapping[str, float]], Sequence[Suspicion]] | None = None
+
+
+def init_network(net: nn.Module, key: PRNGKeyArray, *args: Any) -> tuple[PyTree, PyTree]:
+    """Initialises a network.
+
+    Args:
+        net: The network.
+        key: Key of its parameters.
+        *args: What it is called with.
+
+    Returns:
+        Its parameters, and its other collections, such as batch statistics or the variables of a
+        frozen part. Both may be empty.
+    """
+    variables = net.init(key, *args)
+    state = {name: value for name, value in variables.items() if name != "params"}
+    return variables.get("params", {}), state
+
+
+def num_classes_of(net: nn.Module) -> int | None:
+    """Number of classes a network is conditional on; None if it is not."""
+    return getattr(net, "num_classes", None)
+
+
+def label_of(batch: Batch, *, conditional: bool) -> Array | None:
+    """Class ids ``[B]`` of a batch for a conditional network, else None."""
+    return batch["label"] if conditional else None

@@ -8,14 +8,25 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.base import Batch, Family, Metrics, TrainState, scale_levels
-from genjax.families.minimizing import ModelState, Params, minimizing
+from genjax.families.base import (
+    Batch,
+    Family,
+    Metrics,
+    ModelState,
+    Optimizer,
+    Params,
+    Step,
+    TrainState,
+    init_network,
+)
+from genjax.families.levels import Ends
+from genjax.families.minimizing import minimizing
 
 
 def classifier(
     *,
     net: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     event_shape: tuple[int, ...],
     num_levels: int,
     ema_decay: float = 0.99,
@@ -27,19 +38,17 @@ def classifier(
         optimizer: Its optimiser.
         event_shape: Shape of one example.
         num_levels: Number of grey levels.
-        ema_decay: See :func:`~genjax.families.minimizing.minimizing`.
+        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
 
     Returns:
         The family. ``eval_step`` gives ``cross_entropy`` in nats and ``error`` (the share of wrong
         decisions). There is nothing to sample.
     """
+    units = Ends(num_levels)
 
-    def logits_of(params: Params, x: Array) -> Array:
-        scaled = scale_levels(x, num_levels)
-        return cast(tuple[Array, Array], net.apply({"params": params["net"]}, scaled))[0]
-
-    def scores(params: Params, batch: Batch) -> Metrics:
-        logits = logits_of(params, batch["x"])
+    def scores(params: Params, model_state: ModelState, batch: Batch) -> Metrics:
+        variables = {"params": params["net"], **model_state.get("net", {})}
+        logits, _ = cast(tuple[Array, Array], net.apply(variables, units.encode(batch["x"])))
         return {
             "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch["label"]
@@ -49,14 +58,15 @@ def classifier(
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         del batch
-        return {"net": net.init(key, jnp.zeros((1, *event_shape)))["params"]}, {}
+        params, state = init_network(net, key, jnp.zeros((1, *event_shape)))
+        return {"net": params}, {"net": state} if state else {}
 
     def loss(
-        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[Array, Metrics]:
-        del model_state, key
-        means = {name: jnp.mean(rows) for name, rows in scores(params, batch).items()}
-        return means["cross_entropy"], means
+        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, step: Step
+    ) -> tuple[Array, tuple[Metrics, ModelState]]:
+        del key, step
+        means = {name: jnp.mean(rows) for name, rows in scores(params, model_state, batch).items()}
+        return means["cross_entropy"], (means, model_state)
 
     init, train_step = minimizing(
         init_model=init_model,
@@ -67,7 +77,7 @@ def classifier(
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         del key
-        return scores(state.ema, batch)
+        return scores(state.ema, state.model_state, batch)
 
     return Family(
         init=init,

@@ -1,7 +1,7 @@
 """Continuous flows trained by regression on the velocities of straight paths."""
 
+import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Literal, cast
 
 import flax.linen as nn
@@ -24,19 +24,164 @@ from genjax.families.base import (
     Batch,
     Family,
     Metrics,
+    ModelState,
+    Optimizer,
+    Params,
+    Samples,
+    Step,
     TrainState,
-    as_levels,
-    spread_rows,
+    label_of,
+    num_classes_of,
 )
-from genjax.families.flow import likelihood_metrics, plane_density
-from genjax.families.minimizing import ModelState, Params, minimizing
+from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.levels import Bins, Reals, Units
+from genjax.families.likelihood import draws_of, likelihood_metrics, plane_density
+from genjax.families.minimizing import minimizing
 from genjax.losses import flow_matching_loss, straight_path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MatchedFlow:
+    """A velocity field: its loss, likelihood and samples, as functions of parameters and rows.
+
+    Attributes:
+        velocity_net: Module ``(x_t, t, label, deterministic) -> velocity``.
+        event_shape: Shape of one example.
+        num_levels: Number of grey levels of integer data; None for real-valued data.
+        coupling: Which noise goes with which example.
+        sigma_min: Standard deviation that is left at the end of a path.
+        solver: How the differential equation is solved.
+        trace: How the divergence of the likelihood is computed.
+    """
+
+    velocity_net: nn.Module
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    coupling: str
+    sigma_min: float
+    solver: Solver
+    trace: str
+
+    @property
+    def num_dims(self) -> int:
+        """Entries of an example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def units(self) -> Units:
+        """Data to points of the flow, and back."""
+        return Reals() if self.num_levels is None else Bins(self.num_levels, -1.0, 1.0)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network takes labels."""
+        return num_classes_of(self.velocity_net) is not None
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
+        """Parameters of the network."""
+        label = batch["label"][:1] if self.conditional else None
+        x = jnp.zeros((1, *self.event_shape))
+        params = self.velocity_net.init(key, x, jnp.zeros(1), label)["params"]
+        return {"velocity_net": params}, {}
+
+    def velocity(
+        self,
+        params: Params,
+        x: Array,
+        times: Array,
+        label: Array | None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """The velocity of points at times, ``[B, *event]``."""
+        out = self.velocity_net.apply(
+            {"params": params["velocity_net"]},
+            x,
+            jnp.broadcast_to(times, x.shape[:1]),
+            label,
+            deterministic=dropout_key is None,
+            rngs=None if dropout_key is None else {"dropout": dropout_key},
+        )
+        return cast(Array, out)
+
+    def loss(
+        self,
+        params: Params,
+        model_state: ModelState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        step: Step,
+    ) -> tuple[Array, tuple[Metrics, ModelState]]:
+        """Mean squared error of the velocity."""
+        del step
+        # Stratified times are those of the global batch, so their key is the same on all devices.
+        key_time, *_ = jax.random.split(key, 4)
+        _, key_start, key_noise, key_dropout = jax.random.split(own_key(key), 4)
+        noise = jax.random.uniform(key_noise, batch["x"].shape)
+        data = self.units.encode(batch["x"], noise)
+        start = jax.random.normal(key_start, data.shape)
+        if self.coupling == "optimal_transport":
+            start = start[optimal_pairing(start, data)]
+        times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
+        x_t, target = straight_path(start, data, times, sigma_min=self.sigma_min)
+        label = label_of(batch, conditional=self.conditional)
+        predicted = self.velocity(params, x_t, times, label, key_dropout)
+        mean = jnp.mean(flow_matching_loss(predicted, target))
+        path_length = jnp.mean(jnp.square(data - start)) * self.num_dims
+        return mean, ({"path_length": path_length}, model_state)
+
+    def nats(self, params: Params, x: Array, label: Array | None, probe: Array | None) -> Array:
+        """Negative log-likelihood of points, or of the bins they lie in, ``[B]``."""
+        # Of density per unit of x in [-1, 1) to probability of a bin of width 2 / V.
+        levels = self.num_levels
+        offset = 0.0 if levels is None else self.num_dims * math.log(levels / 2.0)
+
+        def field(z: Array, t: Array) -> Array:
+            return self.velocity(params, z, t, label)
+
+        z, log_det = integrate_with_log_det(field, x, (1.0, 0.0), self.solver, probe=probe)
+        return offset - standard_normal_log_prob(z) - log_det
+
+    def draws(self, params: Params, batch: Batch, key: PRNGKeyArray, num_draws: int) -> Array:
+        """Nats of each example for each draw of noise, ``[num_draws, B]``."""
+        keys = keys_by_example(key, batch["index"])
+
+        def one_draw(index: Array) -> Array:
+            own = fold_each(keys, index)
+            noise = jax.vmap(lambda k: jax.random.uniform(k, self.event_shape))(own)
+
+            def one_row(x: Array, label: Array | None, k: PRNGKeyArray) -> Array:
+                probe = None
+                if self.trace == "hutchinson":
+                    probe = draw_probe(jax.random.fold_in(k, 1), (1, *self.event_shape))
+                alone = None if label is None else label[None]
+                return self.nats(params, x[None], alone, probe)[0]
+
+            # Steps and signs of its own for each row, so that none depends on its batch.
+            label = label_of(batch, conditional=self.conditional)
+            return jax.vmap(one_row)(self.units.encode(batch["x"], noise), label, own)
+
+        return draws_of(one_draw, num_draws)
+
+    def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
+        """Solutions of the equation from noise, and the density of points of the plane."""
+        label = label_of(batch, conditional=self.conditional)
+        start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
+
+        def field(z: Array, t: Array) -> Array:
+            return self.velocity(params, z, t, label)
+
+        x = integrate(field, start, (0.0, 1.0), self.solver)
+        rows = self.units.decode(x)
+        if self.num_levels is not None or self.event_shape != (2,) or self.conditional:
+            return Samples(rows=rows)
+        density = plane_density(x, lambda z: -self.nats(params, z, None, None))
+        return Samples(rows=rows, density=density)
 
 
 def flow_matching(
     *,
     velocity_net: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     event_shape: tuple[int, ...],
     num_levels: int | None,
     coupling: Literal["independent", "optimal_transport"] = "independent",
@@ -64,14 +209,14 @@ def flow_matching(
             transport plan of the global batch (mapped over devices: of a device's rows) under
             squared distance (which ties noise to labels where there are any, so that conditional
             samples are no longer those of the path).
-        sigma_min: See :func:`~genjax.losses.straight_path`.
-        method: See :class:`~genjax.bijectors.Solver`.
+        sigma_min: Standard deviation of the noise that is left at the end of a path, in [0, 1).
+        method: Method of the solver: see :class:`~genjax.bijectors.Solver`.
         tolerance: Relative and absolute tolerance of the adaptive methods.
         sample_num_steps: Steps of the methods of fixed steps.
         trace: How the divergence of the likelihood is computed: ``"exact"``, or ``"hutchinson"``
             with one draw for each draw of noise; None for exact up to 16 entries.
-        ema_decay: See :func:`~genjax.families.minimizing.minimizing`.
-        accumulate_steps: The same.
+        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
+        accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_draws: Draws of dequantisation noise (and signs) for each example in evaluation.
 
     Returns:
@@ -92,114 +237,42 @@ def flow_matching(
     if eval_num_draws < 1:
         raise ValueError(f"eval_num_draws must be at least 1, got {eval_num_draws}")
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=sample_num_steps)
-    num_dims = math.prod(event_shape)
-    trace = trace_for(num_dims, trace)
+    trace = trace_for(math.prod(event_shape), trace)
     if num_levels is None and trace == "exact":
         eval_num_draws = 1
-    # Of density per unit of x in [-1, 1) to probability of a bin of width 2 / V.
-    offset = 0.0 if num_levels is None else num_dims * math.log(num_levels / 2.0)
-    conditional = getattr(velocity_net, "num_classes", None) is not None
-
-    def label_of(batch: Batch) -> Array | None:
-        return batch["label"] if conditional else None
-
-    def points_of(x: Array, noise: Array) -> Array:
-        if num_levels is None:
-            return x
-        return 2.0 * (x.astype(jnp.float32) + noise) / num_levels - 1.0
-
-    def velocity(
-        params: Params,
-        x: Array,
-        times: Array,
-        label: Array | None,
-        dropout_key: PRNGKeyArray | None = None,
-    ) -> Array:
-        out = velocity_net.apply(
-            {"params": params["velocity_net"]},
-            x,
-            jnp.broadcast_to(times, x.shape[:1]),
-            label,
-            deterministic=dropout_key is None,
-            rngs=None if dropout_key is None else {"dropout": dropout_key},
-        )
-        return cast(Array, out)
-
-    def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        label = batch["label"][:1] if conditional else None
-        x = jnp.zeros((1, *event_shape))
-        return {"velocity_net": velocity_net.init(key, x, jnp.zeros(1), label)["params"]}, {}
-
-    def loss(
-        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[Array, Metrics]:
-        del model_state
-        key_time, *_ = jax.random.split(key, 4)
-        _, key_start, key_noise, key_dropout = jax.random.split(own_key(key), 4)
-        data = points_of(batch["x"], jax.random.uniform(key_noise, batch["x"].shape))
-        start = jax.random.normal(key_start, data.shape)
-        if coupling == "optimal_transport":
-            start = start[optimal_pairing(start, data)]
-        times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
-        x_t, target = straight_path(start, data, times, sigma_min=sigma_min)
-        predicted = velocity(params, x_t, times, label_of(batch), key_dropout)
-        mean = jnp.mean(flow_matching_loss(predicted, target))
-        return mean, {"path_length": jnp.mean(jnp.square(data - start)) * num_dims}
-
+    model = MatchedFlow(
+        velocity_net=velocity_net,
+        event_shape=event_shape,
+        num_levels=num_levels,
+        coupling=coupling,
+        sigma_min=sigma_min,
+        solver=solver,
+        trace=trace,
+    )
     init, train_step = minimizing(
-        init_model=init_model,
-        loss_and_grad=jax.value_and_grad(loss, has_aux=True),
+        init_model=model.init,
+        loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
         optimizer=optimizer,
         ema_decay=ema_decay,
         accumulate_steps=accumulate_steps,
     )
 
-    def nats(params: Params, x: Array, label: Array | None, probe: Array | None) -> Array:
-        def field(z: Array, t: Array) -> Array:
-            return velocity(params, z, t, label)
-
-        z, log_det = integrate_with_log_det(field, x, (1.0, 0.0), solver, probe=probe)
-        return offset - standard_normal_log_prob(z) - log_det
-
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+        draws = model.draws(state.ema, batch, key, eval_num_draws)
+        return likelihood_metrics(draws, model.num_dims, bounds=trace == "exact")
 
-        def one_draw(index: Array) -> Array:
-            own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index)
-            noise = jax.vmap(lambda k: jax.random.uniform(k, event_shape))(own)
+    def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        return -jnp.mean(model.draws(state.ema, batch, key, eval_num_draws), axis=0)
 
-            def one_row(x: Array, label: Array | None, k: PRNGKeyArray) -> Array:
-                probe = None
-                if trace == "hutchinson":
-                    probe = draw_probe(jax.random.fold_in(k, 1), (1, *event_shape))
-                alone = None if label is None else label[None]
-                return nats(state.ema, x[None], alone, probe)[0]
-
-            # Steps and signs of its own for each row, so that none depends on its batch.
-            return jax.vmap(one_row)(points_of(batch["x"], noise), label_of(batch), own)
-
-        return likelihood_metrics(one_draw, eval_num_draws, num_dims, bounds=trace == "exact")
-
-    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
-        label = label_of(batch)
-        start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *event_shape)))
-
-        def field(z: Array, t: Array) -> Array:
-            return velocity(state.ema, z, t, label)
-
-        x = integrate(field, start, (0.0, 1.0), solver)
-        if num_levels is not None:
-            levels = jnp.floor((x + 1.0) / 2.0 * num_levels)
-            return {"samples": as_levels(levels, num_levels)}
-        if event_shape != (2,) or conditional:
-            return {"samples": x}
-        return {"samples": x, **plane_density(x, lambda z: -nats(state.ema, z, None, None))}
+    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        return model.sample(state.ema, key, batch)
 
     return Family(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
         sample=sample,
+        log_prob=log_prob,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,
@@ -209,6 +282,7 @@ def flow_matching(
             "num_noise_draws": eval_num_draws,
             "parameters": "moving average",
         },
+        reads=("label",) if model.conditional else (),
     )
 
 

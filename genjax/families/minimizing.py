@@ -1,6 +1,6 @@
 """The training step of every family that minimises one loss with one optimiser."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -8,13 +8,22 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import average
-from genjax.families.base import Batch, Metrics, PyTree, TrainState
+from genjax.devices import average, average_changes
+from genjax.families.base import (
+    Acts,
+    Batch,
+    Metrics,
+    ModelState,
+    Optimizer,
+    Params,
+    Step,
+    TrainState,
+    make_optimizer,
+)
 
-Params: TypeAlias = Mapping[str, PyTree]
-ModelState: TypeAlias = Mapping[str, PyTree]
 LossAndGrad: TypeAlias = Callable[
-    [Params, ModelState, Batch, PRNGKeyArray], tuple[tuple[Array, Metrics], Params]
+    [Params, ModelState, Batch, PRNGKeyArray, Step],
+    tuple[tuple[Array, tuple[Metrics, ModelState]], Params],
 ]
 
 
@@ -22,7 +31,7 @@ def minimizing(
     *,
     init_model: Callable[[PRNGKeyArray, Batch], tuple[Params, ModelState]],
     loss_and_grad: LossAndGrad,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     ema_decay: float,
     accumulate_steps: int = 1,
 ) -> tuple[
@@ -32,14 +41,17 @@ def minimizing(
     """Builds ``init`` and ``train_step`` of a :class:`~genjax.families.base.Family`.
 
     Args:
-        init_model: Makes the parameters and what the networks carry besides, which no step here
-            changes, each keyed by network.
-        loss_and_grad: ``(params, model_state, batch, key) -> ((loss, metrics), grads)``, as
-            ``jax.value_and_grad(loss_fn, has_aux=True)`` gives; a family whose parameters follow
-            different objectives brings its own.
-        optimizer: Optimiser of all parameters together.
-        ema_decay: Decay of the moving average of the parameters, per optimiser step. The average
-            starts at the initial parameters, without bias correction.
+        init_model: Makes the parameters and what the networks carry besides, each keyed by network.
+        loss_and_grad: ``(params, model_state, batch, key, step) -> ((loss, (metrics, model_state)),
+            grads)``, as ``jax.value_and_grad(loss_fn, has_aux=True)`` gives. ``step`` is the number
+            of training steps taken, for warm-ups of weights. The network state that comes back is
+            kept, whether or not the optimiser acts in this step; a loss without any returns what
+            it was given. A family whose parameters follow different objectives brings gradients of
+            its own.
+        optimizer: Optimiser of all parameters together, or what makes it
+            (:data:`~genjax.families.base.Optimizer`).
+        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1). The
+            average starts at the initial parameters, without bias correction.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts. The
             parameters and their average stand still in between.
 
@@ -54,9 +66,10 @@ def minimizing(
         raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}")
     if accumulate_steps < 1:
         raise ValueError(f"accumulate_steps must be at least 1, got {accumulate_steps}")
+    acting = make_optimizer(optimizer, Acts(updates_per_step=1.0 / accumulate_steps))
     if accumulate_steps > 1:
-        optimizer = optax.MultiSteps(
-            optimizer, every_k_schedule=accumulate_steps
+        acting = optax.MultiSteps(
+            acting, every_k_schedule=accumulate_steps
         ).gradient_transformation()
 
     def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
@@ -64,7 +77,7 @@ def minimizing(
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            opt_state={"model": optimizer.init(params)},
+            opt_state={"model": acting.init(params)},
             model_state=model_state,
             # A copy: the state is donated, and two of its leaves may not share a buffer.
             ema=jax.tree.map(jnp.copy, params),
@@ -73,15 +86,20 @@ def minimizing(
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
-        (loss, metrics), grads = average(loss_and_grad(state.params, state.model_state, batch, key))
-        updates, opt_state = optimizer.update(grads, state.opt_state["model"], state.params)
+        (loss, (metrics, kept)), grads = loss_and_grad(
+            state.params, state.model_state, batch, key, state.step
+        )
+        loss, metrics, grads = average((loss, metrics, grads))
+        updates, opt_state = acting.update(grads, state.opt_state["model"], state.params)
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1
+        # The average moves when the optimiser has: after every accumulate_steps-th step.
         step_size = jnp.where(step % accumulate_steps == 0, 1.0 - ema_decay, 0.0)
         state = state.replace(
             step=step,
             params=params,
             opt_state={"model": opt_state},
+            model_state=average_changes(state.model_state, kept),
             ema=optax.incremental_update(params, state.ema, step_size),
         )
         return state, {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}

@@ -1,14 +1,14 @@
 """Variational diffusion models: a score network and a noise schedule, trained on the bound."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Literal, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import average, mapped_axes, own_key
 from genjax.diffusion import (
@@ -19,13 +19,26 @@ from genjax.diffusion import (
     stratified_times,
 )
 from genjax.diffusion.times import stratify
-from genjax.families.base import Batch, Family, Metrics, TrainState, as_levels, spread_rows
-from genjax.families.minimizing import ModelState, Params, minimizing
+from genjax.families.base import (
+    Batch,
+    Family,
+    Metrics,
+    ModelState,
+    Optimizer,
+    Params,
+    Samples,
+    Step,
+    TrainState,
+    label_of,
+    num_classes_of,
+)
+from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.levels import Centres, Reals, Units
+from genjax.families.minimizing import minimizing
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
     gaussian_reconstruction_loss,
-    grey_levels,
     nats_to_bits_per_dim,
     prior_loss,
     reconstruction_loss,
@@ -34,11 +47,227 @@ from genjax.losses import (
 _TIME_SAMPLINGS = ("independent", "stratified")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariationalDiffusion:
+    """The bound of a VDM and its sampler, as functions of parameters and rows.
+
+    Attributes:
+        score_net: Module ``(z_t, gamma_t, label, deterministic=...) -> noise_hat``.
+        schedule: Module that maps times to gamma.
+        event_shape: Shape of one example.
+        num_levels: Number of grey levels of integer data; None for real-valued data.
+        num_timesteps: Steps ``T`` of the bound, or 0 for continuous time.
+        time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
+    """
+
+    score_net: nn.Module
+    schedule: nn.Module
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    num_timesteps: int = 0
+    time_sampling: str = "stratified"
+
+    @property
+    def num_dims(self) -> int:
+        """Entries of an example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        return Reals() if self.num_levels is None else Centres(self.num_levels)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the score network takes labels."""
+        return num_classes_of(self.score_net) is not None
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
+        """Parameters of score network and schedule."""
+        key_net, key_schedule = jax.random.split(key)
+        x, times = jnp.zeros((1, *self.event_shape)), jnp.zeros(1)
+        label = batch["label"][:1] if self.conditional else None
+        params = {
+            "score_net": self.score_net.init(key_net, x, times, label)["params"],
+            # A fixed schedule has no parameters at all.
+            "schedule": self.schedule.init(key_schedule, times).get("params", {}),
+        }
+        return params, {}
+
+    def gamma(self, params: Params, times: Array) -> Array:
+        """Minus the log signal-to-noise ratio at times in [0, 1]."""
+        return cast(Array, self.schedule.apply({"params": params["schedule"]}, times))
+
+    def denoise(
+        self,
+        params: Params,
+        z_t: Array,
+        gamma_t: Array,
+        label: Array | None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """The score network's estimate of the noise in ``z_t``."""
+        noise_hat = self.score_net.apply(
+            {"params": params["score_net"]},
+            z_t,
+            gamma_t,
+            label,
+            deterministic=dropout_key is None,
+            rngs=None if dropout_key is None else {"dropout": dropout_key},
+        )
+        return cast(Array, noise_hat)
+
+    def endpoint_losses(self, params: Params, data: Array, noise_0: Array) -> Metrics:
+        """The two terms that depend on the endpoints of the schedule only, nats ``[B]``."""
+        x = self.units.encode(data)
+        gamma_0, gamma_1 = self.gamma(params, jnp.array([0.0, 1.0]))
+        # z_0 over alpha_0: what the decoder sees is the data and noise of scale sigma_0 / alpha_0.
+        z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * noise_0
+        if self.num_levels is None:
+            reconstruction = gaussian_reconstruction_loss(x, z_0_rescaled, gamma_0)
+        else:
+            reconstruction = reconstruction_loss(
+                data, z_0_rescaled, gamma_0, num_levels=self.num_levels
+            )
+        return {"prior": prior_loss(x, gamma_1), "reconstruction": reconstruction}
+
+    def at_times(self, params: Params, times: Array) -> tuple[Array, Array]:
+        """Gamma_t, and gamma's slope in continuous time or gamma_s on the grid of T steps."""
+        if not self.num_timesteps:
+            return gamma_and_slope(lambda t: self.gamma(params, t), times)
+        last = self.num_timesteps - 1
+        step = jnp.minimum(jnp.floor(times * self.num_timesteps), last)
+        gamma_s = self.gamma(params, step / self.num_timesteps)
+        return self.gamma(params, (step + 1) / self.num_timesteps), gamma_s
+
+    def noise_loss(
+        self,
+        params: Params,
+        batch: Batch,
+        noise: Array,
+        gamma_t: Array,
+        other: Array,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """Diffusion loss for given noise, nats ``[B]``; ``other`` as :meth:`at_times` gives it."""
+        z_t = diffuse(self.units.encode(batch["x"]), noise, gamma_t)
+        label = label_of(batch, conditional=self.conditional)
+        noise_hat = self.denoise(params, z_t, gamma_t, label, dropout_key)
+        if self.num_timesteps:
+            return discrete_diffusion_loss(
+                noise, noise_hat, other, gamma_t, num_timesteps=self.num_timesteps
+            )
+        return diffusion_loss(noise, noise_hat, other)
+
+    def loss_and_grad(
+        self,
+        params: Params,
+        model_state: ModelState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        step: Step,
+    ) -> tuple[tuple[Array, tuple[Metrics, ModelState]], Params]:
+        """The bound in bits/dim and its gradients: see :func:`vdm` for what follows which."""
+        del step
+        batch_size = batch["x"].shape[0]
+        shape = (batch_size, *self.event_shape)
+        # Stratified times are those of the global batch, so their key is the same on all devices.
+        key_time, *_ = jax.random.split(key, 4)
+        own_key_time, key_noise_0, key_noise, key_dropout = jax.random.split(own_key(key), 4)
+        if self.time_sampling == "stratified":
+            times = stratified_times(key_time, batch_size, axis_name=mapped_axes())
+        else:
+            times = independent_times(own_key_time, batch_size)
+        noise_0 = jax.random.normal(key_noise_0, shape)
+        noise = jax.random.normal(key_noise, shape)
+
+        def loss_fn(params: Params, gamma_t: Array, other: Array) -> tuple[Array, Metrics]:
+            parts = {
+                **self.endpoint_losses(params, batch["x"], noise_0),
+                "diffusion": self.noise_loss(params, batch, noise, gamma_t, other, key_dropout),
+            }
+            bits = {k: nats_to_bits_per_dim(part, self.num_dims) for k, part in parts.items()}
+            return jax.tree.reduce(jnp.add, {k: jnp.mean(v) for k, v in bits.items()}), bits
+
+        # The schedule enters the diffusion loss through gamma at the sampled times alone, so one
+        # backward pass to there serves both objectives of its parameters.
+        (gamma_t, other), schedule_vjp = jax.vjp(lambda p: self.at_times(p, times), params)
+        (loss, bits), (grads, *gamma_grads) = jax.value_and_grad(
+            loss_fn, argnums=(0, 1, 2), has_aux=True
+        )(params, gamma_t, other)
+
+        (through_gamma,) = schedule_vjp(tuple(gamma_grads))
+        grads = jax.tree.map(jnp.add, grads, through_gamma)
+        mean_diffusion = average(jnp.mean(bits["diffusion"]))
+        if "shape" in params["schedule"] and not self.num_timesteps:
+            # d E[L^2] = E[2 L dL]: each example's gradient is weighted by its loss. Relative to the
+            # mean loss, so that the gradient has the size of the others under a common clip.
+            weight = bits["diffusion"] / mean_diffusion
+            (of_square,) = schedule_vjp(tuple(weight * g for g in gamma_grads))
+            grads = {
+                **grads,
+                "schedule": {**grads["schedule"], "shape": of_square["schedule"]["shape"]},
+            }
+
+        endpoints = self.gamma(params, jnp.array([0.0, 1.0]))
+        metrics = {name: jnp.mean(part) for name, part in bits.items()}
+        metrics |= {
+            "bits_per_dim": loss,
+            "diffusion_variance": jnp.mean(jnp.square(bits["diffusion"] - mean_diffusion)),
+            "gamma_0": endpoints[0],
+            "gamma_1": endpoints[1],
+        }
+        return (loss, (metrics, model_state)), grads
+
+    def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
+        """Parts of the bound of each example in nats, ``[B]``, from several stratified times."""
+        keys = keys_by_example(key, batch["index"])
+        offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
+        draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
+
+        def one_draw(index: Array) -> Metrics:
+            noise = draw_noise(fold_each(keys, index + 1))
+            gamma_t, other = self.at_times(params, stratify(offsets, index, num_times))
+            return {
+                **self.endpoint_losses(params, batch["x"], noise[:, 0]),
+                "diffusion": self.noise_loss(params, batch, noise[:, 1], gamma_t, other),
+            }
+
+        draws = jax.lax.map(one_draw, jnp.arange(num_times))
+        return {name: jnp.mean(draw, axis=0) for name, draw in draws.items()}
+
+    def sample(
+        self,
+        params: Params,
+        key: PRNGKeyArray,
+        batch: Batch,
+        *,
+        num_steps: int,
+        num_trajectories: int,
+        num_frames: int,
+    ) -> Samples:
+        """Ancestral samples, and the way of the first of them."""
+        label = label_of(batch, conditional=self.conditional)
+        z_0_rescaled, latents = ancestral_sample(
+            lambda z_t, gamma_t: self.denoise(params, spread_rows(z_t), gamma_t, label),
+            lambda times: self.gamma(params, times),
+            key,
+            (batch["x"].shape[0], *self.event_shape),
+            num_steps=num_steps,
+            num_frames=min(num_frames, num_steps),
+        )
+        # A latent has variance near one at all times: shown in the units of the data as it is.
+        return Samples(
+            rows=self.units.decode(z_0_rescaled),
+            trajectory=self.units.decode(latents[:, :num_trajectories]),
+        )
+
+
 def vdm(
     *,
     score_net: nn.Module,
     schedule: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     event_shape: tuple[int, ...],
     num_levels: int | None,
     num_timesteps: int = 0,
@@ -47,7 +276,7 @@ def vdm(
     accumulate_steps: int = 1,
     eval_num_times: int = 1,
     sample_num_steps: int = 1000,
-    num_trajectories: int = 8,
+    num_trajectories: int | None = None,
     num_frames: int = 8,
 ) -> Family:
     r"""Variational diffusion model.
@@ -68,16 +297,17 @@ def vdm(
             for real-valued data, scored by a Gaussian decoder.
         num_timesteps: Steps ``T`` of the bound, or 0 for continuous time.
         time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
-        ema_decay: See :func:`~genjax.families.minimizing.minimizing`.
-        accumulate_steps: The same.
+        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
+        accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation.
         sample_num_steps: Network calls of the ancestral sampler.
-        num_trajectories: Samples whose trajectory is kept.
+        num_trajectories: Samples whose trajectory is kept; None for 8 images (each a row of the
+            picture) or 2,000 points (of which a picture takes many).
         num_frames: Frames of a trajectory.
 
     Returns:
         The family. ``eval_step`` gives ``bits_per_dim`` and its parts ``diffusion``, ``prior`` and
-        ``reconstruction``, all in bits per dimension.
+        ``reconstruction``, all in bits per dimension; ``log_prob`` the bound in nats.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -85,219 +315,68 @@ def vdm(
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630.
     """
+    if num_trajectories is None:
+        num_trajectories = 2000 if len(event_shape) == 1 else 8
     for name, value, least in [
         ("num_timesteps", num_timesteps, 0),
         ("eval_num_times", eval_num_times, 1),
         ("sample_num_steps", sample_num_steps, 1),
+        ("num_trajectories", num_trajectories, 1),
         ("num_frames", num_frames, 1),
     ]:
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if time_sampling not in _TIME_SAMPLINGS:
         raise ValueError(f"time_sampling must be one of {_TIME_SAMPLINGS}, got {time_sampling!r}")
-    num_dims = int(np.prod(event_shape))
-
-    def gamma(params: Params, times: Array) -> Array:
-        return cast(Array, schedule.apply({"params": params["schedule"]}, times))
-
-    def denoise(
-        params: Params,
-        z_t: Array,
-        gamma_t: Array,
-        label: Array | None,
-        dropout_key: PRNGKeyArray | None = None,
-    ) -> Array:
-        return cast(
-            Array,
-            score_net.apply(
-                {"params": params["score_net"]},
-                z_t,
-                gamma_t,
-                label,
-                deterministic=dropout_key is None,
-                rngs=None if dropout_key is None else {"dropout": dropout_key},
-            ),
-        )
-
-    conditional = getattr(score_net, "num_classes", None) is not None
-
-    def label_of(batch: Batch) -> Array | None:
-        return batch["label"] if conditional else None
-
-    def encode(x: Array) -> Float[Array, "B *event"]:
-        return x if num_levels is None else grey_levels(x, num_levels)
-
-    def endpoint_losses(params: Params, data: Array, noise_0: Array) -> Metrics:
-        """The two terms that depend on the endpoints of the schedule only, nats ``[B]``."""
-        x = encode(data)
-        gamma_0, gamma_1 = gamma(params, jnp.array([0.0, 1.0]))
-        z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * noise_0
-        if num_levels is None:
-            reconstruction = gaussian_reconstruction_loss(x, z_0_rescaled, gamma_0)
-        else:
-            reconstruction = reconstruction_loss(data, z_0_rescaled, gamma_0, num_levels=num_levels)
-        return {"prior": prior_loss(x, gamma_1), "reconstruction": reconstruction}
-
-    def discrete_times(params: Params, times: Array) -> tuple[Array, Array]:
-        """The grid's gamma_s and gamma_t for uniform times."""
-        step = jnp.minimum(jnp.floor(times * num_timesteps), num_timesteps - 1)
-        return gamma(params, step / num_timesteps), gamma(params, (step + 1) / num_timesteps)
-
-    def noise_loss(
-        params: Params,
-        batch: Batch,
-        noise: Array,
-        gamma_t: Array,
-        other: Array,
-        dropout_key: PRNGKeyArray | None = None,
-    ) -> Array:
-        """Diffusion loss, nats ``[B]``; ``other`` is gamma's slope, or gamma_s if T is finite."""
-        z_t = diffuse(encode(batch["x"]), noise, gamma_t)
-        noise_hat = denoise(params, z_t, gamma_t, label_of(batch), dropout_key)
-        if num_timesteps:
-            return discrete_diffusion_loss(
-                noise, noise_hat, other, gamma_t, num_timesteps=num_timesteps
-            )
-        return diffusion_loss(noise, noise_hat, other)
-
-    def at_times(params: Params, times: Array) -> tuple[Array, Array]:
-        """Gamma_t and what :func:`noise_loss` takes beside it."""
-        if num_timesteps:
-            gamma_s, gamma_t = discrete_times(params, times)
-            return gamma_t, gamma_s
-        return gamma_and_slope(lambda t: gamma(params, t), times)
-
-    def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        key_net, key_schedule = jax.random.split(key)
-        x, times = jnp.zeros((1, *event_shape)), jnp.zeros(1)
-        label = batch["label"][:1] if conditional else None
-        params = {
-            "score_net": score_net.init(key_net, x, times, label)["params"],
-            # A fixed schedule has no parameters at all.
-            "schedule": schedule.init(key_schedule, times).get("params", {}),
-        }
-        return params, {}
-
-    def loss_and_grad(
-        params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[tuple[Array, Metrics], Params]:
-        del model_state
-        batch_size = batch["x"].shape[0]
-        shape = (batch_size, *event_shape)
-        key_time, *_ = jax.random.split(key, 4)
-        own_key_time, key_noise_0, key_noise, key_dropout = jax.random.split(own_key(key), 4)
-        if time_sampling == "stratified":
-            times = stratified_times(key_time, batch_size, axis_name=mapped_axes())
-        else:
-            times = independent_times(own_key_time, batch_size)
-        noise_0 = jax.random.normal(key_noise_0, shape)
-        noise = jax.random.normal(key_noise, shape)
-
-        def loss_fn(params: Params, gamma_t: Array, other: Array) -> tuple[Array, Metrics]:
-            parts = {
-                **endpoint_losses(params, batch["x"], noise_0),
-                "diffusion": noise_loss(params, batch, noise, gamma_t, other, key_dropout),
-            }
-            bits = {name: nats_to_bits_per_dim(part, num_dims) for name, part in parts.items()}
-            return jax.tree.reduce(jnp.add, {k: jnp.mean(v) for k, v in bits.items()}), bits
-
-        # The schedule enters the diffusion loss through gamma at the sampled times alone, so one
-        # backward pass to there serves both objectives of its parameters.
-        (gamma_t, other), schedule_vjp = jax.vjp(lambda p: at_times(p, times), params)
-        (loss, bits), (grads, *gamma_grads) = jax.value_and_grad(
-            loss_fn, argnums=(0, 1, 2), has_aux=True
-        )(params, gamma_t, other)
-
-        (through_gamma,) = schedule_vjp(tuple(gamma_grads))
-        grads = jax.tree.map(jnp.add, grads, through_gamma)
-        mean_diffusion = average(jnp.mean(bits["diffusion"]))
-        if "shape" in params["schedule"] and not num_timesteps:
-            # d E[L^2] = E[2 L dL]: each example's gradient is weighted by its loss. Relative to the
-            # mean loss, so that the gradient has the size of the others under a common clip.
-            weight = bits["diffusion"] / mean_diffusion
-            (of_square,) = schedule_vjp(tuple(weight * g for g in gamma_grads))
-            grads = {
-                **grads,
-                "schedule": {**grads["schedule"], "shape": of_square["schedule"]["shape"]},
-            }
-
-        endpoints = gamma(params, jnp.array([0.0, 1.0]))
-        metrics = {name: jnp.mean(part) for name, part in bits.items()}
-        metrics |= {
-            "bits_per_dim": loss,
-            "diffusion_variance": jnp.mean(jnp.square(bits["diffusion"] - mean_diffusion)),
-            "gamma_0": endpoints[0],
-            "gamma_1": endpoints[1],
-        }
-        return (loss, metrics), grads
-
+    model = VariationalDiffusion(
+        score_net=score_net,
+        schedule=schedule,
+        event_shape=event_shape,
+        num_levels=num_levels,
+        num_timesteps=num_timesteps,
+        time_sampling=time_sampling,
+    )
     init, train_step = minimizing(
-        init_model=init_model,
-        loss_and_grad=loss_and_grad,
+        init_model=model.init,
+        loss_and_grad=model.loss_and_grad,
         optimizer=optimizer,
         ema_decay=ema_decay,
         accumulate_steps=accumulate_steps,
     )
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        params = state.ema
-        fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
-        offsets = jax.vmap(jax.random.uniform)(fold(keys, 0))
-        draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *event_shape)))
-
-        def one_draw(index: Array) -> Metrics:
-            noise = draw_noise(fold(keys, index + 1))
-            gamma_t, other = at_times(params, stratify(offsets, index, eval_num_times))
-            return {
-                **endpoint_losses(params, batch["x"], noise[:, 0]),
-                "diffusion": noise_loss(params, batch, noise[:, 1], gamma_t, other),
-            }
-
-        draws = jax.lax.map(one_draw, jnp.arange(eval_num_times))
-        parts = {
-            name: nats_to_bits_per_dim(jnp.mean(draw, axis=0), num_dims)
-            for name, draw in draws.items()
-        }
+        nats = model.bound(state.ema, batch, key, eval_num_times)
+        parts = {name: nats_to_bits_per_dim(part, model.num_dims) for name, part in nats.items()}
         return {**parts, "bits_per_dim": jax.tree.reduce(jnp.add, parts)}
 
-    def decode(z_0_rescaled: Array) -> Array:
-        """The most likely data under the decoder."""
-        if num_levels is None:
-            return z_0_rescaled
-        # The nearest grey level, which is where decoder_logits has its maximum.
-        levels = jnp.round((z_0_rescaled + 1.0) * (0.5 * num_levels) - 0.5)
-        return as_levels(levels, num_levels)
+    def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
-    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Mapping[str, Array]:
-        params, label = state.ema, label_of(batch)
-        z_0_rescaled, latents = ancestral_sample(
-            lambda z_t, gamma_t: denoise(params, spread_rows(z_t), gamma_t, label),
-            lambda times: gamma(params, times),
+    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        return model.sample(
+            state.ema,
             key,
-            (batch["x"].shape[0], *event_shape),
+            batch,
             num_steps=sample_num_steps,
-            num_frames=min(num_frames, sample_num_steps),
+            num_trajectories=num_trajectories,
+            num_frames=num_frames,
         )
-        # A latent has variance near one at all times: shown in the units of the data as it is.
-        return {
-            "samples": decode(z_0_rescaled),
-            "trajectory": decode(latents[:, :num_trajectories]),
-        }
 
     def curves(state: TrainState) -> Mapping[str, tuple[Array, Array]]:
         times = jnp.linspace(0.0, 1.0, 201)
-        return {"gamma(t)": (times, gamma(state.ema, times))}
+        return {"gamma(t)": (times, model.gamma(state.ema, times))}
 
     return Family(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
         sample=sample,
+        log_prob=log_prob,
         eval_protocol={
             "bound": f"{num_timesteps} steps" if num_timesteps else "continuous time",
             "num_noise_draws": eval_num_times,
             "parameters": "moving average",
         },
+        reads=("label",) if model.conditional else (),
         curves=curves,
     )

@@ -1,9 +1,15 @@
-"""Optimisers, all from optax, put together the way papers in this field use them."""
+"""Optimisers, all from optax, put together the way papers in this field use them.
+
+Schedules count training steps, whatever an optimiser's own count is: families say how often it acts
+(:class:`~genjax.families.base.Acts`).
+"""
 
 from typing import Any
 
 import jax
 import optax
+
+from genjax.families.base import Acts
 
 
 def decay_mask(params: Any) -> Any:
@@ -27,20 +33,21 @@ def adamw(
     weight_decay: float = 0.01,
     decay_steps: int | None = None,
     clip_norm: float | None = None,
+    acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """AdamW with a linear warm-up to a learning rate that stays, or falls along a cosine.
 
     Args:
         learning_rate: Learning rate after the warm-up.
-        warmup_steps: Steps over which it rises linearly from 0.
+        warmup_steps: Training steps over which it rises linearly from 0.
         b1: Decay of the first moment.
         b2: Decay of the second moment.
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay of kernels and embeddings (see :func:`decay_mask`).
-        decay_steps: Steps of the optimiser (one in ``accumulate_steps`` of training), those of the
-            warm-up included, after which the learning rate has fallen to 0 along half a cosine;
-            None to keep it.
+        decay_steps: Training steps, those of the warm-up included, after which the learning rate
+            has fallen to 0 along half a cosine; None to keep it.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        acts: How often the optimiser acts.
 
     Returns:
         The optimiser.
@@ -55,8 +62,9 @@ def adamw(
     if weight_decay < 0:
         raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
     _check_decays(b1=b1, b2=b2)
+    learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     optimizer = optax.adamw(
-        _warm_up(learning_rate, warmup_steps, decay_steps),
+        _warm_up(learning_rate, warmup_steps, decay_steps, acts),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -67,9 +75,9 @@ def adamw(
 
 
 def _warm_up(
-    learning_rate: float, warmup_steps: int, decay_steps: int | None
+    learning_rate: float, warmup_steps: int, decay_steps: int | None, acts: Acts
 ) -> optax.ScalarOrSchedule:
-    """A linear rise, then a constant or a cosine to 0."""
+    """A linear rise, then a constant or a cosine to 0, of the optimiser's own count."""
     if warmup_steps < 0:
         raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
     if decay_steps is not None:
@@ -78,10 +86,24 @@ def _warm_up(
                 f"decay_steps counts the warm-up too: expected more than {warmup_steps}, got "
                 f"{decay_steps}"
             )
-        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
+        rise = acts.updates(warmup_steps) if warmup_steps else 0
+        fall = max(rise + 1, acts.updates(decay_steps))
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, rise, fall)
     if warmup_steps:
-        return optax.linear_schedule(0.0, learning_rate, warmup_steps)
+        return optax.linear_schedule(0.0, learning_rate, acts.updates(warmup_steps))
     return learning_rate
+
+
+def _corrected(acts: Acts, learning_rate: float, *decays: float) -> tuple[float, ...]:
+    """Learning rate and decays where ``k`` updates are spread over ``k + 1``.
+
+    With ``c = k / (k + 1)`` they are ``c`` times the rate and the decays to the ``c``: Karras et
+    al., arXiv:1912.04958, appendix B.
+    """
+    if acts.regularize_every == 1:
+        return learning_rate, *decays
+    share = acts.regularize_every / (acts.regularize_every + 1)
+    return share * learning_rate, *(decay**share for decay in decays)
 
 
 def _clipped(
@@ -102,17 +124,20 @@ def adamax(
     eps: float = 1e-8,
     decay_steps: int | None = None,
     clip_norm: float | None = None,
+    acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Adamax, whose steps are bounded by the learning rate: what Glow is trained with.
 
     Args:
         learning_rate: Learning rate after the warm-up.
-        warmup_steps: Steps over which it rises linearly from 0.
+        warmup_steps: Training steps over which it rises linearly from 0.
         b1: Decay of the first moment.
         b2: Decay of the largest gradient.
         eps: Added to the largest gradient.
-        decay_steps: As in :func:`adamw`.
+        decay_steps: Training steps, those of the warm-up included, after which the learning rate
+            has fallen to 0 along half a cosine; None to keep it.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        acts: How often the optimiser acts.
 
     Returns:
         The optimiser.
@@ -125,7 +150,8 @@ def adamax(
     """
     _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
     _check_decays(b1=b1, b2=b2)
-    schedule = _warm_up(learning_rate, warmup_steps, decay_steps)
+    learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
+    schedule = _warm_up(learning_rate, warmup_steps, decay_steps, acts)
     optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
     return _clipped(optimizer, clip_norm)
 
@@ -138,8 +164,7 @@ def adam(
     eps: float = 1e-8,
     decay_steps: int | None = None,
     clip_norm: float | None = None,
-    updates_per_step: int = 1,
-    regularize_every: int = 1,
+    acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Adam as adversarial training uses it: little momentum, at most a linear decay.
 
@@ -151,10 +176,7 @@ def adam(
         decay_steps: Training steps over which the learning rate falls linearly to 0, or None to
             keep it.
         clip_norm: Largest global norm of the gradient, or None not to clip.
-        updates_per_step: Updates of this optimiser in a training step (the critic's are several).
-        regularize_every: Updates between extra updates on a regulariser, which share this
-            optimiser's state. Above 1, learning rate and decays are those of ``k`` updates spread
-            over ``k + 1``: with ``c = k / (k + 1)``, ``c`` times the rate and decays to the ``c``.
+        acts: How often the optimiser acts.
 
     Returns:
         The optimiser.
@@ -163,26 +185,24 @@ def adam(
         ValueError: If an argument is out of range.
 
     References:
-        Kingma and Ba, arXiv:1412.6980; the correction: Karras et al., arXiv:1912.04958, appendix B.
+        Kingma and Ba, arXiv:1412.6980.
     """
     _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps, decay_steps=decay_steps)
-    _check(updates_per_step=updates_per_step, regularize_every=regularize_every)
     _check_decays(b1=b1, b2=b2)
-    if regularize_every > 1:
-        share = regularize_every / (regularize_every + 1)
-        learning_rate, b1, b2 = share * learning_rate, b1**share, b2**share
+    learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule: optax.ScalarOrSchedule = learning_rate
     if decay_steps is not None:
-        updates = decay_steps * updates_per_step
-        if regularize_every > 1:
-            updates += updates // regularize_every
-        schedule = optax.linear_schedule(learning_rate, 0.0, updates)
+        schedule = optax.linear_schedule(learning_rate, 0.0, acts.updates(decay_steps))
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
     return _clipped(optimizer, clip_norm)
 
 
 def rmsprop(
-    *, learning_rate: float = 5e-5, decay: float = 0.99, eps: float = 1e-8
+    *,
+    learning_rate: float = 5e-5,
+    decay: float = 0.99,
+    eps: float = 1e-8,
+    acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """RMSprop without momentum, as in the Wasserstein GAN with weight clipping.
 
@@ -190,6 +210,7 @@ def rmsprop(
         learning_rate: Learning rate.
         decay: Decay of the mean square.
         eps: Added to the root of the mean square.
+        acts: How often the optimiser acts.
 
     Returns:
         The optimiser.
@@ -203,6 +224,7 @@ def rmsprop(
     """
     _check(learning_rate=learning_rate, eps=eps)
     _check_decays(decay=decay)
+    learning_rate, decay = _corrected(acts, learning_rate, decay)
     return optax.rmsprop(learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
 
 

@@ -108,8 +108,8 @@ def test_training_finds_a_correlated_gaussian(coupling):
     exact = -stats.multivariate_normal([1.0, -1.0], covariance).logpdf(points[:1000])
     assert float(nats.mean()) == pytest.approx(exact.mean(), abs=0.03)
     drawn = jax.jit(family.sample)(state, KEY, {"x": jnp.zeros((4000, 2))})
-    np.testing.assert_allclose(np.cov(drawn["samples"].T), covariance, atol=0.2)
-    assert drawn["density"].shape == (100, 100)
+    np.testing.assert_allclose(np.cov(drawn.rows.T), covariance, atol=0.2)
+    assert drawn.density.values.shape == (100, 100)
     # Independent: |m|^2 + tr(C) + 2 = 6. By transport: |m|^2 + the Bures distance, and the batch's.
     assert (np.mean(lengths) > 5) == (coupling == "independent")
 
@@ -122,7 +122,7 @@ def test_samples_of_levels_and_labels():
     state, metrics = jax.jit(family.train_step)(state, batch, KEY)
     assert np.isfinite(float(metrics["loss"]))
     drawn = jax.jit(family.sample)(state, KEY, batch)
-    assert drawn["samples"].dtype == jnp.uint8 and set(drawn) == {"samples"}
+    assert drawn.rows.dtype == jnp.uint8 and drawn.density is None
 
 
 @pytest.mark.parametrize("kwargs, message", [

@@ -1,3 +1,5 @@
+import dataclasses
+import inspect
 import math
 
 import flax.linen as nn
@@ -34,7 +36,18 @@ def build(make=families.gan, *, batch_size=8, **kwargs):
     kwargs = {**mlp(), **POINTS, **kwargs}
     for player in ("generator", "critic"):
         kwargs.setdefault(f"{player}_optimizer", optax.adam(1e-2, b1=0.5))
-    return make(batch_size=batch_size, latent_size=4, **kwargs)
+    parts = dict(
+        latent=families.Latent,
+        slope_control=families.SlopeControl,
+        rows=families.Rows,
+        average=families.HalfLife,
+    )
+    kwargs.setdefault("latent_size", 4)
+    own = inspect.signature(make).parameters
+    for name, part in parts.items():  # as configs have them: flat
+        fields = {field.name for field in dataclasses.fields(part)} - set(own)
+        kwargs[name] = part(**{key: kwargs.pop(key) for key in fields & set(kwargs)})
+    return make(batch_size=batch_size, **kwargs)
 
 
 def batch(family, size=8, *, images=False, labels=False, seed=0):
@@ -316,7 +329,7 @@ def test_lazy_penalties_act_on_their_steps_with_their_weight():
 
 def test_lazy_adam_makes_the_same_progress_over_an_interval():
     # k updates and one more, each with c times the rate: the rate over an interval is unchanged.
-    lazy = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0, regularize_every=4)
+    lazy = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0, acts=families.Acts(regularize_every=4))
     plain = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0)
 
     def moved(optimizer, updates):
@@ -346,7 +359,7 @@ def test_lazy_adam_makes_the_same_progress_over_an_interval():
     for a, b, decay in zip(kept, corrected, (0.5, 0.9), strict=True):
         assert a / (1 - decay) == pytest.approx(float(b) / (1 - decay**0.8), rel=1e-4)
     schedule = optimizers.adam(
-        learning_rate=0.1, b1=0.0, b2=0.0, decay_steps=10, updates_per_step=3
+        learning_rate=0.1, b1=0.0, b2=0.0, decay_steps=10, acts=families.Acts(updates_per_step=3)
     )
     assert moved(schedule, 30) == pytest.approx(moved(schedule, 40)), "no rate left after the decay"
     assert moved(schedule, 30) < moved(schedule, 29) < 0
@@ -426,7 +439,7 @@ def test_conditional_samples_depend_on_their_labels(conditioning):
     state = state.replace(ema={"generator": noisy})
     sample = jax.jit(family.sample)
     zero, one = (
-        sample(state, KEY, {"x": jnp.zeros((4, 1)), "label": jnp.full(4, y)})["samples"]
+        sample(state, KEY, {"x": jnp.zeros((4, 1)), "label": jnp.full(4, y)}).rows
         for y in (0, 1)
     )
     assert zero.shape == (4, 8, 8, 1) and zero.dtype == jnp.uint8
@@ -493,7 +506,7 @@ def test_grey_levels_survive_encoding_and_decoding(dequantize):
     for k in range(8):  # any value the critic saw for level k decodes to k
         for value in (real[k].min(), real[k].max()):
             at = state.replace(ema={"generator": {"level": jnp.asarray(value)}})
-            levels = sample(at, KEY, {"x": jnp.zeros((1, 1))})["samples"]
+            levels = sample(at, KEY, {"x": jnp.zeros((1, 1))}).rows
             assert (levels == k).all(), (k, value)
     assert (np.ptp(real[0]) > 0.05) == dequantize
 
@@ -566,8 +579,8 @@ def test_wrong_use_is_refused_before_anything_is_compiled(kwargs, message):
 def test_collapse_and_a_sure_critic_are_named():
     diagnose = build().diagnose
     assert not diagnose({"diversity": 0.8, "critic_accuracy": 0.7})
-    assert "mode collapse" in diagnose({"diversity": 0.001})[0]
-    assert "sure critic" in diagnose({"critic_accuracy": 1.0})[0]
+    assert "mode collapse" in diagnose({"diversity": 0.001})[0].message
+    assert "sure critic" in diagnose({"critic_accuracy": 1.0})[0].message
     # What the family logs for a generator that has collapsed, and for one that has not.
     family = build(generator=nets.MLPGenerator((2,), hidden_size=8, num_layers=1))
     data = batch(family)
@@ -633,7 +646,7 @@ family = families.sngan(
     generator=nets.DCGANGenerator((8, 8, 1), **small),
     critic=nets.DCGANCritic(**small, norm="none", spectral_norm=True),
     generator_optimizer=optax.adam(1e-3), critic_optimizer=optax.adam(1e-3),
-    event_shape=(8, 8, 1), num_levels=17, batch_size=16, latent_size=4, critic_steps=2)
+    event_shape=(8, 8, 1), num_levels=17, batch_size=16, latent=families.Latent(latent_size=4), critic_steps=2)
 rng = np.random.default_rng(0)
 batch = {"x": rng.integers(17, size=(2, 16, 8, 8, 1)).astype(np.uint8),
          "label": rng.integers(10, size=(2, 16)).astype(np.int32)}
@@ -645,12 +658,12 @@ for _ in range(3):
     state, metrics = step(state, meshes.global_batch(mesh, batch, 2), key)
     found += [float(metrics["critic_loss"]), float(metrics["generator_loss"])]
 samples = jax.jit(family.sample)(state, key, {"x": batch["x"][0], "label": batch["label"][0]})
-found.append(float(samples["samples"].mean()))
+found.append(float(samples.rows.mean()))
 # Unconditional latents meet no batch, and are spread over the devices all the same.
 family = families.gan(
     generator=nets.MLPGenerator((2,), 32), critic=nets.MLPCritic(32),
     generator_optimizer=optax.adam(1e-3), critic_optimizer=optax.adam(1e-3),
-    event_shape=(2,), num_levels=None, batch_size=48, latent_size=4)
+    event_shape=(2,), num_levels=None, batch_size=48, latent=families.Latent(latent_size=4))
 batch = {"x": np.zeros((48, 2), np.float32)}
 state = stepping.init_state(family, key, batch, mesh)
 text = stepping.compile_train_step(family, state, batch, key, mesh).as_text()

@@ -242,13 +242,13 @@ def test_samples_are_grey_levels_and_follow_labels():
     data = {**batch(6), "label": jnp.array([0, 0, 0, 1, 1, 1])}
     state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
     drawn = family.sample(state, jax.random.key(0), data)
-    assert drawn["samples"].dtype == jnp.uint8 and drawn["samples"].shape == (6, 2)
-    assert int(drawn["samples"].max()) <= 16
-    assert drawn["trajectory"].shape == (4, 3, 2)
+    assert drawn.rows.dtype == jnp.uint8 and drawn.rows.shape == (6, 2)
+    assert int(drawn.rows.max()) <= 16
+    assert drawn.trajectory.shape == (4, 3, 2)
     # The last frame is z_0, which has all but 1/3000 of the signal: the same up to rounding.
-    np.testing.assert_allclose(drawn["trajectory"][-1], drawn["samples"][:3], atol=1)
+    np.testing.assert_allclose(drawn.trajectory[-1], drawn.rows[:3], atol=1)
     other = family.sample(state, jax.random.key(0), {**data, "label": 1 - data["label"]})
-    assert bool((other["samples"] != drawn["samples"]).any())
+    assert bool((other.rows != drawn.rows).any())
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ for _ in range(3):
 with jax.set_mesh(mesh):
     requests = jax.device_put(batch, meshes.by_row(mesh))
     sample = jax.jit(family.sample).lower(state, key, requests).compile()
-found.append(float(sample(state, key, requests)["samples"].astype(float).mean()))
+found.append(float(sample(state, key, requests).rows.astype(float).mean()))
 results = [line.split(" = ")[1] for line in sample.as_text().splitlines() if " = " in line]
 found.append(sum(result.startswith("f32[16,4,4,8]") for result in results))
 print(json.dumps(found))

@@ -1,0 +1,79 @@
+"""Random draws that do not depend on how rows are batched or spread."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from genjax.devices import BATCH_AXES, mapped_axes
+
+
+def keys_by_example(key: PRNGKeyArray, index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """A key for each example, from its position in the data set.
+
+    What is drawn for an example is then the same in batches of any size, and different checkpoints
+    are compared under the same noise.
+
+    Args:
+        key: Key of a pass over a split.
+        index: Positions in the split, ``[B]``.
+
+    Returns:
+        Keys, ``[B]``.
+    """
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def fold_each(keys: Key[Array, " B"], number: int | Array) -> Key[Array, " B"]:
+    """Folds one number into each of some keys, ``[B] -> [B]``."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def spread_rows(x: Array) -> Array:
+    """Spreads rows drawn inside a step over the mesh, as rows of batches are.
+
+    Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
+    values do not change. Without a mesh in context, or where its size does not divide the rows,
+    nothing happens.
+
+    Args:
+        x: Rows, ``[B, ...]``.
+
+    Returns:
+        The same rows.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mapped_axes():  # all rows here are this device's
+        return x
+    axes = tuple(name for name in BATCH_AXES if name in mesh.axis_names)
+    if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Latent:
+    """What generators start from.
+
+    Attributes:
+        latent_size: Length of the latent vector.
+        latent: Its distribution: standard normal, or uniform on [-1, 1).
+    """
+
+    latent_size: int = 128
+    latent: Literal["normal", "uniform"] = "normal"
+
+    def __post_init__(self) -> None:
+        if self.latent_size < 1:
+            raise ValueError(f"latent_size must be at least 1, got {self.latent_size}")
+        if self.latent not in ("normal", "uniform"):
+            raise ValueError(f"latent must be 'normal' or 'uniform', got {self.latent!r}")
+
+    def draw(self, key: PRNGKeyArray, count: int) -> Float[Array, "N size"]:
+        """``count`` latents, spread over the mesh."""
+        shape = (count, self.latent_size)
+        if self.latent == "normal":
+            return spread_rows(jax.random.normal(key, shape))
+        return spread_rows(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))

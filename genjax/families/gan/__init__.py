@@ -1,0 +1,31 @@
+"""Generative adversarial networks."""
+
+from genjax.families.gan.aliases import (
+    fgan,
+    hinge_gan,
+    lsgan,
+    mmd_gan,
+    r3gan,
+    sngan,
+    wgan,
+    wgan_gp,
+)
+from genjax.families.gan.game import Game, Rows, diagnose, gan
+from genjax.families.gan.slope_control import PENALTIES, SlopeControl
+
+__all__ = [
+    "PENALTIES",
+    "Game",
+    "Rows",
+    "SlopeControl",
+    "diagnose",
+    "fgan",
+    "gan",
+    "hinge_gan",
+    "lsgan",
+    "mmd_gan",
+    "r3gan",
+    "sngan",
+    "wgan",
+    "wgan_gp",
+]
