@@ -306,7 +306,7 @@ def gan(
     ) -> tuple[Array, tuple[Metrics, Networks]]:
         real, label = real_rows(batch, key), label_of(batch)
         real_outputs, fake_outputs, kept = critic_on_both(params, state, real, fake, label)
-        value = jnp.mean(game.discriminator(real_outputs, fake_outputs))
+        value = jnp.mean(game.critic(real_outputs, fake_outputs))
         metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
         if game.correct is not None:
             metrics["critic_accuracy"] = jnp.mean(game.correct(real_outputs, fake_outputs))
