@@ -1,5 +1,10 @@
-"""Flows for points and tables, put together as the papers do."""
+"""Flows for points and tables, put together as the papers do.
 
+They map vectors. Events of any other shape are flattened: images are rows of a table to them, and
+the flow's own ``event_shape`` is that of a row.
+"""
+
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -32,12 +37,11 @@ def _elementwise(name: str, num_bins: int, bound: float) -> Elementwise:
     return _ELEMENTWISE[name]()
 
 
-def _check(event_shape: tuple[int, ...], num_layers: int) -> int:
-    if len(event_shape) != 1:
-        raise ValueError(f"this flow is for points [D], got events of shape {event_shape}")
+def _row_size(event_shape: tuple[int, ...], num_layers: int) -> int:
+    """Entries of an event as a row of a table."""
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-    return event_shape[0]
+    return math.prod(event_shape)
 
 
 def _repeated(layers: list[Bijector], count: int) -> list[Bijector]:
@@ -70,7 +74,8 @@ def coupling_flow(
     """Coupling layers with linear layers between them (Real NVP, neural spline flows).
 
     Args:
-        event_shape: ``(D,)``, at least 2.
+        event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
+            ``(D,)``, of which there must be at least 2: to it images are rows of a table.
         elementwise: What a coupling layer applies to each entry.
         num_layers: Number of coupling layers; they keep even and odd entries in turn.
         hidden_size: Width of the networks.
@@ -89,12 +94,12 @@ def coupling_flow(
         The flow, from data to latents.
 
     Raises:
-        ValueError: If the event is no vector, or there are no layers.
+        ValueError: If the event has fewer than two entries, or there are no layers.
 
     References:
         Durkan et al., arXiv:1906.04032, section 4 and appendix B.
     """
-    size = _check(event_shape, num_layers)
+    size = _row_size(event_shape, num_layers)
     maps = _elementwise(elementwise, num_bins, bound)
     layers: list[Bijector] = [ActNorm()] if actnorm else []
 
@@ -118,7 +123,7 @@ def coupling_flow(
         layers.append(Permutation())
     if linear:
         layers.append(LULinear())
-    return Flow(Chain(tuple(layers)), event_shape, context_size)
+    return Flow(Chain(tuple(layers)), (size,), context_size)
 
 
 def autoregressive_flow(
@@ -138,7 +143,8 @@ def autoregressive_flow(
     A density takes one pass, a sample ``D`` passes a layer.
 
     Args:
-        event_shape: ``(D,)``.
+        event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
+            ``(D,)``: to it images are rows of a table.
         elementwise: What a layer applies to each entry.
         num_layers: Number of layers.
         hidden_size: Width of the networks.
@@ -152,18 +158,18 @@ def autoregressive_flow(
         The flow, from data to latents.
 
     Raises:
-        ValueError: If the event is no vector, or there are no layers.
+        ValueError: If there are no layers, or ``elementwise`` is unknown.
 
     References:
         Papamakarios et al., arXiv:1705.07057; with splines Durkan et al., arXiv:1906.04032.
     """
-    size = _check(event_shape, num_layers)
+    size = _row_size(event_shape, num_layers)
     maps = _elementwise(elementwise, num_bins, bound)
     layers: list[Bijector] = [ActNorm()] if actnorm else []
     reverse = Permutation(tuple(int(i) for i in np.arange(size)[::-1]))
     layer = [MaskedAutoregressive(maps, hidden_size, num_hidden_layers), reverse]
     layers += _repeated(layer, num_layers)
-    return Flow(Chain(tuple(layers)), event_shape, context_size)
+    return Flow(Chain(tuple(layers)), (size,), context_size)
 
 
 def continuous_flow(
@@ -181,7 +187,8 @@ def continuous_flow(
     """Points that move along a learned velocity field (FFJORD).
 
     Args:
-        event_shape: ``(D,)``.
+        event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
+            ``(D,)``: to it images are rows of a table.
         hidden_size: Width of the field's network.
         num_layers: Its number of hidden layers.
         trace: How the divergence is computed: ``"exact"`` or ``"hutchinson"``; None for exact up to
@@ -196,14 +203,14 @@ def continuous_flow(
         The flow, from data to latents.
 
     Raises:
-        ValueError: If the event is no vector, or an argument is out of range.
+        ValueError: If an argument is out of range.
 
     References:
         Grathwohl et al., FFJORD, arXiv:1810.01367.
     """
-    size = _check(event_shape, num_layers)
+    size = _row_size(event_shape, num_layers)
     trace = trace_for(size, trace)
     solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=num_steps)
     flow = ContinuousFlow(ConcatSquashMLP(hidden_size, num_layers), solver, trace)
     layers: tuple[Bijector, ...] = (ActNorm(), flow) if actnorm else (flow,)
-    return Flow(Chain(layers), event_shape, context_size, divergence=trace)
+    return Flow(Chain(layers), (size,), context_size, divergence=trace)

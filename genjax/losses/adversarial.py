@@ -1,10 +1,10 @@
 r"""Losses of the two players of a generative adversarial network.
 
-Outputs of the discriminator or critic are raw and grow with "more real". A discriminator's loss
-takes its outputs on as many real rows as generated ones and returns one number for each pair of
-rows, which the discriminator minimises. With optimal discriminator and equal distributions it is,
-per pair, ``2 log 2`` (logistic), 1/4 (least squares on 0 and 1, Brier), 2 (hinge), 0 (Wasserstein)
-and ``log 2`` (relativistic).
+Outputs of the critic are raw and grow with "more real". (Papers call it the discriminator where its
+output is a logit; here it is the critic in every game.) Its loss takes its outputs on as many real
+rows as generated ones and returns one number for each pair of rows, which the critic minimises. For
+the optimal critic and equal distributions that is, per pair, ``2 log 2`` (logistic), 1/4 (least
+squares on 0 and 1, Brier), 2 (hinge), 0 (Wasserstein) and ``log 2`` (relativistic).
 
 References:
     Goodfellow et al., Generative Adversarial Networks, arXiv:1406.2661.
@@ -19,41 +19,42 @@ from jaxtyping import Array, Float
 
 
 class AdversarialLoss(NamedTuple):
-    """What two players minimise, as functions of the discriminator's outputs.
+    """What two players minimise, as functions of the critic's outputs.
 
     Attributes:
-        discriminator: ``(real_outputs, fake_outputs)`` to the discriminator's loss, ``[B]`` (or a
-            scalar, for losses of whole batches).
-        generator: The same for the generator; its gradient flows through both arguments.
-        correct: ``(real_outputs, fake_outputs)`` to the share of each pair that the discriminator
-            gets right, in [0, 1], at the loss's own threshold; None where it has none, as a
-            Wasserstein critic, whose outputs mean nothing but their differences.
+        critic: ``(real_outputs, fake_outputs)`` to the critic's loss, ``[B]`` (or a scalar, for
+            losses of whole batches).
+        generator: ``(real_outputs, fake_outputs)`` to the generator's loss, of the same shape; its
+            gradient flows through both arguments.
+        correct: ``(real_outputs, fake_outputs)`` to the share of each pair that the critic gets
+            right, in [0, 1], at the loss's own threshold; None where it has none, as a Wasserstein
+            critic, whose outputs mean nothing but their differences.
         uses_real: Whether the generator's loss depends on real rows.
         witness: ``(outputs, real_outputs, fake_outputs)`` to the scalar function of a row whose
             slope penalties look at, ``[B]``. None if that is the output itself.
     """
 
-    discriminator: Callable[[Array, Array], Array]
+    critic: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
     correct: Callable[[Array, Array], Array] | None = None
     uses_real: bool = False
     witness: Callable[[Array, Array, Array], Array] | None = None
 
 
-def logistic_discriminator_loss(
+def logistic_critic_loss(
     real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
 ) -> Float[Array, " B"]:
     r"""Binary cross-entropy of telling real from generated rows.
 
     Args:
-        real_logits: Discriminator on data, :math:`v` with :math:`D = \mathrm{sigmoid}(v)`.
-        fake_logits: Discriminator on generated rows.
+        real_logits: Critic on data, :math:`v` with :math:`D = \mathrm{sigmoid}(v)`.
+        fake_logits: Critic on generated rows.
 
     Returns:
         :math:`-\log D(x) - \log(1 - D(\tilde x))` for each pair.
 
     Example:
-        >>> logistic_discriminator_loss(jnp.zeros(1), jnp.zeros(1))
+        >>> logistic_critic_loss(jnp.zeros(1), jnp.zeros(1))
         Array([1.3862944], dtype=float32)
 
     References:
@@ -63,10 +64,10 @@ def logistic_discriminator_loss(
 
 
 def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
-    r"""The zero-sum generator loss, whose gradient vanishes where the discriminator is sure.
+    r"""The zero-sum generator loss, whose gradient vanishes where the critic is sure.
 
     Args:
-        fake_logits: Discriminator on generated rows.
+        fake_logits: Critic on generated rows.
 
     Returns:
         :math:`\log(1 - D(\tilde x))`.
@@ -85,7 +86,7 @@ def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array
     r"""The generator loss with the same fixed point as minimax and a gradient that does not vanish.
 
     Args:
-        fake_logits: Discriminator on generated rows.
+        fake_logits: Critic on generated rows.
 
     Returns:
         :math:`-\log D(\tilde x)`.
@@ -100,7 +101,7 @@ def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array
     return jax.nn.softplus(-fake_logits)
 
 
-def least_squares_discriminator_loss(
+def least_squares_critic_loss(
     real_outputs: Float[Array, " B"],
     fake_outputs: Float[Array, " B"],
     *,
@@ -112,8 +113,8 @@ def least_squares_discriminator_loss(
     The optimum is :math:`(b\,p + a\,q)/(p + q)`.
 
     Args:
-        real_outputs: Discriminator on data, not squashed.
-        fake_outputs: Discriminator on generated rows.
+        real_outputs: Critic on data, not squashed.
+        fake_outputs: Critic on generated rows.
         real_code: Target ``b`` of data.
         fake_code: Target ``a`` of generated rows.
 
@@ -121,7 +122,7 @@ def least_squares_discriminator_loss(
         :math:`\frac12 (v(x) - b)^2 + \frac12 (v(\tilde x) - a)^2` for each pair.
 
     Example:
-        >>> least_squares_discriminator_loss(jnp.array([0.5]), jnp.array([0.5]))
+        >>> least_squares_critic_loss(jnp.array([0.5]), jnp.array([0.5]))
         Array([0.25], dtype=float32)
 
     References:
@@ -139,8 +140,8 @@ def least_squares_generator_loss(
     :math:`\chi^2(p + q \,\|\, 2q)`; with a = 0 and b = 1 the target is 1.
 
     Args:
-        fake_outputs: Discriminator on generated rows.
-        target: What the generator wants the discriminator to say, ``c``.
+        fake_outputs: Critic on generated rows.
+        target: What the generator wants the critic to say, ``c``.
 
     Returns:
         :math:`\frac12 (v(\tilde x) - c)^2`.
@@ -155,23 +156,23 @@ def least_squares_generator_loss(
     return 0.5 * jnp.square(fake_outputs - target)
 
 
-def brier_discriminator_loss(
+def brier_critic_loss(
     real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
 ) -> Float[Array, " B"]:
-    r"""Least squares on probabilities: the Brier score of the discriminator.
+    r"""Least squares on probabilities: the Brier score of the critic.
 
     Some libraries call this, too, "least-squares GAN"; with linear outputs it is
-    :func:`least_squares_discriminator_loss`.
+    :func:`least_squares_critic_loss`.
 
     Args:
-        real_logits: Discriminator on data, before the sigmoid.
-        fake_logits: Discriminator on generated rows.
+        real_logits: Critic on data, before the sigmoid.
+        fake_logits: Critic on generated rows.
 
     Returns:
         :math:`\frac12 (D(x) - 1)^2 + \frac12 D(\tilde x)^2` for each pair.
 
     Example:
-        >>> brier_discriminator_loss(jnp.zeros(1), jnp.zeros(1))
+        >>> brier_critic_loss(jnp.zeros(1), jnp.zeros(1))
         Array([0.25], dtype=float32)
     """
     real, fake = jax.nn.sigmoid(-real_logits), jax.nn.sigmoid(fake_logits)
@@ -182,7 +183,7 @@ def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
     r"""Squared error of probabilities on generated rows, :math:`\frac12 (D(\tilde x) - 1)^2`.
 
     Args:
-        fake_logits: Discriminator on generated rows, before the sigmoid.
+        fake_logits: Critic on generated rows, before the sigmoid.
 
     Returns:
         The loss of each row.
@@ -194,22 +195,22 @@ def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
     return 0.5 * jnp.square(jax.nn.sigmoid(-fake_logits))
 
 
-def hinge_discriminator_loss(
+def hinge_critic_loss(
     real_outputs: Float[Array, " B"], fake_outputs: Float[Array, " B"]
 ) -> Float[Array, " B"]:
     r"""Hinge loss: outputs beyond the margins +1 and -1 are not pushed further.
 
-    Its minimum over all discriminators is ``2 (1 - TV(p, q))``, TV the total variation in [0, 1].
+    Its minimum over all critics is ``2 (1 - TV(p, q))``, TV the total variation in [0, 1].
 
     Args:
-        real_outputs: Discriminator on data.
-        fake_outputs: Discriminator on generated rows.
+        real_outputs: Critic on data.
+        fake_outputs: Critic on generated rows.
 
     Returns:
         :math:`\max(0, 1 - v(x)) + \max(0, 1 + v(\tilde x))` for each pair.
 
     Example:
-        >>> hinge_discriminator_loss(jnp.array([3.0]), jnp.array([0.0]))
+        >>> hinge_critic_loss(jnp.array([3.0]), jnp.array([0.0]))
         Array([1.], dtype=float32)
 
     References:
@@ -223,7 +224,7 @@ def hinge_generator_loss(fake_outputs: Float[Array, " B"]) -> Float[Array, " B"]
     r"""The generator's side of the hinge loss, :math:`-v(\tilde x)`.
 
     Args:
-        fake_outputs: Discriminator on generated rows.
+        fake_outputs: Critic on generated rows.
 
     Returns:
         The loss of each row.
@@ -280,20 +281,20 @@ def wasserstein_generator_loss(fake_scores: Float[Array, " B"]) -> Float[Array, 
     return -fake_scores
 
 
-def relativistic_discriminator_loss(
+def relativistic_critic_loss(
     real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
 ) -> Float[Array, " B"]:
     r"""Relativistic pairing loss: each real row is compared with one generated row.
 
     Args:
-        real_logits: Discriminator on data.
-        fake_logits: Discriminator on as many generated rows; row ``i`` is paired with row ``i``.
+        real_logits: Critic on data.
+        fake_logits: Critic on as many generated rows; row ``i`` is paired with row ``i``.
 
     Returns:
         :math:`\log(1 + e^{-(v(x) - v(\tilde x))})` for each pair.
 
     Example:
-        >>> relativistic_discriminator_loss(jnp.array([5.0]), jnp.array([5.0]))
+        >>> relativistic_critic_loss(jnp.array([5.0]), jnp.array([5.0]))
         Array([0.6931472], dtype=float32)
 
     References:
@@ -309,8 +310,8 @@ def relativistic_generator_loss(
     r"""The generator's side of relativistic pairing.
 
     Args:
-        real_logits: Discriminator on data.
-        fake_logits: Discriminator on as many generated rows.
+        real_logits: Critic on data.
+        fake_logits: Critic on as many generated rows.
 
     Returns:
         :math:`\log(1 + e^{-(v(\tilde x) - v(x))})` for each pair.
@@ -354,7 +355,7 @@ def least_squares_loss(
     Args:
         real_code: Target of data.
         fake_code: Target of generated rows.
-        target: What the generator wants the discriminator to say of its rows.
+        target: What the generator wants the critic to say of its rows.
 
     Returns:
         Both players' losses.
@@ -373,7 +374,7 @@ def least_squares_loss(
             f"and {fake_code}"
         )
     return AdversarialLoss(
-        lambda real, fake: least_squares_discriminator_loss(
+        lambda real, fake: least_squares_critic_loss(
             real, fake, real_code=real_code, fake_code=fake_code
         ),
         lambda real, fake: least_squares_generator_loss(fake, target=target),
@@ -383,27 +384,27 @@ def least_squares_loss(
 
 ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
     "minimax": AdversarialLoss(
-        logistic_discriminator_loss,
+        logistic_critic_loss,
         lambda real, fake: minimax_generator_loss(fake),
         correct_at(0.0),
     ),
     "nonsaturating": AdversarialLoss(
-        logistic_discriminator_loss,
+        logistic_critic_loss,
         lambda real, fake: nonsaturating_generator_loss(fake),
         correct_at(0.0),
     ),
     "least_squares": least_squares_loss(),
     "brier": AdversarialLoss(
-        brier_discriminator_loss, lambda real, fake: brier_generator_loss(fake), correct_at(0.0)
+        brier_critic_loss, lambda real, fake: brier_generator_loss(fake), correct_at(0.0)
     ),
     "hinge": AdversarialLoss(
-        hinge_discriminator_loss, lambda real, fake: hinge_generator_loss(fake), correct_at(0.0)
+        hinge_critic_loss, lambda real, fake: hinge_generator_loss(fake), correct_at(0.0)
     ),
     "wasserstein": AdversarialLoss(
         wasserstein_critic_loss, lambda real, fake: wasserstein_generator_loss(fake)
     ),
     "relativistic": AdversarialLoss(
-        relativistic_discriminator_loss,
+        relativistic_critic_loss,
         relativistic_generator_loss,
         lambda real, fake: (real > fake).astype(jnp.float32),
         uses_real=True,

@@ -307,14 +307,14 @@ def f_gan_loss(
             Several divergences exponentiate the output; any limit leaves the bound a bound.
 
     Returns:
-        Both players' losses; the discriminator's is minus the bound.
+        Both players' losses; the critic's is minus the bound.
 
     Raises:
         ValueError: If an argument is not one of those named, or a limit is given for the paper's
             form.
 
     Example:
-        >>> f_gan_loss("gan").discriminator(jnp.zeros(1), jnp.zeros(1))
+        >>> f_gan_loss("gan").critic(jnp.zeros(1), jnp.zeros(1))
         Array([1.3862944], dtype=float32)
 
     References:
@@ -328,10 +328,10 @@ def f_gan_loss(
     def limit(v: Array) -> Array:
         return _limited(v, form, max_log_ratio)
 
-    def discriminator(real: Array, fake: Array) -> Array:
+    def critic_loss(real: Array, fake: Array) -> Array:
         return chosen.conjugate(limit(fake)) - chosen.critic(limit(real))
 
     def generator_loss(real: Array, fake: Array) -> Array:
         return -(chosen.critic if generator == "alternative" else chosen.conjugate)(limit(fake))
 
-    return AdversarialLoss(discriminator, generator_loss, correct_at(chosen.threshold))
+    return AdversarialLoss(critic_loss, generator_loss, correct_at(chosen.threshold))

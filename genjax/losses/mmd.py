@@ -161,14 +161,14 @@ def mmd_gan_loss(kernel: Kernel = rbf_kernel) -> AdversarialLoss:
         Both players' losses: scalars, not one an example.
 
     Example:
-        >>> mmd_gan_loss().discriminator(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
+        >>> mmd_gan_loss().critic(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
         Array(-0., dtype=float32)
 
     References:
         Li et al., arXiv:1705.08584; Binkowski et al., arXiv:1801.01401.
     """
     return AdversarialLoss(
-        discriminator=lambda real, fake: -mmd_squared(real, fake, kernel=kernel),
+        critic=lambda real, fake: -mmd_squared(real, fake, kernel=kernel),
         generator=lambda real, fake: mmd_squared(real, fake, kernel=kernel),
         uses_real=True,
         witness=lambda outputs, real, fake: mmd_witness(outputs, real, fake, kernel=kernel),

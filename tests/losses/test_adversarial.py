@@ -13,9 +13,9 @@ P, Q = np.random.default_rng(0).dirichlet(np.ones(8) * 2, size=2)
 
 
 def value_of_game(name, v):
-    """The discriminator's expected loss under P and Q when it outputs ``v`` at each point."""
+    """The critic's expected loss under P and Q when it outputs ``v`` at each point."""
     grid = jnp.asarray(v)
-    loss = SETS[name].discriminator
+    loss = SETS[name].critic
     # A pair's loss is a real part plus a fake part for all games but the relativistic one.
     zero = loss(jnp.zeros(1), jnp.zeros(1))[0]
     real = loss(grid, jnp.zeros(8)) - zero
@@ -36,7 +36,7 @@ OPTIMA["nonsaturating"] = (np.log(P / Q), 2 * np.log(2) - 2 * JSD)
 
 
 @pytest.mark.parametrize("name", OPTIMA)
-def test_optimal_discriminator_and_value_of_the_game(x64, name):
+def test_optimal_critic_and_value_of_the_game(x64, name):
     best, value = OPTIMA[name]
     assert value_of_game(name, best) == pytest.approx(value, rel=1e-9)
     rng = np.random.default_rng(1)
@@ -54,7 +54,7 @@ def test_optimal_discriminator_and_value_of_the_game(x64, name):
 def test_value_at_equal_distributions(name, value):
     at = 0.5 if name == "least_squares" else 0.0
     v = jnp.full(3, at)
-    np.testing.assert_allclose(SETS[name].discriminator(v, v), value, rtol=1e-6)
+    np.testing.assert_allclose(SETS[name].critic(v, v), value, rtol=1e-6)
 
 
 def test_pearson_coding_of_least_squares(x64):
@@ -70,7 +70,7 @@ def test_pearson_coding_of_least_squares(x64):
 def test_losses_reward_the_right_direction_and_never_overflow(name):
     game = SETS[name]
     outputs = jnp.array([-1e4, -1.0, 0.0, 1.0, 1e4])
-    grads = jax.grad(lambda r, f: jnp.sum(game.discriminator(r, f)), (0, 1))(outputs, outputs[::-1])
+    grads = jax.grad(lambda r, f: jnp.sum(game.critic(r, f)), (0, 1))(outputs, outputs[::-1])
     own = jax.grad(lambda f: jnp.sum(game.generator(jnp.zeros(5), f)))(outputs)
     for leaf in (*grads, own):
         assert np.isfinite(leaf).all()
@@ -80,7 +80,7 @@ def test_losses_reward_the_right_direction_and_never_overflow(name):
     assert (grads[0][middle] < 0).any() and (own[middle] < 0).any()
 
 
-def test_the_nonsaturating_gradient_survives_a_sure_discriminator():
+def test_the_nonsaturating_gradient_survives_a_sure_critic():
     sure = jnp.array([-50.0])
     saturating = jax.grad(lambda v: losses.minimax_generator_loss(v).sum())(sure)
     other = jax.grad(lambda v: losses.nonsaturating_generator_loss(v).sum())(sure)
@@ -204,7 +204,7 @@ def test_fused_conjugate_is_the_conjugate_of_the_critic(x64, name, form):
 def test_bounded_forms_are_finite_at_extreme_outputs(name, form):
     game = losses.f_gan_loss(name, form=form)
     v = jnp.array([-300.0, 300.0])
-    for f in (game.discriminator, game.generator):
+    for f in (game.critic, game.generator):
         value, grads = jax.value_and_grad(lambda r, g, f=f: f(r, g).sum(), (0, 1))(v, v)
         assert np.isfinite(value) and np.isfinite(grads).all()
 
@@ -213,12 +213,12 @@ def test_bounded_forms_are_finite_at_extreme_outputs(name, form):
 def test_limited_ratio_form_is_finite_and_still_a_bound(name):
     game = losses.f_gan_loss(name, max_log_ratio=8.0)
     v = jnp.array([-1e4, 1e4])
-    value, grads = jax.value_and_grad(lambda r, f: game.discriminator(r, f).sum(), (0, 1))(v, v)
+    value, grads = jax.value_and_grad(lambda r, f: game.critic(r, f).sum(), (0, 1))(v, v)
     assert np.isfinite(value) and np.isfinite(grads).all()
     points = jnp.asarray(3.0 * np.random.default_rng(3).normal(size=(50, 8)), jnp.float32)
-    zero = game.discriminator(jnp.zeros(1), jnp.zeros(1))
-    real = game.discriminator(points, jnp.zeros((50, 8))) - zero
-    fake = game.discriminator(jnp.zeros((50, 8)), points) - zero
+    zero = game.critic(jnp.zeros(1), jnp.zeros(1))
+    real = game.critic(points, jnp.zeros((50, 8))) - zero
+    fake = game.critic(jnp.zeros((50, 8)), points) - zero
     bounds = -(jnp.sum(P * real + Q * fake, axis=1) + zero)
     assert float(bounds.max()) <= VALUES[name] + 1e-4
 
@@ -272,7 +272,7 @@ def test_a_trained_critic_recovers_the_log_ratio_of_two_gaussians(name):
         return jnp.stack([jnp.ones_like(x), x, x**2 - 1.0], axis=1)
 
     def loss(w):
-        return jnp.mean(losses.f_gan_loss(name).discriminator(features(x) @ w, features(y) @ w))
+        return jnp.mean(losses.f_gan_loss(name).critic(features(x) @ w, features(y) @ w))
 
     optimizer = optax.lbfgs()
     w = jnp.zeros(3)
@@ -310,7 +310,7 @@ def test_parallel_lines():
     assert float(w1) == pytest.approx(theta, rel=1e-6)
     assert losses.gradient_penalty(critic, real, fake, jnp.full(64, 0.5)).max() < 1e-10
 
-    # A discriminator that separates the lines ever more surely.
+    # A critic that separates the lines ever more surely.
     def bound(divergence, scale):
         v = lambda x: scale * jnp.where(x[:, 0] > theta / 2, -1.0, 1.0)  # noqa: E731
         return float(losses.f_divergence_bound(v(real), v(fake), divergence=divergence).mean())
@@ -327,7 +327,7 @@ def test_limited_outputs_stand_for_limited_ratios():
     np.testing.assert_allclose(ratio, limited, rtol=1e-6)
     bound = losses.f_divergence_bound(v, v, divergence="kl", max_log_ratio=1.5)
     game = losses.f_gan_loss("kl", max_log_ratio=1.5)
-    np.testing.assert_allclose(bound, -game.discriminator(v, v), rtol=1e-6)
+    np.testing.assert_allclose(bound, -game.critic(v, v), rtol=1e-6)
 
 
 def test_jeffreys_in_the_papers_form_is_finite_as_far_as_its_value_is():

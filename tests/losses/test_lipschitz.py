@@ -148,8 +148,8 @@ def test_game_moves_features_apart_and_samples_together():
     game = losses.mmd_gan_loss(losses.rational_quadratic_kernel)
     x, y = (jax.random.normal(k, (8, 2)) + i for i, k in enumerate(jax.random.split(KEY)))
     # The critic is paid for telling the sets apart, the generator for bringing its rows nearer.
-    near, far = (game.discriminator(x, x + shift) for shift in (0.0, 5.0))
+    near, far = (game.critic(x, x + shift) for shift in (0.0, 5.0))
     assert float(far) < float(near) and float(far) < 0
     pull = jax.grad(lambda y: game.generator(x, y))(x + 5.0)
     assert (np.asarray(pull).mean(0) > 0).all(), "descent moves generated rows back"
-    np.testing.assert_allclose(game.discriminator(x, y), -game.generator(x, y))
+    np.testing.assert_allclose(game.critic(x, y), -game.generator(x, y))
