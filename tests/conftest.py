@@ -21,7 +21,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = """
     losses diffusion families.minimizing families.vdm
     families.adversarial families.gan families.classifier families.flow families.levels
-    families.draws families.likelihood families.flow_matching
+    families.draws families.likelihood
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
     nets.conditioning nets.dense nets.flow_mlp
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier

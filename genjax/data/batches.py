@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Generator, Iterator
 from multiprocessing import resource_tracker
 from typing import Any
@@ -15,7 +16,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from genjax.data.sources import ArraySource, Source
+from genjax.data.features import ArraySource, Source
 
 Batch = dict[str, np.ndarray]
 
@@ -103,6 +104,22 @@ class TrainBatches:
             return rows
         lead = (self.batches_per_step, self.local_size)
         return {name: array.reshape(*lead, *array.shape[1:]) for name, array in rows.items()}
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """The seed of the order of a further stream: unrelated to that of the first and the others."""
+    sequence = np.random.SeedSequence((seed, zlib.crc32(stream.encode())))
+    return int(sequence.generate_state(1)[0])
+
+
+def stream_name(stream: str, feature: str) -> str:
+    """What a feature of a stream is called in a batch; those of the first, ``""``, as they are.
+
+    Example:
+        >>> stream_name("", "x"), stream_name("unlabelled", "x")
+        ('x', 'unlabelled/x')
+    """
+    return f"{stream}/{feature}" if stream else feature
 
 
 class EvalBatches:

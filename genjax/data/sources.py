@@ -1,44 +1,13 @@
 """Data sets by name: embedded ones, densities of the plane, any TFDS image set, NumPy files."""
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
-
-class Source(Protocol):
-    """Random access to examples: ``x`` and, where there are classes, ``label``."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, stacked."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSet:
-    """One split of a data set and what a model must know of it.
-
-    Attributes:
-        name: Name it was loaded by.
-        source: Its examples.
-        event_shape: Shape of one ``x``.
-        num_levels: Number of grey levels if ``x`` holds whole numbers, else None.
-        num_classes: Number of classes if there are labels, else None.
-        mixture: Centres ``[K, D]`` and standard deviation of the components, if the data is a known
-            mixture of equally weighted Gaussians.
-    """
-
-    name: str
-    source: Source
-    event_shape: tuple[int, ...]
-    num_levels: int | None
-    num_classes: int | None
-    mixture: tuple[np.ndarray, float] | None = None
+from genjax.data.features import ArraySource, DataSet, Feature, Source, from_arrays
 
 
 class MissingDataError(ValueError):
@@ -47,20 +16,6 @@ class MissingDataError(ValueError):
 
 class DamagedDataError(RuntimeError):
     """A prepared data file cannot be read; the message names it."""
-
-
-class ArraySource:
-    """Examples held in memory."""
-
-    def __init__(self, **arrays: np.ndarray):
-        self.arrays = arrays
-
-    def __len__(self) -> int:
-        return len(next(iter(self.arrays.values())))
-
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, stacked."""
-        return {name: array[indices] for name, array in self.arrays.items()}
 
 
 class TfdsSource:
@@ -204,7 +159,11 @@ def _npy(split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
         source = ArraySource(**arrays)
         if not np.isfinite(arrays["x"]).all():
             raise ValueError(f"{folder}/{split}.npy holds NaN or infinity")
-    return DataSet("npy", source, x.shape[1:], 256 if dtype == np.uint8 else None, num_classes)
+    levels = 256 if dtype == np.uint8 else None
+    spec = {"x": Feature(x.shape[1:], dtype, num_levels=levels)}
+    if num_classes is not None:
+        spec["label"] = Feature((), np.dtype(np.int32), num_classes=num_classes)
+    return DataSet("npy", source, spec)
 
 
 @functools.lru_cache(maxsize=4)
@@ -250,7 +209,10 @@ def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) ->
             for start in range(0, len(stream), 4096)
         ]
         kept = ArraySource(**{k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]})
-    return DataSet(name, kept, shape, 256, num_classes)
+    spec = {"x": Feature(shape, np.dtype(np.uint8), num_levels=256)}
+    if num_classes is not None:
+        spec["label"] = Feature((), np.dtype(np.int32), num_classes=num_classes)
+    return DataSet(name, kept, spec)
 
 
 def _digits(split: str) -> DataSet:
@@ -260,11 +222,12 @@ def _digits(split: str) -> DataSet:
     digits = load_digits()
     order = _generator(0).permutation(len(digits.images))
     kept = order[360:] if split == "train" else order[:360]
-    source = ArraySource(
+    return from_arrays(
+        "digits",
+        num_levels=17,
         x=digits.images[kept].astype(np.uint8)[..., None],
         label=digits.target[kept].astype(np.int32),
     )
-    return DataSet("digits", source, (8, 8, 1), 17, 10)
 
 
 def _generator(*seed: int) -> np.random.Generator:
@@ -326,4 +289,4 @@ def _density(name: str, split: str) -> DataSet:
     """100,000 fixed draws to train on, 10,000 others to test."""
     seed, count = (1, 100_000) if split == "train" else (2, 10_000)
     points = DENSITIES[name](_generator(seed), count).astype(np.float32)
-    return DataSet(name, ArraySource(x=points), (2,), None, None, MIXTURES.get(name))
+    return from_arrays(name, x=points, mixture=MIXTURES.get(name))

@@ -394,7 +394,7 @@ class Adversarial:
             return state, {}
 
         def regularize(state: TrainState) -> tuple[TrainState, Metrics]:
-            found = self._own_grads(name, regularizer_fn, state, batch, fake, key, every)
+            found = self._own_grads(name, regularizer_fn, state, batch, fake, key, float(every))
             moved, _ = self._moved(name, state, found)
             # Zero in between: the mean over many steps is then that of the regulariser's own.
             return moved, {n: every * value for n, value in found[2].items()}

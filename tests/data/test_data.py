@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from genjax import data
-from genjax.data.sources import DENSITIES, ArraySource
+from genjax.data.features import ArraySource
+from genjax.data.sources import DENSITIES
 
 
 def source(n):

@@ -99,7 +99,7 @@ class Game:
         generator: Module ``(latent, label, train=...) -> rows``.
         critic: Module ``(rows, label, train=...) -> [B]``, or ``[B, K]`` for an MMD GAN.
         loss: Losses of both players on the critic's outputs.
-        latent: What the generator starts from.
+        latents: What the generator starts from.
         slope_control: Penalties and limits on the critic.
         rows: Which rows the players see together.
         units: Data to the units of the networks, and back.
@@ -108,7 +108,7 @@ class Game:
     generator: nn.Module
     critic: nn.Module
     loss: AdversarialLoss
-    latent: Latent
+    latents: Latent
     slope_control: SlopeControl
     rows: Rows
     units: Units
@@ -125,7 +125,7 @@ class Game:
         key_generator, key_critic = jax.random.split(key)
         label = batch["label"][:1].reshape(-1)[:1] if self.conditional else None
         packed = (*event_shape[:-1], event_shape[-1] * self.rows.pack_size)
-        latent, rows = jnp.zeros((1, self.latent.latent_size)), jnp.zeros((1, *packed))
+        latent, rows = jnp.zeros((1, self.latents.latent_size)), jnp.zeros((1, *packed))
         made = {
             "generator": init_network(self.generator, key_generator, latent, label),
             "critic": init_network(self.critic, key_critic, rows, label),
@@ -140,7 +140,7 @@ class Game:
         label = label_of(batch, conditional=self.conditional)
         if label is not None:
             label = jnp.tile(label, factor)
-        z = self.latent.draw(key_latent, batch["x"].shape[0] * factor)
+        z = self.latents.draw(key_latent, batch["x"].shape[0] * factor)
         fake, kept = _in_training(self.generator, params["generator"], state["generator"], z, label)
         return self.rows.pack(fake), {**state, "generator": kept}
 
@@ -255,7 +255,7 @@ class Game:
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows from the averaged generator: see :class:`~genjax.families.base.Family`."""
         variables = {"params": state.ema["generator"], **state.model_state["generator"]}
-        z = self.latent.draw(key, batch["x"].shape[0])
+        z = self.latents.draw(key, batch["x"].shape[0])
         label = label_of(batch, conditional=self.conditional)
         return Samples(
             rows=self.units.decode(cast(Array, self.generator.apply(variables, z, label)))
@@ -272,7 +272,7 @@ def gan(
     num_levels: int | None,
     batch_size: int,
     loss: AdversarialLoss | str = "nonsaturating",
-    latent: Latent = Latent(),
+    latents: Latent = Latent(),
     critic_steps: int = 1,
     slope_control: SlopeControl = SlopeControl(),
     rows: Rows = Rows(),
@@ -300,7 +300,7 @@ def gan(
         batch_size: Examples in a batch.
         loss: Losses of both players, or a key of
             :data:`~genjax.losses.adversarial.ADVERSARIAL_LOSSES`.
-        latent: What the generator starts from.
+        latents: What the generator starts from.
         critic_steps: Steps of the critic for each of the generator.
         slope_control: Penalties and limits on the critic.
         rows: Which rows the players see together.
@@ -329,7 +329,7 @@ def gan(
         generator=generator,
         critic=critic,
         loss=loss,
-        latent=latent,
+        latents=latents,
         slope_control=slope_control,
         rows=rows,
         units=units,

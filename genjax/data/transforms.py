@@ -1,0 +1,272 @@
+"""Transforms of examples: prepared once for all, or drawn anew in each step of training.
+
+A transform with ``prepare`` is a function of the example alone; training, evaluation and pictures
+see its result. One with ``augment`` is drawn for each row of each step of training, from a key of
+seed, step and row, so that a resumed run sees what an undisturbed one does; it keeps the shape, is
+traced into the compiled step, and costs no worker process.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.data.features import ArraySource, DataSet, Feature, Source
+
+
+@runtime_checkable
+class Preparation(Protocol):
+    """A transform without randomness."""
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """The transformed rows ``[N, *event']`` of rows ``[N, *event]``, of the same type."""
+        ...
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """A random transform of training."""
+
+    def augment(self, x: Array, key: PRNGKeyArray) -> Array:
+        """The transformed example, of the same shape and type as ``x`` ``[*event]``. Traced."""
+        ...
+
+
+Transform: TypeAlias = Preparation | Augmentation
+
+
+def _check_image(x: Any, name: str) -> None:
+    if len(x.shape) < 3:
+        raise ValueError(f"{name} is for images [H, W, C], got examples of shape {x.shape}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HorizontalFlip:
+    """Mirrors images left to right.
+
+    Attributes:
+        probability: Share of the rows that are mirrored.
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
+
+    def augment(self, x: Array, key: PRNGKeyArray) -> Array:
+        """The image ``[H, W, C]`` or its mirror image.
+
+        Raises:
+            ValueError: If ``x`` is no image.
+        """
+        _check_image(x, "horizontal_flip")
+        return jnp.where(jax.random.bernoulli(key, self.probability), x[:, ::-1], x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomCrop:
+    """Shifts images by up to ``padding`` pixels each way: padded on all sides, then cropped.
+
+    Attributes:
+        padding: Pixels on each side.
+        mode: What they are: ``"reflect"`` the image, repeat its ``"edge"``, or be 0
+            (``"constant"``).
+    """
+
+    padding: int
+    mode: Literal["reflect", "edge", "constant"] = "reflect"
+
+    def __post_init__(self) -> None:
+        if self.padding < 1:
+            raise ValueError(f"padding must be at least 1, got {self.padding}")
+
+    def augment(self, x: Array, key: PRNGKeyArray) -> Array:
+        """A crop of the padded image ``[H, W, C]``, of its own size.
+
+        Raises:
+            ValueError: If ``x`` is no image, or smaller than the padding it is to be reflected in.
+        """
+        _check_image(x, "random_crop")
+        if self.mode == "reflect" and self.padding >= min(x.shape[:2]):
+            raise ValueError(
+                f"random_crop: an image of {x.shape[0]} x {x.shape[1]} cannot be reflected in a "
+                f"padding of {self.padding}; lower it, or set mode to 'edge'"
+            )
+        width = [(self.padding, self.padding)] * 2 + [(0, 0)] * (x.ndim - 2)
+        padded = jnp.pad(x, width, mode=self.mode)
+        start = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
+        corner = (start[0], start[1], *[0] * (x.ndim - 2))
+        return jax.lax.dynamic_slice(padded, corner, x.shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CenterCrop:
+    """The middle of images.
+
+    Attributes:
+        size: Height and width of what is kept, in pixels.
+    """
+
+    size: int
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """The middle ``[N, size, size, C]`` of ``[N, H, W, C]``.
+
+        Raises:
+            ValueError: If the images are smaller, or none.
+        """
+        _check_image(x[0], "center_crop")
+        height, width = x.shape[1:3]
+        if not 1 <= self.size <= min(height, width):
+            raise ValueError(
+                f"center_crop: size must be from 1 to {min(height, width)} for images of {height} "
+                f"x {width}, got {self.size}"
+            )
+        top, left = (height - self.size) // 2, (width - self.size) // 2
+        return x[:, top : top + self.size, left : left + self.size]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resize:
+    """Images of another size, filtered so that shrinking does not alias.
+
+    Attributes:
+        size: Height and width, in pixels.
+        method: Filter of Pillow: ``"box"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``.
+    """
+
+    size: int
+    method: Literal["box", "bilinear", "bicubic", "lanczos"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """The resized images ``[N, size, size, C]`` of ``[N, H, W, C]``.
+
+        Raises:
+            ValueError: If these are no images of bytes or real numbers.
+        """
+        from PIL import Image
+
+        _check_image(x[0], "resize")
+        if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+            raise ValueError(f"resize is for bytes or real numbers, got {x.dtype}")
+        resample = Image.Resampling[self.method.upper()]
+        planes = np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3])
+        if x.dtype != np.uint8:
+            planes = planes.astype(np.float32)
+        made = [
+            np.asarray(Image.fromarray(plane).resize((self.size, self.size), resample))
+            for plane in planes
+        ]
+        stacked = np.stack(made).reshape(len(x), x.shape[-1], self.size, self.size)
+        return np.ascontiguousarray(np.moveaxis(stacked, 1, -1)).astype(x.dtype)
+
+
+class PreparedSource:
+    """Rows of another source, prepared each time they are asked for.
+
+    Args:
+        source: Where they come from.
+        prepare: ``[N, *event] -> [N, *event']`` of the feature ``x``.
+    """
+
+    def __init__(self, source: Source, prepare: Callable[[np.ndarray], np.ndarray]):
+        self._source = source
+        self._prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        rows = self._source.rows(indices)
+        return {**rows, "x": self._prepare(rows["x"])}
+
+
+def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:
+    """A data set after its transforms without randomness.
+
+    Sets in memory are prepared at once and stay there; others row by row.
+
+    Args:
+        dataset: The data set.
+        transforms: Transforms in their order; random ones are left for training.
+
+    Returns:
+        The data set, its spec that of the prepared rows.
+
+    Raises:
+        ValueError: If a transform does not fit the data.
+    """
+    steps = [t for t in transforms if isinstance(t, Preparation)]
+    if not steps:
+        return dataset
+
+    def prepare(x: np.ndarray) -> np.ndarray:
+        for step in steps:
+            x = step.prepare(x)
+        return x
+
+    source: Source
+    if isinstance(dataset.source, ArraySource):
+        arrays = dataset.source.arrays
+        source = ArraySource(**{**arrays, "x": prepare(arrays["x"])})
+    else:
+        source = PreparedSource(dataset.source, prepare)
+    one = source.rows(np.zeros(1, int))["x"]
+    feature: Feature = dataclasses.replace(dataset.spec["x"], shape=one.shape[1:], dtype=one.dtype)
+    return dataclasses.replace(dataset, source=source, spec={**dataset.spec, "x": feature})
+
+
+Augment: TypeAlias = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
+"""``(batch, step) -> batch``, traced."""
+
+
+def augmenter(
+    transforms: Sequence[Transform], key: PRNGKeyArray, event_rank: int
+) -> Augment | None:
+    """The random transforms of a stream, as one function of its batch and the step.
+
+    Args:
+        transforms: Transforms in their order; those without randomness have been made before.
+        key: Key of the run for this purpose; number of the step, of the row in the global batch
+            and of the transform are folded in, one after the other.
+        event_rank: Number of axes of one ``x``; those before it are rows.
+
+    Returns:
+        The function, or None if nothing is random.
+    """
+    steps = [t for t in transforms if isinstance(t, Augmentation)]
+    if not steps:
+        return None
+
+    def one(x: Array, row_key: PRNGKeyArray) -> Array:
+        for number, transform in enumerate(steps):
+            made = transform.augment(x, jax.random.fold_in(row_key, number))
+            if made.shape != x.shape or made.dtype != x.dtype:
+                raise ValueError(
+                    f"{type(transform).__name__}.augment must keep shape and type: {x.dtype}"
+                    f"{list(x.shape)} became {made.dtype}{list(made.shape)}"
+                )
+            x = made
+        return x
+
+    def augment(batch: Mapping[str, Any], step: Any) -> Mapping[str, Any]:
+        x = batch["x"]
+        lead = x.shape[: x.ndim - event_rank]
+        count = math.prod(lead)
+        of_step = jax.random.fold_in(key, step)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_step, jnp.arange(count))
+        made = jax.vmap(one)(x.reshape(count, *x.shape[len(lead) :]), keys)
+        return {**batch, "x": made.reshape(x.shape)}
+
+    return augment
