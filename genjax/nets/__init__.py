@@ -3,6 +3,7 @@
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
+from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.inception import InceptionV3, inception_variables
@@ -15,6 +16,7 @@ __all__ = [
     "ConvTranspose",
     "DCGANCritic",
     "DCGANGenerator",
+    "Frozen",
     "InceptionV3",
     "MLPCritic",
     "MLPGenerator",

@@ -1,23 +1,30 @@
 """Checkpoints with Orbax: asynchronous, atomic, and restored past damage."""
 
 import contextlib
+import dataclasses
+import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from jax.sharding import NamedSharding
 from orbax.checkpoint import checkpoint_managers as managers
 
 from genjax.families.base import TrainState
 from genjax.training.logs import write_atomically
+from genjax.training.mesh import leaf_name
 
 # A machine in trouble, not a damaged file: the checkpoint stays where it is.
 _NOT_DAMAGE = (MemoryError, PermissionError)
+
+
+_HOST_FILE = "metadata"
 
 
 class CheckpointError(RuntimeError):
@@ -26,6 +33,63 @@ class CheckpointError(RuntimeError):
 
 class SaveError(RuntimeError):
     """A checkpoint could not be written; the older ones are as they were."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on.
+
+    Attributes:
+        step: Number of steps it has taken.
+        state: Its state, or None if it has not begun.
+        window: Metrics of the steps since the last line of the log, as the loop keeps them.
+        actions_due: Whether evaluation and samples of this very state are still to come: it was
+            saved when they were cut short.
+    """
+
+    step: int = 0
+    state: TrainState | None = None
+    window: Sequence[Any] = ()
+    actions_due: bool = False
+
+
+class _HostHandler(ocp.AsyncCheckpointHandler):
+    """JSON beside the arrays, with checksums that are computed while Orbax writes them.
+
+    Checksums of a large state take as long as writing it, which training need not wait for.
+    """
+
+    async def async_save(self, directory: Any, args: "_HostSave") -> Any:
+        """Starts to write."""
+
+        async def write() -> None:
+            if not jax.process_index():
+                checksums = {name: _checksum(copy) for name, copy in args.copies.items()}
+                content = {"loop": {"window": args.window}, "checksums": checksums}
+                (directory / _HOST_FILE).write_text(json.dumps(content))
+
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="host")]
+
+    def save(self, directory: Any, args: "_HostSave") -> None:
+        """Not called: the manager saves asynchronously."""
+        raise NotImplementedError
+
+    def restore(self, directory: Any, args: "_HostRestore") -> Any:
+        """Reads what was written."""
+        return json.loads((directory / _HOST_FILE).read_text())
+
+
+@ocp.args.register_with_handler(_HostHandler, for_save=True)
+@dataclasses.dataclass
+class _HostSave(ocp.args.CheckpointArgs):
+    window: Sequence[Any]
+    copies: Mapping[str, np.ndarray]
+
+
+@ocp.args.register_with_handler(_HostHandler, for_restore=True)
+@dataclasses.dataclass
+class _HostRestore(ocp.args.CheckpointArgs):
+    pass
 
 
 class Checkpoints:
@@ -72,7 +136,7 @@ class Checkpoints:
             options=options,
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
-                "host": ocp.JsonCheckpointHandler(),
+                "host": _HostHandler(),
             },
         )
 
@@ -80,7 +144,7 @@ class Checkpoints:
         self,
         step: int,
         state: TrainState,
-        host_state: Mapping[str, Any],
+        window: Sequence[Any],
         metrics: Mapping[str, float] | None = None,
         *,
         actions_due: bool = False,
@@ -90,7 +154,7 @@ class Checkpoints:
         Args:
             step: Step of the state; nothing happens if it is saved already.
             state: State on devices.
-            host_state: What the loop itself needs to resume exactly; JSON.
+            window: What the loop itself needs to resume exactly; JSON.
             metrics: Metrics of this very state, if it was evaluated.
             actions_due: Note that evaluation and samples of this state are still to come.
 
@@ -104,18 +168,17 @@ class Checkpoints:
         score = (metrics or {}).get(self._best_metric, math.inf)
         if not math.isfinite(score):
             score = math.inf  # like what was not evaluated: never the best
-        host = {"loop": dict(host_state), "checksums": _checksums(state)}
+        host = _HostSave(window, _copies(state))
         with self._writing():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
+                    state=ocp.args.StandardSave(state), host=host
                 ),
                 metrics={self._best_metric: float(score)},
             )
 
-    def actions_due(self, step: int) -> bool:
-        """Whether the state of ``step`` was saved before it was evaluated and sampled."""
+    def _actions_due(self, step: int) -> bool:
         return self._due.exists() and self._due.read_text() == str(step)
 
     def actions_done(self) -> None:
@@ -123,7 +186,7 @@ class Checkpoints:
         if not jax.process_index():
             self._due.unlink(missing_ok=True)
 
-    def restore(self, template: TrainState) -> tuple[int, TrainState, dict[str, Any]] | None:
+    def restore(self, template: TrainState) -> Resumed:
         """Restores the newest checkpoint that can be read.
 
         Damaged ones newer than it, down to a single flipped bit, are skipped with a warning and
@@ -133,7 +196,7 @@ class Checkpoints:
             template: Shapes, dtypes and shardings to restore to (``jax.ShapeDtypeStruct`` leaves).
 
         Returns:
-            Step, state and host state, or None if there has never been a checkpoint.
+            What to go on from; nothing, at step 0, if there has never been a checkpoint.
 
         Raises:
             CheckpointError: If there are checkpoints and none can be read, or if a checkpoint is
@@ -157,11 +220,12 @@ class Checkpoints:
                 restored = self._manager.restore(
                     step,
                     args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(template), host=ocp.args.JsonRestore()
+                        state=ocp.args.StandardRestore(template), host=_HostRestore()
                     ),
                 )
                 state, host = restored["state"], restored["host"]
-                for name, checksum in _checksums(state).items():
+                for name, array in _copies(state, held=True).items():
+                    checksum = _checksum(array)
                     if host["checksums"].get(name, checksum) != checksum:
                         raise ValueError(f"the content of {name} has changed since it was saved")
             except _NOT_DAMAGE:
@@ -171,13 +235,35 @@ class Checkpoints:
                 self._warn(step, error)
                 continue
             self._set_aside(damaged)
-            return step, state, host["loop"]
+            return Resumed(step, state, host["loop"]["window"], self._actions_due(step))
         if steps:
             raise CheckpointError(
                 f"none of the checkpoints in {self._directory} can be read "
                 f"(steps {sorted(steps)}); the warnings above say why"
             )
-        return None
+        return Resumed()
+
+    def restore_any(self, sharding: NamedSharding) -> tuple[int, dict[str, Any]] | None:
+        """Restores the newest checkpoint whatever model it is of.
+
+        Args:
+            sharding: Where all arrays go.
+
+        Returns:
+            Step and the state as nested mappings; None if there is no checkpoint.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none can be read.
+        """
+        latest = self._manager.latest_step()
+        if latest is None:
+            return None
+        tree = self._manager.item_metadata(latest)["state"].tree
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        )
+        found = self.restore(template)
+        return found.step, cast(dict[str, Any], found.state)
 
     def _check_fit(self, step: int, saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         for name in sorted(set(saved) | set(expected)):
@@ -244,21 +330,37 @@ def _is_full(error: BaseException) -> bool:
 
 def _shapes(tree: Any) -> dict[str, str]:
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        leaf_name(path): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree.leaves_with_path(tree)
         if hasattr(leaf, "shape")
     }
 
 
-def _checksums(state: TrainState) -> dict[str, int]:
-    """CRC-32 of every array that each process can read whole: all but what is spread over several.
+def _copies(state: TrainState, *, held: bool = False) -> dict[str, np.ndarray]:
+    """Host copies of every array that this process can read whole.
 
-    A checkpoint has none for those either, wherever it is restored.
+    Those are all but the ones spread over several processes: a checkpoint has no checksums for
+    these, wherever it is restored.
+
+    Args:
+        state: State on devices.
+        held: Whether it stays as it is while the copies are used. A training step reuses its
+            memory, which on a CPU is what an array on the host looks at, too.
+
+    Returns:
+        The copies, by name.
     """
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
-            np.ascontiguousarray(jax.device_get(leaf)).tobytes()
-        )
+    whole = {
+        leaf_name(path): leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
         for path, leaf in jax.tree.leaves_with_path(state)
-        if leaf.is_fully_addressable or leaf.is_fully_replicated
+        if leaf.is_fully_replicated or leaf.is_fully_addressable
     }
+    for leaf in whole.values():
+        leaf.copy_to_host_async()
+    fetch = np.asarray if held or jax.default_backend() != "cpu" else np.array
+    return {name: fetch(leaf) for name, leaf in whole.items()}
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC-32 of the bytes of an array."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

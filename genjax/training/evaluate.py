@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax.families.base import Family, TrainState
+from genjax.families.base import Family, Samples, TrainState
 from genjax.training import mesh as meshes
 
 Wrap = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -33,6 +33,9 @@ class Evaluator:
         )
         self._sample = family.sample and jax.jit(
             family.sample, out_shardings=meshes.replicated(mesh)
+        )
+        self._log_prob = family.log_prob and jax.jit(
+            family.log_prob, out_shardings=meshes.by_row(mesh)
         )
 
     def evaluate(
@@ -86,7 +89,7 @@ class Evaluator:
         key: jax.Array,
         *,
         batch_size: int,
-    ) -> dict[str, np.ndarray]:
+    ) -> Samples:
         """Draws one sample for each row of ``requests``.
 
         Args:
@@ -96,7 +99,7 @@ class Evaluator:
             batch_size: Rows drawn at a time.
 
         Returns:
-            ``samples``, one for each row, and whatever else the family shows, from the first batch.
+            The samples, on the host; what else the family shows is that of the first batch.
 
         Raises:
             ValueError: If the family generates nothing.
@@ -105,7 +108,7 @@ class Evaluator:
             raise ValueError("this family generates nothing to sample")
         count = len(next(iter(requests.values())))
         starts = range(0, count, batch_size)
-        samples, extras = [], {}
+        parts: list[Samples] = []
         for start in self._progress(starts, len(starts), "sampling"):
             rows = np.minimum(np.arange(start, start + batch_size), count - 1)
             sharding = meshes.by_row(self._mesh)
@@ -115,7 +118,29 @@ class Evaluator:
             batch = meshes.put({k: array[rows] for k, array in requests.items()}, sharding)
             with jax.set_mesh(self._mesh):
                 drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
-            samples.append(drawn["samples"])
-            if not start:
-                extras = {name: value for name, value in drawn.items() if name != "samples"}
-        return {"samples": np.concatenate(samples)[:count], **extras}
+            parts.append(drawn if not parts else Samples(rows=drawn.rows))
+        drawn_rows: Any = np.concatenate([part.rows for part in parts])[:count]
+        return parts[0].replace(rows=drawn_rows)
+
+    def log_prob(
+        self,
+        state: TrainState,
+        batches: Iterator[Mapping[str, np.ndarray]],
+        num_batches: int,
+        key: jax.Array,
+    ) -> np.ndarray:
+        """Log-probabilities of the rows of batches, as :meth:`evaluate` takes them, ``[N]``.
+
+        Raises:
+            ValueError: If the family has no likelihood.
+        """
+        if self._log_prob is None:
+            raise ValueError("this family gives no likelihood of given rows")
+        key = meshes.put(key, meshes.replicated(self._mesh))
+        found = []
+        for local in self._progress(batches, num_batches, "scoring"):
+            batch = meshes.global_batch(self._mesh, local)
+            mask = batch.pop("mask")
+            nats, kept = meshes.to_host((self._log_prob(state, batch, key), mask))
+            found.append(np.asarray(nats)[kept])
+        return np.concatenate(found)

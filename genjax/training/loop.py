@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from genjax.families.base import TrainState
-from genjax.training.checkpoints import Checkpoints
+from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.logs import MetricLog
-from genjax.training.stepping import TrainingSteps
+from genjax.training.step import TrainingSteps
 
 
 class NonFiniteError(RuntimeError):
@@ -25,7 +25,7 @@ class Preempted(RuntimeError):  # noqa: N818 - not an error
 
 
 class StopRequested(Exception):  # noqa: N818 - not an error
-    """Raised by an action that gives way to a request to stop; the run does it when resumed."""
+    """Raised in the midst of an action that gives way to a request to stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +108,12 @@ class Meters:
         self._log.flush()
         return rows
 
-    def pause(self) -> Callable[[], None]:
-        """Stops the clock of ``steps_per_second``; the returned function starts it again."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the clock of ``steps_per_second``."""
         self._seconds += time.perf_counter() - self._clock
-
-        def resume() -> None:
-            self._clock = time.perf_counter()
-
-        return resume
+        yield
+        self._clock = time.perf_counter()
 
     def _fetch(self, window: Sequence[_Metrics]) -> list[tuple[int, dict[str, float]]]:
         fetched = jax.device_get([metrics for _, _, metrics in window])
@@ -158,9 +156,9 @@ def train(
     log: MetricLog,
     checkpoints: Checkpoints,
     periods: Periods,
-    evaluate: Callable[[int, TrainState], Mapping[str, float]],
+    evaluate: Callable[[int, TrainState], Mapping[str, Any]],
     sample: Callable[[int, TrainState], None],
-    host_state: Mapping[str, Any] | None = None,
+    resumed: Resumed = Resumed(),
     on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
     stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
@@ -182,7 +180,7 @@ def train(
         periods: Steps between actions.
         evaluate: Called with step and state; returns metrics, which decide on the best checkpoint.
         sample: Called with step and state; writes pictures.
-        host_state: What came with a restored state.
+        resumed: Where the state came from.
         on_step: Called after each call with the latest logged metrics, to show progress.
         stop: Asked once after each call, on all processes: whether to save and stop.
 
@@ -194,7 +192,18 @@ def train(
         Preempted: If ``stop`` said so; the state is saved.
     """
     first = int(state.step)
-    meters = Meters(periods.log, log, (host_state or {}).get("window", ()))
+    meters = Meters(periods.log, log, resumed.window)
+
+    def save(
+        step: int,
+        state: TrainState,
+        scores: Mapping[str, float] | None = None,
+        *,
+        actions_due: bool = False,
+    ) -> None:
+        """The one place where a state is saved; a saved state has its log on disk."""
+        window = meters.flush()
+        checkpoints.save(step, state, window, scores, actions_due=actions_due)
 
     def act(step: int, state: TrainState) -> None:
         """Evaluates, samples and saves as is due after ``step``."""
@@ -204,28 +213,26 @@ def train(
         saving = evaluating or stopping or _due(periods.checkpoint, step, num_steps)
         if not (saving or sampling):
             return
-        # No bad state is evaluated or saved, and a saved state has its log on disk.
-        window = meters.flush()
-        resume_clock = meters.pause()
+        meters.flush()  # no state with a metric that is not finite is evaluated or saved
         scores: Mapping[str, float] | None = None
-        try:
-            if stopping:
-                raise StopRequested
-            if evaluating:
-                scores = evaluate(step, state)
-            if sampling:
-                sample(step, state)
-        except BaseException as error:
-            checkpoints.save(step, state, {"window": window}, actions_due=True)
-            checkpoints.wait()
-            if isinstance(error, StopRequested):
-                message = f"stopped on request after step {step} of {num_steps}; state saved"
-                raise Preempted(message) from None
-            raise
-        if saving:
-            log.flush()
-            checkpoints.save(step, state, {"window": window}, scores)
-        resume_clock()
+        done = False
+        with meters.paused():
+            try:
+                if not stopping:
+                    scores = evaluate(step, state) if evaluating else None
+                    if sampling:
+                        sample(step, state)
+                    done = True
+            except StopRequested:
+                stopping = True
+            finally:
+                # Whatever ended the actions, the state they were for is kept.
+                if saving or not done:
+                    save(step, state, scores if done else None, actions_due=not done)
+                if not done:
+                    checkpoints.wait()
+        if stopping:
+            raise Preempted(f"stopped on request after step {step} of {num_steps}; state saved")
 
     @contextlib.contextmanager
     def kept(step: int, state: TrainState) -> Iterator[None]:
@@ -233,15 +240,13 @@ def train(
         try:
             yield
         except BaseException:
-            # Of several processes, the others would not save with this one.
+            # With several processes a save is an act of all, and the others know of no failure.
             if step > first and jax.process_count() == 1:
-                window = meters.flush()
-                log.flush()
-                checkpoints.save(step, state, {"window": window})
+                save(step, state)
                 checkpoints.wait()
             raise
 
-    if checkpoints.actions_due(first):
+    if resumed.actions_due:
         act(first, state)
         checkpoints.actions_done()
     if first >= num_steps:

@@ -9,10 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from genjax.devices import BATCH_AXES
 from genjax.families.base import Family
-
-BATCH_AXES = ("data", "fsdp")
-"""Mesh axes that rows are spread over: all of them."""
 
 
 def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -64,14 +62,15 @@ def state_sharding(shapes: Any, mesh: Mesh, *, min_size: int = 2**14) -> Any:
     References:
         Fully sharded data parallelism: Rajbhandari et al., ZeRO, arXiv:1910.02054, stage 3.
     """
-    fsdp = mesh.shape["fsdp"]
+    *_, axis = BATCH_AXES
+    fsdp = mesh.shape[axis]
 
     def of(leaf: Any) -> NamedSharding:
         divisible = [i for i, size in enumerate(leaf.shape) if size % fsdp == 0]
         if fsdp == 1 or not divisible or math.prod(leaf.shape) < min_size:
             return replicated(mesh)
         largest = max(divisible, key=lambda i: (leaf.shape[i], i))
-        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, axis))
 
     return jax.tree.map(of, shapes)
 
@@ -138,3 +137,8 @@ def to_host(tree: Any) -> Any:
 
         return multihost_utils.process_allgather(tree, tiled=True)
     return jax.device_get(tree)
+
+
+def leaf_name(path: Any) -> str:
+    """The name of a leaf in messages and checkpoints, such as ``params/critic/dense/kernel``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
+from genjax.data import DataSet
+from genjax.families.base import Samples
+
 
 def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = None) -> np.ndarray:
     """Tiles images into one, with a grey line of one pixel between them.
@@ -61,6 +64,39 @@ def samples_picture(samples: np.ndarray, num_levels: int | None) -> np.ndarray:
     figure = _figure(4.0, 4.0)
     figure.add_subplot(1, 1, 1).hist(rows[:, 0], bins=100)
     return _pixels(figure)
+
+
+def of_samples(
+    drawn: Samples, dataset: DataSet, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """All pictures of what a family drew.
+
+    Args:
+        drawn: Samples, on the host.
+        dataset: Data they imitate.
+        curves: Curves of the state; none if empty.
+
+    Returns:
+        Pictures ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density`` and ``curves``
+        where there are any.
+    """
+    levels = dataset.num_levels
+    shown = {"samples": samples_picture(np.asarray(drawn.rows), levels)}
+    if drawn.trajectory is not None:
+        frames = np.asarray(drawn.trajectory)
+        if levels:  # one row a sample, time from left to right
+            rows = frames.swapaxes(0, 1)
+            flat = rows.reshape(-1, *rows.shape[2:])
+            shown["trajectory"] = image_grid(flat, levels, columns=rows.shape[1])
+        else:
+            shown["trajectory"] = scatter(frames)
+    if drawn.density is not None:
+        rows = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
+        values, reach = np.asarray(drawn.density.values), float(drawn.density.reach)
+        shown["density"] = density_map(values, reach, rows)
+    if curves:
+        shown["curves"] = plot_curves(curves)
+    return shown
 
 
 def write_png(path: epath.Path, pixels: np.ndarray) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
 
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
+from genjax.training.experiment import Experiment
+from genjax.training.feeds import resident_bytes
 from genjax.training.flops import matrix_bytes, matrix_flops
-from genjax.training.stepping import lower_train_step, state_template
+from genjax.training.step import lower_train_step, state_template
 
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 _COLLECTIVE = rf"= (.*?) ({'|'.join(_COLLECTIVES)})(?:-start)?\("
@@ -91,6 +95,53 @@ def plan(family: Family, shapes: TrainState, rows: Mapping[str, np.ndarray], mes
         flops=matrix_flops(family.train_step, template, batch, key) / mesh.size,
         matrix_bytes=matrix_bytes(family.train_step, template, batch, key) / mesh.size,
         collectives=collectives_of(compiled.as_text()),
+    )
+
+
+def plan_experiment(experiment: Experiment) -> Plan:
+    """Plans a step of an experiment on the devices there are.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        The needs.
+    """
+    size = {name: stream.batch_size for name, stream in experiment.streams.items()}
+    rows = {}
+    for name, feature in experiment.spec.items():
+        stream, _, _ = name.rpartition("/")
+        rows[name] = np.broadcast_to(
+            np.zeros((), feature.dtype), (size[stream], *feature.shape)
+        )
+    family, mesh = experiment.on_devices()
+    return plan(family, experiment.state_shapes, rows, mesh)
+
+
+def print_plan(experiment: Experiment, needs: Plan) -> None:
+    """Prints the needs of an experiment's step.
+
+    Args:
+        experiment: The experiment.
+        needs: What :func:`plan_experiment` found.
+    """
+    mib = 2.0**20
+    table = Table("of one device", "MiB", title=f"a step of {experiment.data.batch_size} examples")
+    limit = experiment.data.device_limit_mib
+    held = sum(resident_bytes(s.train.source, limit) for s in experiment.streams.values())
+    for name in ("state", "batch", "temporary"):
+        table.add_row(name, f"{getattr(needs, f'{name}_bytes') / mib:,.1f}")
+    table.add_row("data set", f"{held / mib:,.1f}")
+    table.add_row("peak", f"{(needs.peak_bytes + held) / mib:,.1f}")
+    for name, (number, size) in needs.collectives.items():
+        table.add_row(f"{number} x {name}, results", f"{size / mib:,.1f}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    axes = " x ".join(f"{name} {size}" for name, size in needs.mesh.items())
+    console.print(
+        f"{needs.num_params:,} parameters; mesh {axes} of {jax.devices()[0].device_kind}; "
+        f"{needs.flops:.3g} FLOP of products a device and step, which read and write "
+        f"{needs.matrix_bytes / 2**30:.3g} GiB; nothing was allocated"
     )
 
 

@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import PRNGKeyArray
 
-_PURPOSES = ("init", "train", "eval", "sample", "eval_samples")
+_PURPOSES = ("init", "train", "eval", "sample", "eval_samples", "augment", "log_prob")
 
 
 def random_key(seed: int, purpose: str) -> PRNGKeyArray:
@@ -11,7 +11,7 @@ def random_key(seed: int, purpose: str) -> PRNGKeyArray:
 
     Args:
         seed: Seed from the config.
-        purpose: ``init``, ``train``, ``eval`` or ``sample``.
+        purpose: What it is for, of the names above.
 
     Example:
         >>> bool(random_key(0, "init") == random_key(0, "eval"))

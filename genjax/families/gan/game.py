@@ -87,6 +87,11 @@ class Rows:
         """Joins each ``pack_size`` consecutive rows along the last axis."""
         if self.pack_size == 1:
             return x
+        if x.shape[0] % self.pack_size:
+            raise ValueError(
+                f"family.pack_size ({self.pack_size}) must divide the {x.shape[0]} rows that a "
+                "device sees"
+            )
         rows = x.reshape(-1, self.pack_size, *x.shape[1:])
         return jnp.concatenate([rows[:, i] for i in range(self.pack_size)], axis=-1)
 

@@ -1,82 +1,16 @@
-"""The compiled training step, and how batches come to it."""
+"""How batches come to the compiled step: whole sets kept on the devices, or batch by batch."""
 
-import functools
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from genjax.data import ArraySource, Source, TrainBatches, iterate
-from genjax.families.base import Family, TrainState
+from genjax.data import ArraySource, Augment, Source, TrainBatches, iterate, stream_name
 from genjax.training import mesh as meshes
-from genjax.training.flops import primitives
 
-Batch = Mapping[str, np.ndarray]
 Fed: TypeAlias = Mapping[str, Any]
-
-
-def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
-    """Makes the initial state on the mesh, in one compiled call."""
-    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    shapes = jax.eval_shape(family.init, key, on_mesh)
-    init = jax.jit(family.init, out_shardings=meshes.state_sharding(shapes, mesh))
-    # Run once: on CPUs it is compiled for longer than it runs.
-    cpu = jax.default_backend() == "cpu"
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if cpu else {}
-    with jax.set_mesh(mesh):
-        return init.lower(key, on_mesh).compile(compiler_options=options)(key, on_mesh)
-
-
-def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
-    """Adds to the shapes of a state where its arrays live."""
-    return jax.tree.map(_at, shapes, meshes.state_sharding(shapes, mesh))
-
-
-def _at(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def compile_train_step(
-    family: Family, state: TrainState, batch: Batch, key: jax.Array, mesh: Mesh
-) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Any]]:
-    """Compiles one training step on one batch; its key is ``fold_in(key, step)``."""
-    on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    return lower_train_step(family, state, on_mesh, key, mesh).compile()
-
-
-def lower_train_step(family: Family, state: Any, batch: Any, key: Any, mesh: Mesh) -> Any:
-    """Traces the training step, of arrays or of their shapes, for a mesh.
-
-    Args:
-        family: The family.
-        state: State on the mesh, or :func:`state_template`.
-        batch: Global batch, or its shapes with their shardings.
-        key: Key of the run, or its shape.
-        mesh: The mesh.
-
-    Returns:
-        What ``jax.jit(...).lower`` returns.
-    """
-    return _lower(functools.partial(_one_step, family), state, batch, key, mesh)
-
-
-def _one_step(
-    family: Family, state: TrainState, batch: Any, key: jax.Array
-) -> tuple[TrainState, Any]:
-    return family.train_step(state, batch, jax.random.fold_in(key, state.step))
-
-
-def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh) -> Any:
-    shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    with jax.set_mesh(mesh):  # families may spread what they draw over it
-        return jitted.lower(state, fed, key)
-
 
 _AHEAD = 256
 """Steps whose numbers of rows go to the devices at once."""
@@ -104,6 +38,10 @@ class Feed(Protocol):
         """Shapes of what ``take`` gives, with their shardings."""
         ...
 
+    def count(self, fed: Fed) -> Any:
+        """Traced: number of steps of the call that ``fed`` was taken for."""
+        ...
+
     def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """Traced: the batch of a step, the ``i``-th of its call."""
         ...
@@ -114,20 +52,83 @@ class Feed(Protocol):
 
 
 def make_feed(
-    batches: TrainBatches, mesh: Mesh, *, most: int = 1, device_limit_mib: int, num_workers: int = 0
+    streams: Mapping[str, TrainBatches],
+    mesh: Mesh,
+    *,
+    most: int = 1,
+    device_limit_mib: int,
+    num_workers: int = 0,
+    augment: Mapping[str, Augment] | None = None,
 ) -> Feed:
     """The feed of a run: sets that fit are kept on each device, the others come batch by batch.
 
     Args:
-        batches: This process's batches.
+        streams: This process's batches of each stream; the first is called ``""``.
         mesh: The mesh.
         most: Most steps of a compiled call.
         device_limit_mib: Sets in memory of at most this many MiB are kept on each device.
         num_workers: Worker processes that decode sets not held in memory.
+        augment: What is done to the batches of streams in the compiled step.
+
+    Returns:
+        The feed. Batches hold the features of all streams (:func:`genjax.data.stream_name`).
     """
-    if resident_bytes(batches.source, device_limit_mib):
-        return ResidentFeed(batches, mesh, most=most)
-    return StreamedFeed(batches, mesh, most=most, num_workers=num_workers)
+    parts: dict[str, Feed] = {}
+    for name, batches in streams.items():
+        if resident_bytes(batches.source, device_limit_mib):
+            parts[name] = ResidentFeed(batches, mesh, most=most)
+        else:
+            parts[name] = StreamedFeed(batches, mesh, most=most, num_workers=num_workers)
+    if set(parts) == {""} and not augment:
+        return parts[""]
+    return JoinedFeed(parts, augment or {})
+
+
+class JoinedFeed:
+    """The feeds of several streams as one, with what is done to their batches in the step.
+
+    Args:
+        parts: Feeds by the names of their streams, all of the same ``most``.
+        augment: What is done to the batches of streams.
+    """
+
+    def __init__(self, parts: Mapping[str, Feed], augment: Mapping[str, Augment]):
+        self.most = next(iter(parts.values())).most
+        self._parts = parts
+        self._augment = augment
+
+    def start(self, first: int, stop: int) -> None:
+        """The steps to come."""
+        for part in self._parts.values():
+            part.start(first, stop)
+
+    def take(self, count: int) -> Fed:
+        """What each stream gives for the next steps."""
+        return {name: part.take(count) for name, part in self._parts.items()}
+
+    def shapes(self) -> Fed:
+        """Shapes of what each stream gives."""
+        return {name: part.shapes() for name, part in self._parts.items()}
+
+    def count(self, fed: Fed) -> Any:
+        """Traced: number of steps of a call."""
+        name, part = next(iter(self._parts.items()))
+        return part.count(fed[name])
+
+    def batch(self, fed: Fed, step: Any, i: Any) -> Any:
+        """The batches of all streams in one step, as one."""
+        joined = {}
+        for name, part in self._parts.items():
+            batch = part.batch(fed[name], step, i)
+            if name in self._augment:
+                batch = self._augment[name](batch, step)
+            joined |= {stream_name(name, feature): rows for feature, rows in batch.items()}
+        return joined
+
+    def stop(self) -> None:
+        """Stops all streams."""
+        for part in self._parts.values():
+            part.stop()
 
 
 def resident_bytes(source: Source, device_limit_mib: int) -> int:
@@ -205,6 +206,10 @@ class ResidentFeed:
             "count": number,
         }
 
+    def count(self, fed: Fed) -> Any:
+        """Number of steps of a call."""
+        return fed["count"]
+
     def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """The rows of one step."""
         rows = jax.lax.dynamic_index_in_dim(fed["rows"], step - fed["first"], keepdims=False)
@@ -272,6 +277,10 @@ class StreamedFeed:
             "count": jax.ShapeDtypeStruct((), np.int32, sharding=meshes.replicated(self._mesh)),
         }
 
+    def count(self, fed: Fed) -> Any:
+        """Number of steps of a call."""
+        return fed["count"]
+
     def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """The batch of one step."""
         return fed["batches"] if self.most == 1 else jax.tree.map(lambda a: a[i], fed["batches"])
@@ -279,114 +288,3 @@ class StreamedFeed:
     def stop(self) -> None:
         """Stops reading ahead."""
         self._iterator.close()
-
-
-_COMPILING = "compile"
-
-
-def is_compiling() -> bool:
-    """Whether training steps are being compiled, which Python waits for before it ends."""
-    return any(thread.name == _COMPILING for thread in threading.enumerate())
-
-
-class TrainingSteps:
-    """Compiled calls of one or several training steps.
-
-    Compilation starts at once, in a thread, so that the caller can load data and make or restore a
-    state in the meantime; the first call waits for it. So does Python before it ends the
-    process.
-
-    Args:
-        family: The family.
-        template: Its :func:`state_template`.
-        feed: Where batches come from; a call makes at most ``feed.most`` steps.
-        key: Key of the run; each step folds its number in.
-        mesh: Mesh of state and batches.
-    """
-
-    def __init__(
-        self, family: Family, template: TrainState, feed: Feed, *, key: jax.Array, mesh: Mesh
-    ):
-        self.feed = feed
-        self.key = meshes.put(key, meshes.replicated(mesh))
-        self._compiled: Future[Any] = Future()
-
-        def work() -> None:
-            try:
-                self._compiled.set_result(self._compile(family, template, mesh))
-            except BaseException as error:
-                self._compiled.set_exception(error)
-
-        # No daemon: Python aborts the process where it ends while a daemon is inside the compiler.
-        threading.Thread(target=work, name=_COMPILING).start()
-
-    def start(self, first: int, stop: int) -> None:
-        """The steps to come: ``first``, ..., ``stop - 1``."""
-        self.feed.start(first, stop)
-
-    def stop(self) -> None:
-        """No more steps, until started again."""
-        self.feed.stop()
-
-    def take(self, count: int) -> Fed:
-        """What a call needs to make the next ``count`` steps, at most ``feed.most``."""
-        return self.feed.take(count)
-
-    def __call__(self, state: TrainState, fed: Fed) -> tuple[TrainState, Mapping[str, jax.Array]]:
-        """Makes the steps that ``fed`` was taken for.
-
-        Args:
-            state: State on the mesh; it is donated.
-            fed: What :meth:`take` gave.
-
-        Returns:
-            The new state, and metrics, each ``[feed.most]``, of which as many count as there are
-            steps.
-        """
-        compiled = self.compiled()
-        with jax.transfer_guard("disallow"):
-            return compiled(state, fed, self.key)
-
-    def compiled(self) -> Any:
-        """The compiled program, of state, what the feed gives, and key; waits for it."""
-        return self._compiled.result()
-
-    def _compile(self, family: Family, template: TrainState, mesh: Mesh) -> Any:
-        feed = self.feed
-
-        @functools.partial(jax.jit, inline=True)  # traced once, though it is called twice
-        def one(state: TrainState, fed: Fed, key: jax.Array, i: Any) -> tuple[TrainState, Any]:
-            return _one_step(family, state, feed.batch(fed, state.step, i), key)
-
-        def steps(state: TrainState, fed: Fed, key: jax.Array) -> tuple[TrainState, Any]:
-            if feed.most == 1:
-                state, metrics = one(state, fed, key, 0)
-                return state, jax.tree.map(lambda value: value[None], metrics)
-
-            def body(i: Any, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
-                state, rows = carry
-                state, metrics = one(state, fed, key, i)
-                return state, jax.tree.map(lambda row, value: row.at[i].set(value), rows, metrics)
-
-            _, shapes = jax.eval_shape(one, state, fed, key, jnp.int32(0))
-            rows = jax.tree.map(lambda leaf: jnp.zeros(feed.most, leaf.dtype), shapes)
-            return jax.lax.fori_loop(0, fed["count"], body, (state, rows))
-
-        return _lower(steps, template, feed.shapes(), self.key, mesh).compile()
-
-
-def loops_well(family: Family, template: TrainState, batch: Any) -> bool:
-    """Whether several steps may be looped over in one compiled program without loss of speed.
-
-    XLA's CPU backend computes convolutions in loops many times slower than outside.
-
-    Args:
-        family: The family.
-        template: Its state, or shapes.
-        batch: A batch, or shapes.
-    """
-    if jax.default_backend() != "cpu":
-        return True
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    found = primitives(family.train_step, template, batch, key)
-    return not any(name.startswith(("conv_general", "genjax_conv")) for name in found)

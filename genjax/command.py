@@ -1,0 +1,250 @@
+"""The command: flags, signals, exit codes. ``scripts/run.py`` and ``python -m genjax`` are it."""
+
+import contextlib
+import errno
+import logging as standard_logging
+import os
+import platform
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+_CONFIG = flags.DEFINE_string("config", None, "Experiment file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "plan"], "What to do.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0, of a run of several processes that "
+    "neither Cloud TPU nor SLURM has started."
+)  # fmt: skip
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of such a run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process of such a run.")
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    "allow_config_change", False, "Resume although the config differs from the run's."
+)
+
+_LESS_MEMORY = (
+    "The last checkpoint is intact. Lower data.batch_size (family.accumulate_steps makes up for "
+    "it), set model.remat where the model has it, spread the state with parallel.fsdp, or keep the "
+    "data off the devices with data.device_limit_mib=0; --mode=plan says what a step needs"
+)
+_overrides: list[str] = []
+
+
+class InputError(ValueError):
+    """The command cannot be run as given; the message is one line."""
+
+
+def run() -> None:
+    """Runs the command with the words it was called with."""
+    app.run(main, flags_parser=_parse_flags)
+
+
+def main(_: list[str]) -> None:
+    """Runs the command; bad input ends in one line and exit code 2."""
+    _quieten()
+    # Before jax starts its threads, which otherwise bring arenas of their own.
+    from genjax.training.allocator import keep_freed_memory
+    from genjax.training.signals import end_on_interrupt
+
+    end_on_interrupt()
+    keep_freed_memory()
+    import jax
+
+    _keep_compiled_programs()
+    from genjax import config, data
+    from genjax.training.checkpoints import CheckpointError, SaveError
+    from genjax.training.loop import NonFiniteError, Preempted
+    from genjax.training.workdir import WorkdirError
+
+    bad_input = (
+        InputError, config.ConfigError, data.MissingDataError, CheckpointError, WorkdirError
+    )  # fmt: skip
+    try:
+        _plan() if _MODE.value == "plan" else _run()
+    except bad_input as error:
+        _leave(_fail(str(error), 2))
+    except (NonFiniteError, SaveError, data.DamagedDataError) as error:
+        _leave(_fail(str(error), 1))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _leave(
+            _fail(f"{error}: the last checkpoint is intact; make room, and the same command "
+                  "goes on from there", 1)
+        )  # fmt: skip
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _leave(
+            _fail(f"out of device memory ({str(error).splitlines()[0][:200]}). {_LESS_MEMORY}", 1)
+        )
+    except Preempted as error:
+        _tell(f"{error}; the same command resumes it")
+        _leave(143)
+
+
+def _run() -> None:
+    """Trains, evaluates or samples."""
+    if not _WORKDIR.value:
+        if _CONFIG.value is None:
+            raise _no_config()
+        raise InputError("--workdir is missing: give the directory of the run")
+    from genjax import config
+    from genjax.training import processes, workdir
+    from genjax.training.run import Run
+
+    mode: Any = _MODE.value
+    place = workdir.resolved(_WORKDIR.value)
+    complete = _read_config()
+    config.divide_cpu(complete)
+    try:
+        processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+    experiment = config.build(complete, mode=mode)
+    own = None
+    if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
+        # Runs of older versions did not write down the defaults.
+        own = config.as_json(config.complete(workdir.read_config(place)))
+    going = Run(
+        experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value
+    )
+    going.check_config(training=mode == "train")
+    processes.meet("config checked")  # before any of them writes
+    if mode != "train" and not workdir.has_run(place):
+        raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
+    workdir.make_writable(place)
+    modes: dict[str, Callable[[], Any]] = {
+        "train": going.train, "eval": going.evaluate, "sample": going.draw
+    }  # fmt: skip
+    modes[mode]()
+
+
+def _plan() -> None:
+    """Prints what a training step needs of each device; allocates nothing."""
+    complete = _read_config()
+    count = complete.parallel.plan_devices
+    if count:
+        if not isinstance(count, int) or count < 1:
+            raise InputError(f"parallel.plan_devices must be a positive number, got {count!r}")
+        # Before jax looks for devices.
+        flag = f"--xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    import jax
+
+    from genjax import config
+    from genjax.training.plan import plan_experiment, print_plan
+
+    if count:
+        jax.config.update("jax_platforms", "cpu")
+    else:
+        config.divide_cpu(complete)
+    experiment = config.build(complete, mode="plan")
+    print_plan(experiment, plan_experiment(experiment))
+
+
+def _read_config() -> Any:
+    """The complete config of the experiment file, overridden."""
+    from genjax import config
+
+    if _CONFIG.value is None:
+        raise _no_config()
+    return config.load_config(_CONFIG.value, _overrides)
+
+
+def _no_config() -> InputError:
+    return InputError(
+        "--config is missing: give an experiment file, such as "
+        "--config=experiments/vdm/digits.py"
+    )
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; what is wrong with it ends in one line and exit code 2.
+
+    Overrides are kept for later: which keys there are is known when the experiment file is read.
+    """
+    own, overrides, words = argv[:1], [], argv[1:]
+    while words:
+        word = words.pop(0)
+        if word.startswith(("--config.", "-config.")):
+            overrides.append(word)
+            if "=" not in word and words:
+                overrides.append(words.pop(0))
+        else:
+            own.append(word)
+    _overrides[:] = overrides
+    try:
+        rest = flags.FLAGS(own)
+    except flags.Error as error:
+        sys.exit(_fail(str(error), 2))
+    if len(rest) > 1:
+        sys.exit(_fail(f"unexpected argument {rest[1]!r}", 2))
+    return rest
+
+
+def _quieten() -> None:
+    """Leaves out what libraries say besides the one line that says what failed."""
+    logging.set_verbosity(logging.WARNING)
+    # What fails while a checkpoint is written is raised; each thread would log it besides.
+    for name in ("asyncio", "concurrent.futures"):
+        standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL)
+    logging.get_absl_logger().addFilter(lambda r: not (r.exc_info and "orbax" in r.pathname))
+    sys.unraisablehook = _unraisable
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    # TFDS, on decoding its first image.
+    logging.get_absl_logger().addFilter(lambda r: "OpenCV is not installed" not in str(r.msg))
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process; the training step, if it is still compiled, is not waited for."""
+    from genjax.training.step import is_compiling
+
+    if is_compiling():
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _unraisable(unraisable: Any) -> None:
+    """Leaves out what tensorstore's threads say when a write ends after the save has failed.
+
+    There may be thousands of these, in the midst of the line that says what failed.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def _keep_compiled_programs() -> None:
+    """Sets jax's cache of compiled programs, which the environment may say otherwise."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    # Programs for a CPU are for its kind, and a home directory may be that of several machines.
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = [line for line in file if line.startswith(("model name", "flags"))]
+        kind = f"{zlib.crc32(''.join(sorted(set(lines))).encode()):08x}"
+    except OSError:  # not Linux
+        kind = platform.node()
+    place = os.path.join(root, "genjax", f"jax-{jax.__version__}-{platform.machine()}-{kind}")
+    jax.config.update("jax_compilation_cache_dir", place)
+
+
+def _fail(message: str, code: int) -> int:
+    _tell(f"error: {' '.join(message.split())}")
+    return code
+
+
+def _tell(line: str) -> None:
+    """Writes a line at once, as other threads write, too; exit codes do not depend on success."""
+    with contextlib.suppress(OSError):  # as of a pipe whose reader Ctrl-C has ended
+        sys.stderr.write(f"{line}\n")

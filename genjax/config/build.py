@@ -1,0 +1,336 @@
+"""From a config to an experiment, checking all that can be checked before compilation."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from genjax import data, nets
+from genjax.config.arguments import arguments, call, check, refusing
+from genjax.config.complete import SETTINGS, as_json, complete
+from genjax.config.errors import ConfigError
+from genjax.config.features import FEATURES
+from genjax.config.frozen import build_frozen, build_network
+from genjax.config.recipes import GIVEN, Recipe, Slot
+from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up, look_up_family
+from genjax.families.base import Acts, Family
+from genjax.training.experiment import (
+    DataSettings,
+    EvalSettings,
+    Experiment,
+    SampleSettings,
+    Stream,
+)
+from genjax.training.quality import Reference, SampleQuality
+
+Mode = Literal["train", "eval", "sample", "plan"]
+
+
+def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") -> Experiment:
+    """Builds an experiment.
+
+    Args:
+        config: What an experiment file's ``get_config()`` returns, overrides applied; a
+            ``ConfigDict`` or mapping of sections, complete or not.
+        num_devices: Devices the batches are spread over; all of this run's if None.
+        mode: What it is built for: what is needed for evaluation only is not asked for otherwise.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: If the config cannot be run.
+        MissingDataError: If its data set is not prepared.
+    """
+    sections = complete(config)
+    settings: dict[str, Any] = {
+        name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
+    }
+    num_devices = num_devices or jax.device_count()
+    recipe = look_up_family(sections["family"]["name"])
+    networks, frozen = _before_data(recipe, sections)  # what needs no rows is checked first
+    streams = _build_streams(settings["data"], num_devices)
+    family, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
+    parts: dict[str, Any] = dict(
+        family=family,
+        streams=streams,
+        frozen=loaders,
+        config=as_json(sections),
+        **settings,
+    )
+    experiment = refusing("config", Experiment, **parts)
+    try:
+        experiment.state_shapes  # noqa: B018 - what does not fit is found on shapes alone
+    except ValueError as error:
+        raise ConfigError(f"model or schedule: {error}") from error
+    refusing("config", experiment.check_devices, num_devices=num_devices)
+    evaluates = mode == "eval" or (mode == "train" and settings["train"].eval_every > 0)
+    if settings["eval"].metrics and evaluates:
+        parts["quality"] = _build_quality(experiment)
+        experiment = Experiment(**parts)
+    if mode == "train":
+        refusing("config", experiment.check_evaluation)
+    elif evaluates and family.eval_step is None and experiment.quality is None:
+        raise ConfigError(
+            "this family is evaluated by its samples: name measures in eval.metrics, or set "
+            "train.eval_every to 0"
+        )
+    return experiment
+
+
+def _before_data(
+    recipe: Recipe, sections: Mapping[str, Any]
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """Sections of the networks to train and of the frozen ones, by argument; keys are checked."""
+    networks, frozen = {}, {}
+    for (where, slot), argument in zip(
+        recipe.model_sections().items(), recipe.networks, strict=True
+    ):
+        section = functools.reduce(lambda node, key: node[key], where.split("."), sections)
+        if "frozen" in section:
+            frozen[argument] = section["frozen"]
+            continue
+        made = look_up(slot.table, section.get("name"), where)
+        given = {"event_shape", *slot.given}
+        valid = {name: a for name, a in arguments(made).items() if name not in given}
+        check({n: v for n, v in section.items() if n != "name"}, valid, where)
+        networks[argument] = section
+    return networks, frozen
+
+
+def _build_streams(settings: DataSettings, num_devices: int) -> dict[str, Stream]:
+    """The first stream, and what the others say differs from it."""
+    own = {name: value for name, value in vars(settings).items() if name != "streams"}
+    sections = {"": own}
+    for name, section in (settings.streams or {}).items():
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"data.streams.{name} must be a mapping, got {section!r}")
+        sections[name] = {**own, **section}
+    built = {}
+    for name, section in sections.items():
+        where = f"data.streams.{name}" if name else "data"
+        stream = call(DataSettings, section, where)
+        if stream.batch_size < 1 or stream.batch_size % num_devices:
+            raise ConfigError(
+                f"{where}.batch_size must be a positive multiple of the {num_devices} devices, got "
+                f"{stream.batch_size}"
+            )
+        built[name] = _build_stream(stream, where)
+    return built
+
+
+def _build_stream(settings: DataSettings, where: str) -> Stream:
+    transforms = [_build_transform(section, where) for section in settings.transforms]
+
+    def split(key: str) -> data.DataSet:
+        loaded = _load(settings, getattr(settings, key), where)
+        try:
+            return data.prepared(loaded, transforms)
+        except ValueError as error:
+            raise ConfigError(f"{where}.transforms: {error}") from error
+
+    train, test = split("train_split"), split("test_split")
+    for key, dataset in [("train_split", train), ("test_split", test)]:
+        if len(dataset.source) < 2:
+            raise ConfigError(f"{where}.{key} has {len(dataset.source)} examples, too few")
+        expected = settings.event_shape or train.event_shape
+        if tuple(expected) != dataset.event_shape:
+            raise ConfigError(
+                f"{where}.{key}: expected examples of shape {tuple(expected)}, got "
+                f"{dataset.event_shape}; is it another data set?"
+            )
+        if (dataset.num_classes or 0) > (train.num_classes or 0):
+            raise ConfigError(
+                f"{where}.{key} has labels up to {(dataset.num_classes or 0) - 1}, which "
+                f"{where}.train_split has not"
+            )
+    return Stream(train=train, test=test, batch_size=settings.batch_size, transforms=transforms)
+
+
+def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
+    """One split; of an import path, what its function returns for it."""
+    shared = dict(data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib)
+    try:
+        if ":" in settings.name:
+            load = look_up({}, settings.name, where)
+            loaded = call(load, settings.options or {}, f"{where}.options", split=split, **shared)
+            if not isinstance(loaded, data.DataSet):
+                raise ConfigError(
+                    f"{where}.name {settings.name!r} must return a genjax.data.DataSet, got "
+                    f"{type(loaded).__name__}"
+                )
+            return loaded
+        if settings.options:
+            raise ConfigError(
+                f"{where}.options are for functions named by an import path, not {settings.name!r}"
+            )
+        return data.load(settings.name, split, **shared)
+    except (data.MissingDataError, ConfigError):
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:
+    kwargs = dict(section)
+    where = f"{where}.transforms"
+    made = look_up(TRANSFORMS, kwargs.pop("name", None), where)
+    built = call(made, kwargs, where)
+    if not isinstance(built, data.Preparation | data.Augmentation):
+        raise ConfigError(
+            f"{where}: {section.get('name')!r} has neither prepare nor augment, one of which a "
+            "transform must have"
+        )
+    return built
+
+
+def _assemble(
+    recipe: Recipe,
+    sections: Mapping[str, Any],
+    streams: Mapping[str, Stream],
+    settings: Mapping[str, Any],
+    networks: Mapping[str, Mapping[str, Any]],
+    frozen: Mapping[str, Mapping[str, Any]],
+) -> tuple[Family, dict[str, Callable[[], Any]]]:
+    """Makes the family from its sections; also what loads its frozen networks."""
+    dataset = streams[""].train
+    kwargs: dict[str, Any] = {}
+    loaders: dict[str, Callable[[], Any]] = {}
+    for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
+        if name in frozen:
+            found = build_frozen(frozen[name], f"{where}.frozen", dataset.event_shape)
+            kwargs[name] = found.module()
+            loaders[slot.key or name] = lambda found=found: {
+                "frozen": {"variables": found.load()[0]}
+            }
+        else:
+            kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
+        _check_fit(kwargs[name], dataset, where)
+    for where, name in recipe.optimizer_sections().items():
+        kwargs[name] = _optimizer_factory(sections, where)
+    section = {k: v for k, v in sections["family"].items() if k != "name"}
+    for name, table in recipe.parts.items():
+        part = section.pop(name, None)
+        if part is None and recipe.arguments()[name].default is None:
+            continue
+        where = f"family.{name}"
+        if part is not None and not isinstance(part, Mapping):
+            raise ConfigError(f"{where} must have a name, got {part!r}")
+        part = dict(part or {})
+        kwargs[name] = call(look_up(table, part.pop("name", None), where), part, where)
+    check(section, recipe.keys(), "family")
+    own = recipe.arguments()
+    for name, group in recipe.groups.items():
+        fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
+        taken = {f: section.pop(f) for f in sorted(fields & set(section))}
+        kwargs[name] = refusing("family", group, **taken)
+    given = _given(streams, settings)
+    kwargs |= {name: given[name] for name in GIVEN if name in own}
+    return refusing("family", recipe.make, **section, **kwargs), loaders
+
+
+def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What families are told besides their section: see :data:`~genjax.config.recipes.GIVEN`."""
+    dataset = streams[""].train
+    evaluation: EvalSettings = settings["eval"]
+    sampling: SampleSettings = settings["sample"]
+    return {
+        "batch_size": streams[""].batch_size,
+        "eval_num_draws": evaluation.num_times,
+        "eval_num_times": evaluation.num_times,
+        "event_shape": dataset.event_shape,
+        "num_levels": dataset.num_levels,
+        "sample_num_steps": sampling.num_steps,
+        "spec": {
+            data.stream_name(name, feature): described
+            for name, stream in streams.items()
+            for feature, described in stream.train.spec.items()
+        },
+    }
+
+
+def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Acts], Any]:
+    """What makes an optimiser when the family says how often it acts; arguments are checked now."""
+    section = functools.reduce(lambda node, key: node[key], where.split("."), sections)
+    kwargs = dict(section)
+    made = look_up(OPTIMIZERS, kwargs.pop("name", None), where)
+    valid = arguments(made)
+    check(kwargs, {name: a for name, a in valid.items() if name != "acts"}, where)
+    call(made, kwargs, where, acts=Acts())
+
+    def factory(acts: Acts) -> Any:
+        if "acts" not in valid and acts.regularize_every > 1:
+            raise ConfigError(
+                f"{where}.name {section['name']!r} is not corrected for steps on penalties of "
+                "their own (family.penalty_every above 1): it has no argument 'acts'"
+            )
+        return call(made, kwargs, where, acts=acts)
+
+    return factory
+
+
+def _check_fit(net: Any, dataset: data.DataSet, where: str) -> None:
+    """Whether a network takes such examples, as far as it says what it takes."""
+    rank = getattr(net, "event_rank", None)
+    if rank is not None and len(dataset.event_shape) != rank:
+        kinds = {1: "points [D]", 3: "images [H, W, C]"}
+        called = type(net).__name__ if not isinstance(net, nets.Frozen) else "the frozen network"
+        raise ConfigError(
+            f"{where}: {called} takes {kinds.get(rank, f'{rank} axes')}, but an example of "
+            f"{dataset.name} has shape {dataset.event_shape}"
+        )
+    for key in ("num_classes", "context_size"):
+        classes = getattr(net, key, None)
+        if classes is None:
+            continue
+        if dataset.num_classes is None:
+            raise ConfigError(
+                f"{where}.{key} is {classes}, but {dataset.name} has no labels; set it to None"
+            )
+        if classes != dataset.num_classes:
+            raise ConfigError(
+                f"{where}.{key} is {classes}, but {dataset.name} has {dataset.num_classes} classes"
+            )
+    domain = getattr(net, "domain", None)
+    if domain is not None and isinstance(dataset.source, data.ArraySource):
+        x = dataset.source.arrays["x"]
+        low, high = (0.0, 1.0) if dataset.num_levels else (float(x.min()), float(x.max()))
+        if low < domain[0] or high > domain[1]:
+            raise ConfigError(
+                f"{where}: this flow begins with a logit of data in {list(domain)}, but "
+                f"{dataset.name} has values from {low:.4g} to {high:.4g}; scale them, or take a "
+                "flow without"
+            )
+
+
+def _build_quality(experiment: Experiment) -> SampleQuality:
+    evaluation = experiment.eval
+    if experiment.family.sample is None:
+        raise ConfigError("eval.metrics measure samples, but this family generates nothing")
+    if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
+        raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
+    training = evaluation.reference == "train"
+    reference = experiment.train_data if training else experiment.test_data
+    features = None
+    if evaluation.features is not None:
+        kwargs = dict(evaluation.features)
+        made = look_up(FEATURES, kwargs.pop("name", None), "eval.features")
+        features = call(made, kwargs, "eval.features", dataset=reference)
+    count = min(evaluation.num_reference or len(reference.source), len(reference.source))
+    split = experiment.data.train_split if training else experiment.data.test_split
+    return refusing(
+        "eval",
+        SampleQuality,
+        metrics=evaluation.metrics,
+        num_samples=evaluation.num_samples,
+        reference=Reference(
+            lambda start, stop: reference.source.rows(np.arange(start, stop))["x"],
+            count,
+            reference.event_shape,
+            f"{count} rows of {reference.name} {split}",
+            reference.mixture,
+        ),
+        features=features,
+    )

@@ -1,0 +1,212 @@
+"""Configs with every default filled in from signatures.
+
+An experiment says what differs from defaults. Completed, every key of it can be overridden on the
+command line, and a run that is resumed after an upgrade notices a default that has changed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genjax.config.arguments import Argument, arguments, fill_in, settable
+from genjax.config.errors import ConfigError, nearest
+from genjax.config.features import FEATURES
+from genjax.config.frozen import complete_frozen
+from genjax.config.recipes import Recipe, Slot, Table
+from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up, look_up_family
+from genjax.training.experiment import (
+    DataSettings,
+    EvalSettings,
+    ParallelSettings,
+    SampleSettings,
+    TrainSettings,
+)
+
+SETTINGS: Mapping[str, Callable[..., Any]] = {
+    "data": DataSettings,
+    "eval": EvalSettings,
+    "parallel": ParallelSettings,
+    "sample": SampleSettings,
+    "train": TrainSettings,
+}
+SECTIONS = (*SETTINGS, "family", "model", "optimizer")
+_OPTIONAL = ("eval", "parallel", "sample")
+_NOT_KEYS = ("acts", "dataset", *("event_shape",))
+"""Arguments of networks, optimisers and features that the config does not decide."""
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config as plain data, tuples as they are.
+
+    Args:
+        config: ``ConfigDict`` or mapping of sections.
+
+    Returns:
+        Nested dicts.
+
+    Raises:
+        ConfigError: If it is neither, or a section is no mapping.
+    """
+    if isinstance(config, ConfigDict):
+        config = config.to_dict()
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"a config is a mapping of sections, got {type(config).__name__}")
+    plain = _plain(config)
+    for name, section in plain.items():
+        if not isinstance(section, dict):
+            raise ConfigError(
+                f"the config section {name!r} must be a mapping, got {section!r} "
+                f"({type(section).__name__})"
+            )
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):  # JSON has lists only
+        return tuple(_plain(inner) for inner in value)
+    return value
+
+
+def as_json(value: Any) -> Any:
+    """Plain data as it comes back from a JSON file."""
+    if isinstance(value, Mapping):
+        return {key: as_json(inner) for key, inner in value.items()}
+    return [as_json(inner) for inner in value] if isinstance(value, tuple) else value
+
+
+def complete(config: Any) -> dict[str, Any]:
+    """A config with the defaults of all that it leaves out.
+
+    Args:
+        config: ``ConfigDict`` or mapping of sections, complete or not.
+
+    Returns:
+        Nested dicts. Keys that do not exist are left, to be refused by name later.
+
+    Raises:
+        ConfigError: If a section or a name is unknown or missing.
+    """
+    sections = as_dict(config)
+    unknown = sorted(set(sections) - set(SECTIONS))
+    if unknown:
+        raise ConfigError(f"unknown config section {unknown[0]!r}{nearest(unknown[0], SECTIONS)}")
+    for name in _OPTIONAL:
+        sections.setdefault(name, {})
+    recipe = look_up_family(sections.get("family", {}).get("name")) if "family" in sections else None
+    if recipe is not None and not recipe.optimizers:
+        sections.setdefault("optimizer", {})
+    for name in sorted(SECTIONS):
+        if name not in sections:
+            raise ConfigError(f"the config has no section {name!r}")
+    assert recipe is not None
+    for where, section, valid in _parts(sections, recipe):
+        _put(sections, where, fill_in(section, valid))
+    transforms = sections["data"].get("transforms") or ()
+    sections["data"]["transforms"] = tuple(
+        _completed_transform(transform) for transform in transforms
+    )
+    return sections
+
+
+def overridable(sections: Mapping[str, Any]) -> ConfigDict:
+    """A completed config whose every key can be overridden by a flag, None included."""
+    recipe = look_up_family(sections["family"].get("name"))
+    settable_sections = _plain(sections)
+    for where, section, valid in _parts(sections, recipe):
+        typed = {
+            name: settable(value, valid[name].hint) if name in valid else value
+            for name, value in section.items()
+            if not isinstance(value, Mapping)
+        }
+        _get(settable_sections, where).update(typed)
+    return ConfigDict(settable_sections)
+
+
+def _parts(
+    sections: Mapping[str, Any], recipe: Recipe
+) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
+    """Each section with its place, and the arguments that are its keys; ``name`` is one."""
+    for name, settings in SETTINGS.items():
+        yield name, sections[name], arguments(settings)
+    yield "family", sections["family"], {**_NAME, **recipe.keys(), **_part_keys(recipe)}
+    for argument, table in recipe.parts.items():
+        section = sections["family"].get(argument)
+        if isinstance(section, Mapping):
+            yield from _named(f"family.{argument}", section, table)
+    for where, slot in recipe.model_sections().items():
+        section = _get(sections, where)
+        if isinstance(section, Mapping) and "frozen" in section:
+            _put(sections, where, {"frozen": complete_frozen(section["frozen"], where)})
+        else:
+            yield from _named(where, section, slot.table, slot)
+    for where in recipe.optimizer_sections():
+        yield from _named(where, _get(sections, where), OPTIMIZERS)
+    features = sections["eval"].get("features")
+    if isinstance(features, Mapping):
+        yield from _named("eval.features", features, FEATURES)
+
+
+_NAME = {"name": Argument(str, None)}
+
+
+def _part_keys(recipe: Recipe) -> dict[str, Argument]:
+    every = recipe.arguments()
+    return {name: Argument(Mapping[str, Any] | None, every[name].default) for name in recipe.parts}
+
+
+def _named(
+    where: str, section: Any, table: Table, slot: Slot | None = None
+) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
+    """A section that names what it describes."""
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where} must have a name, got {section!r}")
+    made = look_up(table, section.get("name"), where)
+    given = {*_NOT_KEYS, *(slot.given if slot else ())}
+    valid = {name: a for name, a in arguments(made).items() if name not in given}
+    yield where, section, {**_NAME, **valid}
+
+
+def _completed_transform(transform: Any) -> dict[str, Any]:
+    if not isinstance(transform, Mapping):
+        raise ConfigError(f"data.transforms: each must have a name, got {transform!r}")
+    made = look_up(TRANSFORMS, transform.get("name"), "data.transforms")
+    return fill_in(transform, {**_NAME, **arguments(made)})
+
+
+def _get(sections: Mapping[str, Any], where: str) -> Any:
+    """The section at a dotted place."""
+    node: Any = sections
+    walked: list[str] = []
+    for key in where.split("."):
+        walked.append(key)
+        if not isinstance(node, Mapping) or key not in node:
+            raise ConfigError(
+                f"the config has no section {'.'.join(walked)!r}: of this family, "
+                f"{walked[0]} must have a section for each of its parts"
+            )
+        node = node[key]
+    return node
+
+
+def _put(sections: Mapping[str, Any], where: str, section: Mapping[str, Any]) -> None:
+    *path, last = where.split(".")
+    node: Any = _get(sections, ".".join(path)) if path else sections
+    node[last] = dict(section)
+
+
+def unknown_key(config: Any, path: str) -> str | None:
+    """Says where a dotted ``path`` leaves the keys of a config, or None if it leads to one."""
+    node: Any = config
+    walked: list[str] = []
+    for part in path.split("."):
+        walked.append(part)
+        keys = sorted(node) if isinstance(node, Mapping | ConfigDict) else []
+        if part not in keys:
+            return f"unknown config key {'.'.join(walked)!r}{nearest(part, keys)}"
+        node = node[part]
+    return None

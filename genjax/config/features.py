@@ -1,0 +1,133 @@
+"""Networks whose features samples are compared by."""
+
+from pickle import UnpicklingError
+from typing import Any, cast
+from zipfile import BadZipFile
+
+import jax
+import numpy as np
+from etils import epath
+
+from genjax import data, nets
+from genjax.config.errors import ConfigError
+from genjax.config.frozen import build_frozen, checksum, complete_frozen
+from genjax.config.recipes import Table
+from genjax.families.levels import Ends
+from genjax.training.quality import Features
+from genjax.training.workdir import WorkdirError, read_config
+
+
+def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
+    """Features of a classifier that was trained here on the same data.
+
+    Args:
+        dataset: Data the samples imitate.
+        workdir: Directory of the classifier's run.
+
+    Returns:
+        The features.
+
+    Raises:
+        ConfigError: If there is no such classifier.
+    """
+    command = (
+        f"python scripts/run.py --config=experiments/classifier/{dataset.name}.py "
+        f"--workdir={workdir}"
+    )
+    try:
+        config = read_config(epath.Path(workdir).expanduser())
+    except WorkdirError:
+        raise ConfigError(
+            f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
+            f"({command}), name another workdir, or set train.eval_every to 0"
+        ) from None
+    family, name = (config.get(section, {}).get("name") for section in ("family", "data"))
+    if family != "classifier" or name != dataset.name:
+        raise ConfigError(
+            f"eval.features.workdir: {workdir} holds a {family} of {name}, not a classifier of "
+            f"{dataset.name}"
+        )
+    where = "eval.features"
+    frozen = build_frozen(complete_frozen({"workdir": workdir}, where), where, dataset.event_shape)
+    try:
+        variables, step = frozen.load()
+    except ConfigError as error:
+        raise ConfigError(f"eval.features.workdir: {error}; run {command}") from error
+    assert dataset.num_levels is not None
+    units = Ends(dataset.num_levels)
+
+    def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, features = cast(Any, frozen.net.apply(variables, units.encode(images)))
+        return features, logits
+
+    return Features(
+        name=dataset.name,
+        description=(
+            f"{config['model']['name']} trained on {dataset.name} for {step} steps, "
+            f"weights {checksum(variables['params'])}"
+        ),
+        apply=apply,
+        variables=variables,
+    )
+
+
+def inception_features(*, dataset: data.DataSet, weights: str) -> Features:
+    """Features of the Inception-v3 that FID is defined by.
+
+    Args:
+        dataset: Data the samples imitate.
+        weights: File with the published weights: ``.pth`` (which needs torch to read) or ``.npz``
+            with the same names.
+
+    Returns:
+        The features.
+
+    Raises:
+        ConfigError: If the file cannot be used, or the data is not of 8-bit images.
+    """
+    if dataset.num_levels != 256 or dataset.event_shape[-1] not in (1, 3):
+        raise ConfigError(
+            f"eval.features: Inception takes 8-bit images of 1 or 3 channels; {dataset.name} has "
+            f"{dataset.num_levels} levels and shape {dataset.event_shape}"
+        )
+    place = epath.Path(weights).expanduser()
+    if not place.exists():
+        raise ConfigError(
+            f"eval.features.weights: there is no file {weights}; get "
+            "pt_inception-2015-12-05-6726825d.pth from the releases of mseitzer/pytorch-fid, or "
+            "set train.eval_every to 0"
+        )
+    try:
+        variables = nets.inception_variables(_read_weights(place))
+    except (ValueError, OSError, RuntimeError, BadZipFile, UnpicklingError) as error:
+        raise ConfigError(f"eval.features.weights: {weights}: {error}") from error
+    net = nets.InceptionV3()
+
+    def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features, logits = cast(Any, net.apply(variables, images))[:2]
+        return features, logits
+
+    return Features(
+        name=None,
+        description="Inception-v3 2015-12-05, 2048 features, resized as TensorFlow 1",
+        apply=apply,
+        variables=variables,
+    )
+
+
+def _read_weights(place: epath.Path) -> dict[str, np.ndarray]:
+    if place.suffix == ".npz":
+        with np.load(place) as file:
+            return dict(file)
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError(
+            f"eval.features.weights: reading {place} needs torch (pip install torch); an .npz file "
+            "with the same names does not"
+        ) from None
+    loaded = torch.load(place, map_location="cpu", weights_only=True)
+    return {name: value.numpy() for name, value in loaded.items()}
+
+
+FEATURES: Table = {"classifier": classifier_features, "inception": inception_features}

@@ -1,0 +1,178 @@
+"""Networks that were trained in another run, to stand where a network may stand.
+
+``frozen=dict(workdir=..., what="ema")`` in the place of a network's section takes the network of
+that run. A new run copies its variables into its own state, once: from then on it needs the other
+workdir no more.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+from etils import epath
+
+from genjax import nets
+from genjax.config.arguments import arguments, call, check, fill_in
+from genjax.config.errors import ConfigError, nearest
+from genjax.config.recipes import Slot
+from genjax.config.tables import look_up, look_up_family
+from genjax.training.checkpoints import CheckpointError, Checkpoints
+from genjax.training.mesh import make_mesh, replicated
+from genjax.training.workdir import WorkdirError, read_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrozenSettings:
+    """The section ``frozen`` in the place of a network.
+
+    Attributes:
+        workdir: Directory of the run that trained it.
+        what: ``"ema"`` for its averaged parameters, ``"params"`` for the current ones.
+        network: Which of its networks; None if there is one.
+        family: Name of its family; found in the workdir if None.
+        model: Section that describes the network; found in the workdir if None.
+    """
+
+    workdir: str
+    what: Literal["ema", "params"] = "ema"
+    network: str | None = None
+    family: str | None = None
+    model: Mapping[str, Any] | None = None
+
+
+def complete_frozen(section: Any, where: str) -> dict[str, Any]:
+    """The section with what the workdir says of the network.
+
+    Raises:
+        ConfigError: If the section is wrong, or the workdir has no such network.
+    """
+    where = f"{where}.frozen"
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{where} must be a mapping with a workdir, got {section!r}")
+    valid = arguments(FrozenSettings)
+    check(section, valid, where)
+    filled = fill_in(section, valid)
+    if filled["model"] is not None:
+        return filled
+    config = _config_of(filled["workdir"], where)
+    recipe = look_up_family(config["family"].get("name"))
+    name = filled["network"]
+    if name is None:
+        if len(recipe.networks) > 1:
+            raise ConfigError(
+                f"{where}.network: the run in {filled['workdir']} has several networks; name one "
+                f"of {', '.join(recipe.networks)}"
+            )
+        name = next(iter(recipe.networks))
+    if name not in recipe.networks:
+        raise ConfigError(f"unknown {where}.network {name!r}{nearest(name, recipe.networks)}")
+    model = config["model"] if len(recipe.networks) == 1 else config["model"][name]
+    return {**filled, "network": name, "family": config["family"]["name"], "model": dict(model)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrozenNetwork:
+    """A trained network.
+
+    Attributes:
+        net: The network as it was trained.
+        place: Workdir of its run.
+        key: Its name in the state of that run.
+        what: Which of its parameters.
+    """
+
+    net: nn.Module
+    place: str
+    key: str
+    what: str
+
+    def module(self) -> nets.Frozen:
+        """The network as a family takes it."""
+        return nets.Frozen(
+            init_fn=self.net.init,
+            apply_fn=self.net.apply,
+            num_classes=getattr(self.net, "num_classes", None),
+            event_rank=getattr(self.net, "event_rank", None),
+        )
+
+    def load(self) -> tuple[Any, int]:
+        """Its variables, and the step they are of.
+
+        Raises:
+            ConfigError: If the workdir has no checkpoint of it.
+        """
+        place = epath.Path(self.place).expanduser()
+        try:
+            with Checkpoints(place, read_only=True) as checkpoints:
+                found = checkpoints.restore_any(replicated(make_mesh()))
+        except CheckpointError as error:
+            raise ConfigError(f"frozen.workdir: {error}") from error
+        if found is None:
+            raise ConfigError(f"frozen.workdir: {self.place} has no checkpoint yet")
+        step, state = found
+        kept = state.get("model_state") or {}
+        params = jax.device_get(state[self.what][self.key])
+        return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
+
+
+def build_frozen(
+    section: Mapping[str, Any], where: str, event_shape: tuple[int, ...]
+) -> FrozenNetwork:
+    """The network that a completed section describes.
+
+    Args:
+        section: See :func:`complete_frozen`.
+        where: Name of the section, for messages.
+        event_shape: Shape of an example, for networks that are built for one.
+
+    Returns:
+        The network; nothing is loaded.
+
+    Raises:
+        ConfigError: If it cannot be built.
+    """
+    settings = FrozenSettings(**section)
+    assert settings.family is not None and settings.model is not None
+    recipe = look_up_family(settings.family)
+    name = settings.network or next(iter(recipe.networks))
+    slot = recipe.networks[name]
+    return FrozenNetwork(
+        net=build_network(slot, settings.model, f"{where}.model", event_shape),
+        place=settings.workdir,
+        key=slot.key or name,
+        what=settings.what,
+    )
+
+
+def build_network(
+    slot: Slot, section: Mapping[str, Any], where: str, event_shape: tuple[int, ...]
+) -> Any:
+    """The network that a section describes.
+
+    Raises:
+        ConfigError: If it cannot be built.
+    """
+    kwargs = dict(section)
+    made = look_up(slot.table, kwargs.pop("name", None), where)
+    return call(made, kwargs, where, event_shape=event_shape, **slot.given)
+
+
+def _config_of(workdir: str, where: str) -> dict[str, Any]:
+    try:
+        config = read_config(epath.Path(workdir).expanduser())
+        config["family"], config["model"]  # noqa: B018 - both must be there
+    except (WorkdirError, KeyError) as error:
+        raise ConfigError(f"{where}.workdir: there is no trained run in {workdir}") from error
+    return config
+
+
+def checksum(tree: Any) -> str:
+    """Tells two sets of weights apart."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return f"{total:08x}"

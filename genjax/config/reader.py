@@ -1,0 +1,155 @@
+"""Reads experiment files and what overrides them."""
+
+import json
+import os
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from genjax.config.complete import as_dict, complete, overridable, unknown_key
+from genjax.config.errors import ConfigError
+
+
+def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
+    """Reads a config, completes it, and applies overrides.
+
+    Args:
+        config: Path of an experiment file, with its argument after a colon if it takes one, or of
+            a ``config.json``; or what ``get_config()`` returns.
+        overrides: ``--config.section.key=value`` as on a command line, or a mapping of
+            ``section.key`` to values.
+
+    Returns:
+        The complete config.
+
+    Raises:
+        ConfigError: If the file cannot be read, or an override fits no key.
+    """
+    sections = as_dict(_get_config(config) if isinstance(config, str | os.PathLike) else config)
+    if isinstance(overrides, Mapping):
+        return ConfigDict(_with_values(sections, overrides))
+    words = _words(overrides)
+    # Names first: they decide which keys there are.
+    for path, value in words:
+        parent, _, last = path.rpartition(".")
+        if last == "name":
+            _set_name(sections, parent, value)
+    completed = overridable(complete(sections))
+    for path, _ in words:
+        message = unknown_key(completed, path)
+        if message:
+            raise ConfigError(message)
+    return _with_flags(completed, [f"--config.{path}={value}" for path, value in words])
+
+
+def _get_config(file: str | os.PathLike[str]) -> Any:
+    path, _, argument = os.fspath(file).partition(":")
+    if not os.path.exists(path):
+        raise ConfigError(f"there is no experiment file {path}")
+    if path.endswith(".json"):
+        try:
+            with open(path) as opened:
+                return json.load(opened)
+        except ValueError as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        names = runpy.run_path(path)
+    except Exception as error:  # noqa: BLE001 - an experiment file may raise anything
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    if "get_config" not in names:
+        raise ConfigError(f"{path} has no function get_config(), which returns the config")
+    try:
+        return names["get_config"](*([argument] if argument else []))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _words(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Keys and values of ``--config.key=value`` or ``--config.key value``."""
+    found, words = [], list(overrides)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not name.startswith("config."):
+            raise ConfigError(f"expected --config.section.key=value, got {word!r}")
+        if not equals:
+            if not words:
+                raise ConfigError(f"{word} has no value")
+            value = words.pop(0)
+        found.append((name.removeprefix("config."), value))
+    return found
+
+
+def _set_name(sections: dict[str, Any], where: str, name: str) -> None:
+    """Names another thing; what was said of the one before is no longer about it."""
+    *path, last = where.split(".")
+    node: Any = sections
+    for key in path:
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get(last), dict):
+        node[last]["name"] = name
+
+
+def _with_flags(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, sys_argv=["config", *words]
+    )
+    try:
+        values(["config", *words])
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"an override cannot be read: {error}") from error
+    return holder.value
+
+
+def _with_values(sections: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    for path, value in overrides.items():
+        parent, _, last = path.rpartition(".")
+        if last == "name":
+            _set_name(sections, parent, value)
+    completed = complete(sections)
+    for path, value in overrides.items():
+        message = unknown_key(completed, path)
+        if message:
+            raise ConfigError(message)
+        node: Any = completed
+        *parents, last = path.split(".")
+        for key in parents:
+            node = node[key]
+        node[last] = value
+    return complete(completed)
+
+
+def divide_cpu(config: Any) -> None:
+    """Makes ``parallel.cpu_devices`` devices of the CPU; call it before jax looks for devices.
+
+    The flag of XLA that does the same, in the environment, has precedence.
+
+    Args:
+        config: As for :func:`~genjax.config.build.build`.
+
+    Raises:
+        ConfigError: If it is not a positive number.
+    """
+    count = as_dict(config).get("parallel", {}).get("cpu_devices", 1)
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"parallel.cpu_devices must be a positive number, got {count!r}")
+    forced = re.search(
+        r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
+    )
+    if forced:
+        count = int(forced[1])
+    elif count > 1:
+        jax.config.update("jax_num_cpu_devices", count)
+    if count > 1:
+        # XLA's pool has a thread for each core, of which each device that waits for the others
+        # holds one: on a busy machine none was left for those waited for, and XLA aborted. This is
+        # how many XLA takes the cores to be.
+        os.environ.setdefault("NPROC", str((os.cpu_count() or 1) + count))

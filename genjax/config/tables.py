@@ -1,0 +1,167 @@
+"""What names in configs stand for. One row makes a thing of this package known to configs.
+
+Other packages need no row: a name with a colon is an import path, such as
+``galaxies.nets:UNet``.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from genjax import bijectors, data, families, nets
+from genjax.config.errors import ConfigError, nearest
+from genjax.config.recipes import Recipe, Slot, Table
+from genjax.diffusion import schedules
+from genjax.training import optimizers
+
+SCORE_NETS: Table = {"score_mlp": nets.ScoreMLP, "score_resnet": nets.ScoreResNet}
+GENERATORS: Table = {
+    "dcgan": nets.DCGANGenerator,
+    "mlp": nets.MLPGenerator,
+    "resnet": nets.ResNetGenerator,
+}
+CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+CLASSIFIERS: Table = {"conv_classifier": nets.ConvClassifier}
+SCHEDULES: Table = {
+    "fixed_linear": schedules.FixedLinearSchedule,
+    "learned_linear": schedules.LearnedLinearSchedule,
+    "learned_monotone": schedules.LearnedMonotoneSchedule,
+}
+FLOWS: Table = {
+    "autoregressive_flow": bijectors.autoregressive_flow,
+    "continuous_flow": bijectors.continuous_flow,
+    "coupling_flow": bijectors.coupling_flow,
+    "glow": bijectors.glow,
+    "jet": bijectors.jet,
+    "real_nvp": bijectors.real_nvp,
+    "tarflow": bijectors.tarflow,
+}
+DEQUANTIZERS: Table = {
+    "uniform": bijectors.UniformDequantizer,
+    "variational": bijectors.VariationalDequantizer,
+}
+OPTIMIZERS: Table = {
+    "adam": optimizers.adam,
+    "adamax": optimizers.adamax,
+    "adamw": optimizers.adamw,
+    "rmsprop": optimizers.rmsprop,
+}
+TRANSFORMS: Table = {
+    "center_crop": data.CenterCrop,
+    "horizontal_flip": data.HorizontalFlip,
+    "random_crop": data.RandomCrop,
+    "resize": data.Resize,
+}
+
+_GAN = Recipe(
+    make=families.gan,
+    networks={"generator": Slot(table=GENERATORS), "critic": Slot(table=CRITICS)},
+    optimizers=("generator_optimizer", "critic_optimizer"),
+    groups={
+        "latents": families.Latent,
+        "slope_control": families.SlopeControl,
+        "rows": families.Rows,
+        "average": families.HalfLife,
+    },
+)
+
+
+def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
+    return dataclasses.replace(_GAN, make=make, extends=families.gan, fixes=("loss", *fixes))
+
+
+FAMILIES: Mapping[str, Recipe] = {
+    "classifier": Recipe(
+        make=families.classifier, networks={"net": Slot(table=CLASSIFIERS)}
+    ),
+    "flow": Recipe(
+        make=families.flow,
+        networks={"model": Slot(table=FLOWS, key="flow")},
+        parts={"dequantizer": DEQUANTIZERS},
+    ),
+    "flow_matching": Recipe(
+        make=families.flow_matching,
+        # A score network that is told the time in place of gamma.
+        networks={
+            "velocity_net": Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
+        },
+    ),
+    "vdm": Recipe(
+        make=families.vdm,
+        networks={"score_net": Slot(table=SCORE_NETS)},
+        parts={"schedule": SCHEDULES},
+    ),
+    "fgan": _game(families.fgan),
+    "gan": _GAN,
+    "hinge_gan": _game(families.hinge_gan),
+    "lsgan": _game(families.lsgan),
+    "mmd_gan": _game(families.mmd_gan),
+    "r3gan": _game(families.r3gan, "penalties"),
+    "sngan": _game(families.sngan),
+    "wgan": _game(families.wgan),
+    "wgan_gp": _game(families.wgan_gp, "penalties"),
+}
+
+
+def look_up(table: Mapping[str, Any], name: Any, where: str) -> Any:
+    """What a name stands for: an entry of a table, or an import path.
+
+    Args:
+        table: Names of this package.
+        name: Name in a config.
+        where: Section it stands in, for messages.
+
+    Returns:
+        The entry, or what the import path leads to.
+
+    Raises:
+        ConfigError: If it leads nowhere.
+    """
+    if name is None:
+        raise ConfigError(f"{where} has no name; valid: {', '.join(sorted(table))}")
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"{where}.name must be str, got {name!r} ({type(name).__name__})"
+        )
+    if ":" in name:
+        return _imported(name, where)
+    if name not in table:
+        raise ConfigError(
+            f"unknown {where}.name {name!r}{nearest(name, table)}; or an import path, such as "
+            "package.module:NAME"
+        )
+    return table[name]
+
+
+def _imported(path: str, where: str) -> Any:
+    """What ``package.module:NAME`` leads to."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{where}.name {path!r} cannot be imported: {error}; is the package installed in this "
+            "environment (and on every worker)?"
+        ) from error
+    if not hasattr(module, attribute):
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(
+            f"{where}.name {path!r}: {module_name} has no {attribute!r}{nearest(attribute, names)}"
+        )
+    return getattr(module, attribute)
+
+
+def look_up_family(name: Any) -> Recipe:
+    """The recipe of a family.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    recipe = look_up(FAMILIES, name, "family")
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(
+            f"family.name {name!r} must lead to a genjax.config.Recipe, got "
+            f"{type(recipe).__name__}"
+        )
+    return recipe

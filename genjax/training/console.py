@@ -1,0 +1,155 @@
+"""What a run says while it goes: tables, lines and progress bars, on a terminal or in a notebook."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from genjax.families.base import Family
+from genjax.training.experiment import Experiment
+
+_LOSSES = ("loss", "critic_loss", "generator_loss", "grad_norm")
+
+
+class Reporter:
+    """Says what a run does.
+
+    Args:
+        quiet: Whether to say nothing at all.
+    """
+
+    def __init__(self, *, quiet: bool = False):
+        self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
+        shown = not quiet and (self.console.is_terminal or self.console.is_jupyter)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[rate]}"),
+            console=self.console,
+            disable=not shown,
+        )
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.console.print(line)
+
+    def summary(self, experiment: Experiment, mesh: Mesh, *, workdir: str, step: int) -> None:
+        """What is about to be trained, on what."""
+        table = Table("network", "part", "parameters", title=workdir)
+        total = 0
+        for network, tree in experiment.state_shapes.params.items():
+            for part, branch in sorted(tree.items()):
+                count = sum(leaf.size for leaf in jax.tree.leaves(branch))
+                total += count
+                table.add_row(network, part, f"{count:,}")
+        table.add_row("total", "", f"{total:,}")
+        self.console.print(table)
+        for name, stream in experiment.streams.items():
+            self.say(
+                f"{name + ': ' if name else ''}{stream.train.name}: "
+                f"{len(stream.train.source):,} training and {len(stream.test.source):,} test "
+                f"examples of shape {stream.train.event_shape}"
+            )
+        self.say(f"{mesh.size} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
+        if experiment.config is not None:
+            self.console.print_json(data=experiment.config, sort_keys=True)
+        self.say(f"{'resuming at' if step else 'starting from'} step {step}; compiling")
+
+    def evaluation(self, step: int, result: Mapping[str, Any]) -> None:
+        """Numbers with their spread, then in brackets how they were made."""
+        spreads = {f"{name}_{kind}" for name in result for kind in ("stderr", "std")}
+        counts = {"num_examples": "examples of", "num_samples": "samples against"}
+        numbers = []
+        for name, value in result.items():
+            if isinstance(value, float) and name not in spreads:
+                around = [
+                    result[f"{name}_{k}"] for k in ("stderr", "std") if f"{name}_{k}" in result
+                ]
+                numbers.append(f"{name} {value:.4f}" + (f" ± {around[0]:.4f}" if around else ""))
+        made = [
+            f"{result[count]} {what} {result[of]}"
+            for (count, what), of in zip(counts.items(), ("split", "reference"), strict=True)
+            if count in result
+        ]
+        shown = {*counts, "split", "reference"}
+        made += [
+            f"{name} {value}"
+            for name, value in result.items()
+            if not isinstance(value, float) and name not in shown
+        ]
+        self.say(f"step {step}: {'; '.join(numbers)} ({', '.join(made)})")
+
+    def progress(
+        self, items: Iterable[Any], total: int, label: str, give_way: Callable[[], None]
+    ) -> Iterator[Any]:
+        """Shows progress through ``items``; ``give_way`` is called before each."""
+        task = self.bars.add_task(label, total=total, rate="")
+        try:
+            for item in items:
+                give_way()
+                yield item
+                self.bars.advance(task)
+        finally:
+            self.bars.remove_task(task)
+
+    def training(
+        self, family: Family, first: int, num_steps: int
+    ) -> Callable[[int, Mapping[str, float]], None]:
+        """Shows where training is: a bar where one is seen, and a line a log step everywhere.
+
+        Args:
+            family: The family, which looks at its metrics.
+            first: Step it starts from.
+            num_steps: Steps in all.
+
+        Returns:
+            To be called with the step and the latest logged metrics.
+        """
+        task = self.bars.add_task("training", total=num_steps, completed=first, rate="")
+        printed: Mapping[str, float] = {}
+        warned: set[str] = set()
+
+        def on_step(step: int, latest: Mapping[str, float]) -> None:
+            nonlocal printed, warned
+            self.bars.update(task, completed=step)
+            if step == num_steps:
+                self.bars.remove_task(task)
+            if latest is printed or not latest or self.console.quiet:
+                return
+            printed = latest
+            rate = latest["train/steps_per_second"]
+            left = (num_steps - step) / rate
+            if step < num_steps:
+                self.bars.update(task, rate=f"{rate:.2f} steps/s")
+            numbers = "  ".join(
+                f"{name} {latest[f'train/{name}']:.4g}"
+                for name in _LOSSES
+                if f"train/{name}" in latest
+            )
+            self.say(
+                f"step {step}/{num_steps}  {numbers}  {rate:.2f} steps/s  "
+                f"{left // 60:.0f}:{left % 60:02.0f} left"
+            )
+            if family.diagnose is None:
+                return
+            means = {name.removeprefix("train/"): value for name, value in latest.items()}
+            found = {one.kind: one.message for one in family.diagnose(means)}
+            for kind in found.keys() - warned:  # said again only after it had gone
+                self.say(f"warning: step {step}: {found[kind]}")
+            warned = set(found)
+
+        return on_step

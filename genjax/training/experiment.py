@@ -1,0 +1,406 @@
+"""What a run is made from: a family, its data and its settings. No config is needed for it."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax import data
+from genjax.families.base import Family, TrainState
+from genjax.training import mesh as meshes
+from genjax.training.loop import Periods
+from genjax.training.quality import HIGHER_IS_BETTER, SampleQuality
+from genjax.training.random import random_key
+
+
+def _at_least(section: str, settings: Any, **least: int) -> None:
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < smallest:
+            raise ValueError(f"{section}.{name} must be at least {smallest}, got {value}")
+
+
+def _check_seed(section: str, seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{section}.seed must be in [0, 2**32), got {seed}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The ``data`` section.
+
+    Attributes:
+        name: Name of the data set (:func:`genjax.data.load`), or an import path
+            ``package.module:function`` of what loads it.
+        batch_size: Examples a step, over all devices.
+        data_dir: Where the data is. None for ``$TFDS_DATA_DIR`` or the TFDS default.
+        options: Further arguments of a function named by an import path.
+        train_split: Split to train on.
+        test_split: Split to evaluate on.
+        memory_limit_mib: Larger sets are streamed.
+        device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
+            device, where the compiled step picks its rows; larger ones go there batch by batch.
+        num_workers: Processes that decode streamed sets.
+        event_shape: Shape of an example that the data must have; None for any.
+        transforms: What is done to ``x``, in order: each a ``name`` and its arguments.
+        streams: Further streams of the run by name, each a section like this one that says what
+            differs. Their features come to the family as ``stream/x``.
+    """
+
+    name: str = "arrays"
+    batch_size: int
+    data_dir: str | None = None
+    options: Mapping[str, Any] | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    memory_limit_mib: int = 2048
+    device_limit_mib: int = 1024
+    num_workers: int = 0
+    event_shape: Sequence[int] | None = None
+    transforms: Sequence[Mapping[str, Any]] = ()
+    streams: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("data", self, num_workers=0, device_limit_mib=0, memory_limit_mib=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelSettings:
+    """The ``parallel`` section.
+
+    Attributes:
+        strategy: ``"jit"``: one program over global arrays. ``"pmap"``: each device runs the step
+            on its rows, and gradients, metrics and network state are averaged over devices, as
+            under ``jax.pmap``; noise then depends on the number of devices.
+        fsdp: Devices that large arrays of the state are spread over; must divide their number. The
+            batch is spread over all devices whatever it is.
+        cpu_devices: Devices that a CPU is divided into, where no accelerator is found. Two are
+            faster than one with convolutions at full resolution, slower with short steps.
+        plan_devices: Devices that ``--mode=plan`` plans for: as many host devices are made up. 0
+            for those that are there.
+    """
+
+    strategy: Literal["jit", "pmap"] = "jit"
+    fsdp: int = 1
+    cpu_devices: int = 1
+    plan_devices: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("parallel", self, plan_devices=0)
+        if self.strategy not in ("jit", "pmap"):
+            raise ValueError(f"parallel.strategy must be 'jit' or 'pmap', got {self.strategy!r}")
+        if self.cpu_devices < 1:
+            raise ValueError(
+                f"parallel.cpu_devices must be a positive number, got {self.cpu_devices}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The ``train`` section.
+
+    Attributes:
+        num_steps: Steps in all.
+        seed: Seed of parameters, noise and the order of the data.
+        steps_per_call: Most steps in one call of the compiled program, which loops over them; it is
+            cut short where something is due. Saves the time between calls where steps are short.
+            1 on CPUs for models with convolutions, which are slow in loops there.
+        log_every: Steps between lines in ``metrics.jsonl``.
+        eval_every: Steps between evaluations; 0 for never.
+        sample_every: Steps between sample pictures; 0 for never.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: Latest checkpoints to keep, besides the best.
+        best_metric: Metric whose lowest value marks the best checkpoint.
+    """
+
+    num_steps: int
+    seed: int = 0
+    steps_per_call: int = 1
+    log_every: int = 100
+    eval_every: int = 1000
+    sample_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    best_metric: str = "eval/bits_per_dim"
+
+    def __post_init__(self) -> None:
+        _at_least("train", self, num_steps=1, steps_per_call=1, log_every=1, eval_every=0,
+                  sample_every=0, checkpoint_every=1, keep_checkpoints=1)  # fmt: skip
+        _check_seed("train", self.seed)
+
+    @property
+    def periods(self) -> Periods:
+        """The periods of the loop."""
+        return Periods(self.log_every, self.eval_every, self.sample_every, self.checkpoint_every)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """The ``eval`` section.
+
+    Attributes:
+        batch_size: Examples at a time, over all devices; filled up where they do not divide it.
+        num_times: Draws for each example: stratified times of a diffusion model, dequantisation
+            noise of a flow.
+        seed: Seed of times, noise and evaluated samples.
+        metrics: Measures of samples: see :class:`genjax.training.quality.SampleQuality`.
+        num_samples: Samples they are computed from.
+        reference: ``"train"`` or ``"test"``: the split samples are compared with.
+        num_reference: Its first rows that are used; all if None.
+        features: Network whose features some metrics compare: a ``name`` and its arguments.
+    """
+
+    batch_size: int = 256
+    num_times: int = 1
+    seed: int = 0
+    metrics: Sequence[str] = ()
+    num_samples: int = 10_000
+    reference: Literal["train", "test"] = "test"
+    num_reference: int | None = None
+    features: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("eval", self, batch_size=1, num_times=1, num_samples=2, num_reference=2)
+        _check_seed("eval", self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """The ``sample`` section.
+
+    Attributes:
+        num_samples: Samples in all.
+        num_steps: Network calls a sample.
+        batch_size: Samples at a time; all at once if None.
+        seed: Seed of the draws.
+    """
+
+    num_samples: int = 64
+    num_steps: int = 1000
+    batch_size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("sample", self, num_samples=1, num_steps=1, batch_size=1)
+        _check_seed("sample", self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One of the data sets that a step takes batches from.
+
+    Attributes:
+        train: Split to train on.
+        test: Split to evaluate on, and to take from what samples are conditioned on.
+        batch_size: Examples a step, over all devices.
+        transforms: What is done to ``x``: those that are drawn anew in each step.
+    """
+
+    train: data.DataSet
+    test: data.DataSet
+    batch_size: int
+    transforms: Sequence[data.Transform] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a run is made from.
+
+    Attributes:
+        family: The model and how it is trained.
+        streams: Where batches come from. The first is called ``""``; evaluation and pictures are
+            about its ``x``.
+        data: Settings of the batches.
+        train: Settings of the loop.
+        eval: Settings of evaluation.
+        sample: Settings of sampling.
+        parallel: How the run is spread over devices.
+        quality: Measures of samples that evaluation makes, if any.
+        frozen: Variables of networks that were trained before, by the name of the network: a new
+            run starts with them in its state.
+        config: The complete config as JSON data, if there is one: a run in the same workdir is
+            held against it.
+
+    Raises:
+        ValueError: If these do not fit each other.
+    """
+
+    family: Family
+    streams: Mapping[str, Stream]
+    data: DataSettings
+    train: TrainSettings
+    eval: EvalSettings = EvalSettings()
+    sample: SampleSettings = SampleSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    quality: SampleQuality | None = None
+    frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.family.reads if name not in self.spec]
+        if missing:
+            raise ValueError(
+                f"the family samples from {missing[0]}, which the data has not: it has "
+                f"{', '.join(self.spec)}"
+            )
+
+    @property
+    def train_data(self) -> data.DataSet:
+        """Split of the first stream to train on."""
+        return self.streams[""].train
+
+    @property
+    def test_data(self) -> data.DataSet:
+        """Split of the first stream to evaluate on."""
+        return self.streams[""].test
+
+    @property
+    def spec(self) -> dict[str, data.Feature]:
+        """Features of a batch, of all streams."""
+        return {
+            data.stream_name(name, feature): described
+            for name, stream in self.streams.items()
+            for feature, described in stream.train.spec.items()
+        }
+
+    @functools.cached_property
+    def state_shapes(self) -> TrainState:
+        """The family's state as ``jax.ShapeDtypeStruct`` leaves, traced on shapes alone.
+
+        Raises:
+            ValueError: If the networks do not fit the data.
+        """
+        rows = self.example_rows(1)
+        if self.family.batches_per_step > 1:
+            rows = {name: array[None] for name, array in rows.items()}
+        return jax.eval_shape(self.family.init, jax.random.key(0), rows)
+
+    def example_rows(self, count: int) -> dict[str, np.ndarray]:
+        """Rows of zeros that look like the data's, ``[count, ...]``."""
+        return {
+            name: np.zeros((count, *feature.shape), feature.dtype)
+            for name, feature in self.spec.items()
+        }
+
+    def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
+        """A batch of rows to sample from.
+
+        Labels go through the classes in turn; whatever else the family reads comes from the first
+        rows of the test split, again from the start where there are too few. ``x`` is not data,
+        unless it is read.
+
+        Args:
+            num_samples: Number of rows.
+
+        Returns:
+            Features ``[num_samples, ...]``: ``x``, and what the family reads.
+        """
+        x = self.spec["x"]
+        requests = {"x": np.zeros((num_samples, *x.shape), x.dtype)}
+        for name in self.family.reads:
+            stream, _, feature = name.rpartition("/")
+            classes = self.spec[name].num_classes
+            if classes is not None:
+                requests[name] = np.arange(num_samples, dtype=np.int32) % classes
+            else:
+                source = self.streams[stream].test.source
+                requests[name] = source.rows(np.arange(num_samples) % len(source))[feature]
+        return requests
+
+    def train_batches(self) -> dict[str, data.TrainBatches]:
+        """This process's batches of each stream."""
+        seed = self.train.seed
+        return {
+            name: data.TrainBatches(
+                stream.train.source,
+                stream.batch_size,
+                seed=data.stream_seed(seed, name) if name else seed,
+                batches_per_step=self.family.batches_per_step,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            for name, stream in self.streams.items()
+        }
+
+    def augment(self) -> dict[str, data.Augment]:
+        """What is drawn anew in each step for the rows of a stream, where anything is."""
+        found = {}
+        for number, (name, stream) in enumerate(self.streams.items()):
+            key = jax.random.fold_in(random_key(self.train.seed, "augment"), number)
+            rank = len(stream.train.event_shape)
+            made = data.augmenter(stream.transforms, key, rank)
+            if made is not None:
+                found[name] = made
+        return found
+
+    def on_devices(self) -> tuple[Family, Mesh]:
+        """The family as the devices run it, and the mesh of all of them."""
+        mesh = meshes.make_mesh(fsdp=self.parallel.fsdp)
+        if self.parallel.strategy == "pmap":
+            return meshes.per_device(self.family, mesh), mesh
+        return self.family, mesh
+
+    def check_devices(self, num_devices: int) -> None:
+        """Whether the run can be spread over so many devices.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        for name, stream in self.streams.items():
+            size = stream.batch_size
+            where = f"data.streams.{name}.batch_size" if name else "data.batch_size"
+            if size < 1 or size % num_devices:
+                raise ValueError(
+                    f"{where} must be a positive multiple of the {num_devices} devices, got {size}"
+                )
+        fsdp = self.parallel.fsdp
+        if fsdp < 1 or num_devices % fsdp:
+            raise ValueError(
+                f"parallel.fsdp must divide the {num_devices} devices, got {fsdp}"
+            )
+        if self.parallel.strategy == "pmap" and fsdp > 1:
+            raise ValueError(
+                f"parallel.strategy 'pmap' copies the state to every device, got fsdp {fsdp}: "
+                "set parallel.fsdp to 1, or the strategy to 'jit'"
+            )
+        if self.parallel.strategy == "pmap":
+            # Each device runs the step on its rows: what does not divide is found here.
+            lead = (self.family.batches_per_step,) if self.family.batches_per_step > 1 else ()
+            rows = {
+                data.stream_name(name, feature): jax.ShapeDtypeStruct(
+                    (*lead, stream.batch_size // num_devices, *described.shape), described.dtype
+                )
+                for name, stream in self.streams.items()
+                for feature, described in stream.train.spec.items()
+            }
+            jax.eval_shape(self.family.train_step, self.state_shapes, rows, jax.random.key(0))
+
+    def check_evaluation(self) -> None:
+        """Whether evaluation in training has something to say, and what decides on the best.
+
+        Raises:
+            ValueError: If it has not.
+        """
+        if not self.train.eval_every:
+            return
+        family = self.family
+        if family.eval_step is None and self.quality is None:
+            raise ValueError(
+                "this family is evaluated by its samples: name measures in eval.metrics, or set "
+                "train.eval_every to 0"
+            )
+        names = set(self.quality.names) if self.quality else set()
+        if family.eval_step is not None:
+            rows = {**self.example_rows(1), "index": np.zeros(1, np.int32)}
+            key = jax.random.key(0)
+            names |= set(jax.eval_shape(family.eval_step, self.state_shapes, rows, key))
+        named = sorted(f"eval/{name}" for name in names if not name.startswith(HIGHER_IS_BETTER))
+        if self.train.best_metric not in named:
+            raise ValueError(
+                f"train.best_metric {self.train.best_metric!r} is not evaluated, or not one whose "
+                f"lowest value is the best; valid: {', '.join(named)}"
+            )

@@ -1,0 +1,146 @@
+"""The directory of a run: whose it is, and who may write to it."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from genjax.training.logs import is_remote, write_atomically
+
+# Keys that may differ from the run's config: none changes what a step computes (but rounding).
+FREE_KEYS = frozenset(
+    {
+        "data.data_dir",
+        "data.device_limit_mib",
+        "data.memory_limit_mib",
+        "data.num_workers",
+        "eval.features.weights",
+        "eval.features.workdir",
+        "train.num_steps",
+    }
+)
+
+
+class WorkdirError(ValueError):
+    """A workdir that cannot be used as asked; the message is one line."""
+
+
+def resolved(workdir: epath.PathLike) -> epath.Path:
+    """The absolute path of a workdir; that of an object store as it is."""
+    path = epath.Path(workdir)
+    return path if is_remote(path) else path.expanduser().resolve()
+
+
+def make_writable(workdir: epath.Path) -> None:
+    """Makes the directory if it is not there.
+
+    Raises:
+        WorkdirError: If nothing can be written to it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe.{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise WorkdirError(f"the workdir {workdir} cannot be written: {error}") from error
+
+
+def lock(workdir: epath.Path) -> Any:
+    """Keeps a second run out of the workdir until the result is closed or this process ends.
+
+    Raises:
+        WorkdirError: If another run is going on in it.
+    """
+    import fcntl
+
+    if is_remote(workdir):  # object stores have no locks
+        return None
+    file = open(workdir / ".lock", "w")  # noqa: SIM115 - open, and locked, as long as the run
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise WorkdirError(
+            f"another run is going on in {workdir}; wait for it or stop it"
+        ) from error
+    return file
+
+
+def has_run(workdir: epath.Path) -> bool:
+    """Whether there is work to protect, or to evaluate."""
+    return (workdir / "checkpoints").exists()
+
+
+def read_config(workdir: epath.Path) -> dict[str, Any]:
+    """The config of the run in a workdir.
+
+    Raises:
+        WorkdirError: If there is none that can be read.
+    """
+    try:
+        config = json.loads((workdir / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise WorkdirError(
+            f"the config.json of {workdir} cannot be read ({error}); --allow_config_change writes "
+            "it anew"
+        ) from error
+    if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
+        raise WorkdirError(
+            f"the config.json of {workdir} does not hold a config; --allow_config_change writes it "
+            "anew"
+        )
+    return config
+
+
+def write_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
+    """Writes the config of a run."""
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    write_atomically(workdir / "config.json", text)
+
+
+def check_config(
+    workdir: epath.Path, own: Mapping[str, Any], config: Mapping[str, Any], *, training: bool
+) -> None:
+    """Refuses a config that is not the run's.
+
+    Args:
+        workdir: The workdir, for the message.
+        own: Complete config of the run that is there.
+        config: Complete config that is asked for, as JSON data.
+        training: Whether the run goes on; otherwise evaluation and sampling may differ.
+
+    Raises:
+        WorkdirError: If they differ in more than may.
+    """
+    changed = set(changed_keys(own, config)) - FREE_KEYS
+    # A state goes on on any devices; only the strategy changes what a step computes.
+    changed = {
+        key for key in changed if not key.startswith("parallel.") or key == "parallel.strategy"
+    }
+    if not training:
+        changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
+    if changed:
+        raise WorkdirError(
+            f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
+            "use another --workdir, or --allow_config_change to go on all the same"
+        )
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the keys whose values differ between two configs read from JSON.
+
+    Example:
+        >>> changed_keys({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+        ['a.b']
+    """
+    names = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names += [f"{key}.{inner}" for inner in changed_keys(a, b)]
+        elif a != b or (key in old) != (key in new):
+            names.append(key)
+    return names
