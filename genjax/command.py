@@ -111,9 +111,7 @@ def _run() -> None:
     if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
         # Runs of older versions did not write down the defaults.
         own = config.as_json(config.complete(workdir.read_config(place)))
-    going = Run(
-        experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value
-    )
+    going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     going.check_config(training=mode == "train")
     processes.meet("config checked")  # before any of them writes
     if mode != "train" and not workdir.has_run(place):
@@ -159,8 +157,7 @@ def _read_config() -> Any:
 
 def _no_config() -> InputError:
     return InputError(
-        "--config is missing: give an experiment file, such as "
-        "--config=experiments/vdm/digits.py"
+        "--config is missing: give an experiment file, such as --config=experiments/vdm/digits.py"
     )
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from genjax import builders
+from genjax import config as configs
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (REPO / "README.md").read_text()
@@ -52,12 +52,12 @@ def test_experiment_examples_build(tfds_dir, name):
     config = run(f'name="{name}"')["get_config"]()
     config.data.update(data_dir=tfds_dir, train_split="test[:200]", test_split="test[:200]")
     if name == "wgan_gp":  # it wants a trained classifier where it evaluates
-        with pytest.raises(builders.ConfigError, match="no trained classifier|not a classifier"):
+        with pytest.raises(configs.ConfigError, match="no trained classifier|not a classifier"):
             config.eval.features.workdir = "/nowhere"
-            builders.build(config)
+            configs.build(config)
         config.train.eval_every = 0
-    experiment = builders.build(config)
-    assert experiment.num_classes == 10
+    experiment = configs.build(config)
+    assert experiment.family.reads == ("label",)
 
 
 def test_set_up_commands_are_one_line_each_and_name_real_files():

@@ -1,4 +1,4 @@
-"""What a run says while it goes: tables, lines and progress bars, on a terminal or in a notebook."""
+"""What a run says while it goes: tables, lines and bars, on a terminal or in a notebook."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any

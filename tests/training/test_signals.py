@@ -10,7 +10,8 @@ import pytest
 STOPPING = """
 import signal, sys
 from genjax.training import signals
-stop = signals.stop_on_signals()
+stopping = signals.stopping()
+stop = stopping.__enter__()
 print(stop.is_set())
 signal.raise_signal(int(sys.argv[1]))
 print(stop.is_set(), flush=True)
@@ -71,7 +72,8 @@ def test_what_one_of_several_is_told_is_a_notice(number):
         import signal, sys
         from genjax.training import signals
         signal.signal(signal.SIGTERM, lambda *_: print("noticed"))
-        signals.notice_interrupts()
+        noticing = signals.noticing_interrupts()
+        noticing.__enter__()
         signal.raise_signal(int(sys.argv[1]))
     """
     done = program(text, str(int(number)), stderr=subprocess.PIPE)
