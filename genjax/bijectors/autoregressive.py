@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector
 from genjax.bijectors.elementwise import Elementwise, at_least_float32, by_entry, sum_event
 from genjax.nets.dense import Dense, columns_are_faster, dense
 from genjax.nets.flow_transformer import Cache, CausalTransformer
@@ -59,7 +59,9 @@ class MADE(nn.Module):
     num_layers: int = 2
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "*batch D"], context: Float[Array, "*rows C"] | None = None
+    ) -> Float[Array, "... D P"]:
         """Maps ``[B, D]`` to ``[B, D, num_outputs]``; zero at initialisation.
 
         Args:
@@ -121,16 +123,22 @@ class MaskedAutoregressive(Bijector):
     num_layers: int = 2
 
     @nn.compact
-    def _raw(self, x: Array, context: Array | None) -> Array:
+    def _raw(
+        self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None
+    ) -> Float[Array, "B D P"]:
         net = MADE(self.elementwise.num_params, self.hidden_size, self.num_layers, name="made")
         return net(x, context)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, " B"]]:
         """Maps all entries at once."""
         y, log_slope = self.elementwise.forward(x, self._raw(x, context))
         return y, sum_event(log_slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, " B"]]:
         """Undoes :meth:`forward_and_log_det`, one entry after the other."""
         if self.is_initializing():
             self._raw(y, context)
@@ -179,7 +187,7 @@ class TransformerAutoregressive(Bijector):
     dtype: Any = None
 
     @nn.compact
-    def _net(self, x: Array) -> CausalTransformer:
+    def _net(self, x: Float[Array, "B T D"]) -> CausalTransformer:
         return CausalTransformer(
             x.shape[-1] * self.elementwise.num_params,
             self.hidden_size,
@@ -190,13 +198,17 @@ class TransformerAutoregressive(Bijector):
             name="transformer",
         )
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, " B"]]:
         """Maps all tokens ``[B, T, D]`` at once."""
         raw = self._net(x)(x, context)
         y, log_slope = self.elementwise.forward(x, self.elementwise.by_entry(raw))
         return y, sum_event(log_slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, " B"]]:
         """Undoes :meth:`forward_and_log_det`, one token after the other."""
         y = at_least_float32(y)
         net = self._net(y)
@@ -207,7 +219,7 @@ class TransformerAutoregressive(Bijector):
 
         def one_token(
             carry: tuple[Array, Cache], token: tuple[Array, Array]
-        ) -> tuple[tuple[Array, Cache], Mapped]:
+        ) -> tuple[tuple[Array, Cache], tuple[Array, Array]]:
             raw, cache = carry
             index, value = token
             x, log_slope = self.elementwise.inverse(value, self.elementwise.by_entry(raw))

@@ -3,10 +3,19 @@
 from typing import Any, TypeAlias
 
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-Mapped: TypeAlias = tuple[Any, Array]
+Context: TypeAlias = Float[Array, "B *place K"]
+"""What a map is conditional on: one vector an example, ``[B, K]``, or one a pixel."""
+
+Latents: TypeAlias = Float[Array, "B *latent"] | tuple[Float[Array, "B ..."], ...]
+"""What data are mapped to: an array, or one for each scale."""
+
+Mapped: TypeAlias = tuple[Any, Float[Array, " B"]]
 """What was mapped (an array, or a tuple of them: latents of several scales) and a log-det."""
+
+Kept: TypeAlias = tuple[Float[Array, "B *event"], Float[Array, " B"]]
+"""What was mapped, of the shape that it had, and a log-det."""
 
 
 class Bijector(nn.Module):
@@ -18,7 +27,9 @@ class Bijector(nn.Module):
     direction.
     """
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Mapped:
         """Maps ``x`` to ``y``.
 
         Args:
@@ -31,7 +42,9 @@ class Bijector(nn.Module):
         """
         raise NotImplementedError
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *mapped"], context: Context | None = None
+    ) -> Mapped:
         """Maps ``y`` back to ``x``.
 
         Args:
@@ -43,6 +56,6 @@ class Bijector(nn.Module):
         """
         raise NotImplementedError
 
-    def __call__(self, x: Array, context: Array | None = None) -> Mapped:
+    def __call__(self, x: Float[Array, "B *event"], context: Context | None = None) -> Mapped:
         """The same as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
         return self.forward_and_log_det(x, context)

@@ -1,14 +1,14 @@
 """Bijectors made of bijectors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept, Latents, Mapped
 from genjax.bijectors.coupling import Conditioner
 from genjax.bijectors.elementwise import Elementwise, affine, at_least_float32, sum_event
 from genjax.nets.remat import Remat, with_remat
@@ -23,7 +23,9 @@ class Chain(Bijector):
 
     bijectors: Sequence[Bijector]
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Mapped:
         """Applies all in order."""
         total = jnp.zeros(x.shape[:1])
         for bijector in self.bijectors:
@@ -31,11 +33,11 @@ class Chain(Bijector):
             total = total + log_det
         return x, total
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(self, y: Latents, context: Context | None = None) -> Mapped:
         """Undoes all, the last first."""
         total = jnp.zeros(jax.tree.leaves(y)[0].shape[:1])
         for bijector in reversed(self.bijectors):
-            y, log_det = bijector.inverse_and_log_det(y, context)
+            y, log_det = bijector.inverse_and_log_det(cast(Any, y), context)
             total = total + log_det
         return y, total
 
@@ -49,13 +51,13 @@ class Invert(Bijector):
 
     bijector: Bijector
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(self, x: Latents, context: Context | None = None) -> Mapped:
         """The inverse of the bijector."""
-        return self.bijector.inverse_and_log_det(x, context)
+        return self.bijector.inverse_and_log_det(cast(Any, x), context)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(self, y: Latents, context: Context | None = None) -> Mapped:
         """The bijector."""
-        return self.bijector.forward_and_log_det(y, context)
+        return self.bijector.forward_and_log_det(cast(Any, y), context)
 
 
 class Repeat(Bijector):
@@ -79,7 +81,7 @@ class Repeat(Bijector):
     remat: Remat = "none"
     unroll: bool | None = None
 
-    def _run(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
+    def _run(self, x: Float[Array, "B *event"], context: Context | None, *, forward: bool) -> Kept:
         if self.count < 1:
             raise ValueError(f"count must be at least 1, got {self.count}")
 
@@ -113,11 +115,15 @@ class Repeat(Bijector):
         (x, log_det), _ = scan(self.bijector, start, context)
         return x, log_det
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Applies all layers, the first first."""
         return self._run(x, context, forward=True)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes all layers, the last first."""
         return self._run(y, context, forward=False)
 
@@ -149,7 +155,9 @@ class MultiScale(Bijector):
         if self.prior is not None:
             self.priors = [_Prior(self.prior, self.elementwise) for _ in self.scales[:-1]]
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B H W C"], context: Context | None = None
+    ) -> tuple[tuple[Float[Array, "B ..."], ...], Float[Array, " B"]]:
         """Maps images to latents.
 
         Returns:
@@ -175,7 +183,9 @@ class MultiScale(Bijector):
                 latents.append(aside)
         return (*latents, x), total
 
-    def inverse_and_log_det(self, y: Any, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Latents, context: Context | None = None
+    ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
         """Maps latents back to images."""
         if len(y) != len(self.scales):
             raise ValueError(f"expected latents of {len(self.scales)} scales, got {len(y)}")
@@ -200,8 +210,13 @@ class _Prior(nn.Module):
 
     @nn.compact
     def __call__(
-        self, aside: Array, rest: Array, context: Array | None, *, forward: bool
-    ) -> tuple[Array, Array]:
+        self,
+        aside: Float[Array, "B H W C"],
+        rest: Float[Array, "B H W C"],
+        context: Context | None,
+        *,
+        forward: bool,
+    ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
         net = self.conditioner(aside.shape[-1] * self.elementwise.num_params)
         raw = self.elementwise.by_entry(net(rest, context))
         mapped, log_slope = self.elementwise.towards(forward=forward)(aside, raw)

@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32, sum_event
 
 Field: TypeAlias = Callable[[Array, Array], Array]
@@ -85,7 +85,9 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
     return cast(tuple, jax.tree.map(lambda ys: jnp.where(failed, jnp.nan, ys[-1]), solution.ys))
 
 
-def integrate(field: Field, x: Array, times: tuple[float, float], solver: Solver) -> Array:
+def integrate(
+    field: Field, x: Float[Array, "B *event"], times: tuple[float, float], solver: Solver
+) -> Float[Array, "B *event"]:
     """Moves points along a field.
 
     Args:
@@ -102,12 +104,12 @@ def integrate(field: Field, x: Array, times: tuple[float, float], solver: Solver
 
 def integrate_with_log_det(
     field: Field,
-    x: Array,
+    x: Float[Array, "B *event"],
     times: tuple[float, float],
     solver: Solver,
     *,
-    probe: Array | None = None,
-) -> Mapped:
+    probe: Float[Array, "B *event"] | None = None,
+) -> Kept:
     r"""Moves points along a field and integrates its divergence.
 
     Args:
@@ -169,7 +171,7 @@ def trace_for(size: int, trace: Trace | None = None) -> Trace:
     return trace
 
 
-def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Random signs for Hutchinson's estimate."""
     return jax.random.rademacher(key, shape, jnp.float32)
 
@@ -193,7 +195,9 @@ class ContinuousFlow(Bijector):
     solver: Solver = Solver()
     trace: Trace = "exact"
 
-    def _run(self, x: Array, context: Array | None, times: tuple[float, float]) -> Mapped:
+    def _run(
+        self, x: Float[Array, "B *event"], context: Context | None, times: tuple[float, float]
+    ) -> Kept:
         trace = trace_for(math.prod(x.shape[1:]), self.trace)
         x = at_least_float32(x)
         if self.is_initializing():
@@ -210,10 +214,14 @@ class ContinuousFlow(Bijector):
             probe = draw_probe(key, x.shape)
         return integrate_with_log_det(field, x, times, self.solver, probe=probe)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Moves data to noise."""
         return self._run(x, context, (1.0, 0.0))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Moves noise to data."""
         return self._run(y, context, (0.0, 1.0))

@@ -6,16 +6,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import Elementwise, sum_event
 
 Conditioner = Callable[[int], nn.Module]
 """Number of outputs to a module ``(kept, context) -> [..., outputs]``."""
 
 
-def half_mask(size: int, *, first: bool = True) -> np.ndarray:
+def half_mask(size: int, *, first: bool = True) -> Bool[np.ndarray, " D"]:
     """Keeps the first or the last half of the entries of the last axis.
 
     Args:
@@ -38,7 +38,7 @@ def half_mask(size: int, *, first: bool = True) -> np.ndarray:
     return keep if first else ~keep
 
 
-def alternating_mask(size: int, *, even: bool = True) -> np.ndarray:
+def alternating_mask(size: int, *, even: bool = True) -> Bool[np.ndarray, " D"]:
     """Keeps every second entry of the last axis.
 
     Args:
@@ -60,7 +60,7 @@ def alternating_mask(size: int, *, even: bool = True) -> np.ndarray:
     return (np.arange(size) % 2 == 0) == even
 
 
-def checkerboard_mask(height: int, width: int, *, even: bool = True) -> np.ndarray:
+def checkerboard_mask(height: int, width: int, *, even: bool = True) -> Bool[np.ndarray, "H W 1"]:
     """Keeps the squares of one colour, in all channels.
 
     Args:
@@ -110,12 +110,14 @@ class Coupling(Bijector):
         super().__post_init__()
 
     @nn.compact
-    def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
+    def _raw(
+        self, kept: Float[Array, "B ..."], context: Context | None, size: int
+    ) -> Float[Array, "B ... P"]:
         """Parameters of the maps, ``[..., size, num_params]``."""
         net = self.conditioner(size * self.elementwise.num_params)
         return self.elementwise.by_entry(net(kept, context))
 
-    def _map(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
+    def _map(self, x: Float[Array, "B *event"], context: Context | None, *, forward: bool) -> Kept:
         mask = np.asarray(self.mask, bool)
         if mask.all() or not mask.any():
             raise ValueError("a coupling mask must keep some entries and leave some to be mapped")
@@ -143,11 +145,15 @@ class Coupling(Bijector):
         y, log_slope = apply(moved, raw)
         return _join(still.astype(y.dtype), y, kept, changed, axis), sum_event(log_slope)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps the entries that are not kept."""
         return self._map(x, context, forward=True)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`, at the same cost."""
         return self._map(y, context, forward=False)
 
@@ -182,6 +188,6 @@ def _join(a: Array, b: Array, at: np.ndarray, others: np.ndarray, axis: int) -> 
     return spread(a, at, stride) + spread(b, others, other_stride)
 
 
-def hashable(mask: np.ndarray) -> tuple:
+def hashable(mask: Bool[np.ndarray, "..."]) -> tuple:
     """A mask as nested tuples, as Linen modules hold it."""
     return tuple(hashable(row) if np.ndim(row) else bool(row) for row in mask)

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
@@ -25,11 +25,13 @@ class UniformDequantizer(nn.Module):
     """
 
     @nn.nowrap
-    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
         """What :meth:`__call__` turns into noise."""
         return jax.random.uniform(key, shape)
 
-    def __call__(self, source: Array, levels: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, source: Float[Array, "B *event"], levels: Float[Array, "B *event"]
+    ) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
         """Noise for the levels.
 
         Args:
@@ -66,12 +68,14 @@ class VariationalDequantizer(nn.Module):
     dtype: Any = None
 
     @nn.nowrap
-    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
         """What :meth:`__call__` turns into noise."""
         return jax.random.normal(key, shape)
 
     @nn.compact
-    def __call__(self, source: Array, levels: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, source: Float[Array, "B *event"], levels: Float[Array, "B *event"]
+    ) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
         """Noise for the levels; see :class:`UniformDequantizer`."""
         if levels.ndim != 4:
             raise ValueError(

@@ -7,11 +7,17 @@ wider, whatever the network's precision.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+Value: TypeAlias = Float[Array, "*#shape"]
+"""Numbers that are mapped, or logs of slopes."""
+
+Raw: TypeAlias = Float[Array, "*#shape P"]
+"""Raw parameters of each number's map, on the last axis."""
 
 
 class Elementwise(NamedTuple):
@@ -27,7 +33,7 @@ class Elementwise(NamedTuple):
     forward: Callable[[Array, Array], tuple[Array, Array]]
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
-    def by_entry(self, outputs: Array) -> Array:
+    def by_entry(self, outputs: Float[Array, "*batch outputs"]) -> Float[Array, "*batch D P"]:
         """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``."""
         return by_entry(outputs, self.num_params)
 
@@ -36,7 +42,7 @@ class Elementwise(NamedTuple):
         return self.forward if forward else self.inverse
 
 
-def by_entry(outputs: Array, number: int) -> Array:
+def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Array, "*batch D P"]:
     """Splits the last axis, ``[..., D number]``, into ``[..., D, number]``.
 
     Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
@@ -48,7 +54,7 @@ def by_entry(outputs: Array, number: int) -> Array:
     return outputs.reshape(*outputs.shape[:-1], entries, number)
 
 
-def at_least_float32(x: Array) -> Array:
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Widens what is narrower than float32 and keeps the rest."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -62,7 +68,7 @@ def _batch_last(
     batches of a few examples that makes little.
     """
 
-    def mapped(value: Array, raw: Array) -> tuple[Array, Array]:
+    def mapped(value: Value, raw: Raw) -> tuple[Value, Value]:
         value, raw = at_least_float32(value), at_least_float32(raw)
         shape = jnp.broadcast_shapes(value.shape, raw.shape[:-1])
         value = jnp.broadcast_to(value, shape)
@@ -99,15 +105,17 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
     if not max_log_scale > 0:
         raise ValueError(f"max_log_scale must be positive, got {max_log_scale}")
 
-    def split(raw: Array) -> tuple[Array, Array]:
+    def split(
+        raw: Float[Array, "*shape P"],
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
         return max_log_scale * jnp.tanh(raw[..., 0] / max_log_scale), raw[..., 1]
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return x * jnp.exp(log_scale) + shift, log_scale
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return (y - shift) * jnp.exp(-log_scale), -log_scale
 
@@ -142,15 +150,17 @@ def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwis
     if not max_scale > 0:
         raise ValueError(f"max_scale must be positive, got {max_scale}")
 
-    def split(raw: Array) -> tuple[Array, Array]:
+    def split(
+        raw: Float[Array, "*shape P"],
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
         return math.log(max_scale) + jax.nn.log_sigmoid(raw[..., 0] + offset), raw[..., 1]
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return (x + shift) * jnp.exp(log_scale), log_scale
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return y * jnp.exp(-log_scale) - shift, -log_scale
 
@@ -171,11 +181,11 @@ def additive() -> Elementwise:
         Dinh et al., NICE, arXiv:1410.8516, section 3.2.
     """
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         y = x + at_least_float32(raw[..., 0])
         return y, jnp.zeros_like(y)
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         x = y - at_least_float32(raw[..., 0])
         return x, jnp.zeros_like(x)
 
@@ -265,7 +275,9 @@ def rational_quadratic_spline(
     def outside(value: Array) -> tuple[Array, Array]:
         return jnp.abs(value) >= bound, jnp.clip(value, -bound, bound)
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(
+        x: Float[Array, "*rest B"], raw: Float[Array, "*rest P B"]
+    ) -> tuple[Float[Array, "*rest B"], Float[Array, "*rest B"]]:
         out, inside = outside(x)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
         mean, share = height / width, (inside - left_x) / width
@@ -276,7 +288,9 @@ def rational_quadratic_spline(
         log_slope = log_slope_at(share, mean, low, high)
         return jnp.where(out, x, y), jnp.where(out, 0.0, log_slope)
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(
+        y: Float[Array, "*rest B"], raw: Float[Array, "*rest P B"]
+    ) -> tuple[Float[Array, "*rest B"], Float[Array, "*rest B"]]:
         out, inside = outside(y)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
         mean, above = height / width, inside - left_y

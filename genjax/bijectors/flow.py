@@ -1,18 +1,18 @@
 """A bijector and a base distribution: a density that can be evaluated and sampled."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Kept, Latents
 from genjax.bijectors.elementwise import sum_event
 
 
-def standard_normal_log_prob(z: Any) -> Array:
+def standard_normal_log_prob(z: Latents) -> Float[Array, " B"]:
     """Log-density of latents under the standard normal in nats.
 
     Args:
@@ -68,7 +68,9 @@ class Flow(nn.Module):
                 f"{(count, self.context_size)}, got {context.shape}"
             )
 
-    def encode(self, x: Array, context: Array | None = None) -> Mapped:
+    def encode(
+        self, x: Float[Array, "B *event"], context: Float[Array, "..."] | None = None
+    ) -> tuple[Latents, Float[Array, " B"]]:
         """Maps data to latents.
 
         Args:
@@ -86,11 +88,13 @@ class Flow(nn.Module):
             raise ValueError(f"expected data [B, *{self.event_shape}], got shape {x.shape}")
         return self.bijector.forward_and_log_det(x, context)
 
-    def decode(self, z: Any, context: Array | None = None) -> Array:
+    def decode(
+        self, z: Latents, context: Float[Array, "..."] | None = None
+    ) -> Float[Array, "B *event"]:
         """Maps latents to data; undoes :meth:`encode`."""
         return self._decode(z, context)[0]
 
-    def _decode(self, z: Any, context: Array | None) -> Mapped:
+    def _decode(self, z: Latents, context: Float[Array, "..."] | None) -> Kept:
         parts = jax.tree.leaves(z)
         self._check_context(context, parts[0].shape[0])
         size = sum(math.prod(part.shape[1:]) for part in parts)
@@ -99,14 +103,16 @@ class Flow(nn.Module):
                 f"expected latents of {math.prod(self.event_shape)} entries in all, got shapes "
                 f"{', '.join(str(part.shape) for part in parts)}"
             )
-        return self.bijector.inverse_and_log_det(z, context)
+        return self.bijector.inverse_and_log_det(cast(Any, z), context)
 
-    def log_prob(self, x: Array, context: Array | None = None) -> Array:
+    def log_prob(
+        self, x: Float[Array, "B *event"], context: Float[Array, "..."] | None = None
+    ) -> Float[Array, " B"]:
         """Log-density of data in nats, ``[B]``, float32 or wider."""
         z, log_det = self.encode(x, context)
         return standard_normal_log_prob(z) + log_det
 
-    def draw_latents(self, key: PRNGKeyArray, count: int) -> Any:
+    def draw_latents(self, key: PRNGKeyArray, count: int) -> Latents:
         """Standard normal latents, ``count`` rows, in the form that :meth:`encode` gives them."""
         unbound, variables = self.clone(parent=None), self.variables
         dtype = jnp.zeros(()).dtype  # float64 where it is enabled
@@ -131,10 +137,10 @@ class Flow(nn.Module):
         self,
         key: PRNGKeyArray,
         count: int,
-        context: Array | None = None,
+        context: Float[Array, "B C"] | None = None,
         *,
         temperature: float = 1.0,
-    ) -> Array:
+    ) -> Float[Array, "B *event"]:
         """Draws data.
 
         Args:
@@ -150,8 +156,8 @@ class Flow(nn.Module):
         return self.decode(z, context)
 
     def sample_and_log_prob(
-        self, key: PRNGKeyArray, count: int, context: Array | None = None
-    ) -> tuple[Array, Array]:
+        self, key: PRNGKeyArray, count: int, context: Float[Array, "B C"] | None = None
+    ) -> Kept:
         """Draws data with their log-densities in one pass, for reverse Kullback-Leibler losses.
 
         Args:
@@ -166,6 +172,8 @@ class Flow(nn.Module):
         x, log_det = self._decode(z, context)
         return x, standard_normal_log_prob(z) - log_det
 
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B *event"], context: Float[Array, "..."] | None = None
+    ) -> Float[Array, " B"]:
         """The same as :meth:`log_prob`, so that ``init`` needs no method."""
         return self.log_prob(x, context)

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32
 
 # Matrix products of invertible maps in full precision: TPUs would otherwise round to bfloat16, and
@@ -17,12 +17,12 @@ from genjax.bijectors.elementwise import at_least_float32
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def _num_positions(x: Array) -> int:
+def _num_positions(x: Float[Array, "B *place C"]) -> int:
     """Positions that share a map along the last axis: height times width of an image."""
     return int(np.prod(x.shape[1:-1]))
 
 
-def _constant(x: Array, value: Array) -> Array:
+def _constant(x: Float[Array, "B ..."], value: Float[Array, ""]) -> Float[Array, " B"]:
     """One log-determinant for all rows, ``[B]``."""
     return jnp.broadcast_to(value, x.shape[:1])
 
@@ -40,7 +40,7 @@ class Permutation(Bijector):
     axis: int = -1
 
     @nn.compact
-    def _order(self, x: Array) -> Array | np.ndarray:
+    def _order(self, x: Float[Array, "B ..."]) -> Int[Array, " D"] | Int[np.ndarray, " D"]:
         size = x.shape[self.axis]
         if self.order is None:
 
@@ -53,11 +53,15 @@ class Permutation(Bijector):
             raise ValueError(f"expected a permutation of {size} entries, got {tuple(self.order)}")
         return order
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Permutes."""
         return jnp.take(x, self._order(x), axis=self.axis), _constant(x, jnp.zeros(()))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Permutes back."""
         back = jnp.argsort(jnp.asarray(self._order(y)))
         return jnp.take(y, back, axis=self.axis), _constant(y, jnp.zeros(()))
@@ -81,7 +85,9 @@ class ActNorm(Bijector):
     epsilon: float = 1e-6
 
     @nn.compact
-    def _parameters(self, x: Array, *, from_data: bool) -> tuple[Array, Array]:
+    def _parameters(
+        self, x: Float[Array, "B *place C"], *, from_data: bool
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         axes = tuple(range(x.ndim - 1))
         data = at_least_float32(x)
 
@@ -97,13 +103,17 @@ class ActNorm(Bijector):
 
         return self.param("log_scale", log_scale), self.param("mean", mean)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to ``(x - mean) exp(log_scale)``."""
         log_scale, mean = self._parameters(x, from_data=True)
         log_det = _num_positions(x) * jnp.sum(log_scale)
         return (x - mean) * jnp.exp(log_scale), _constant(x, log_det)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         log_scale, mean = self._parameters(y, from_data=False)
         log_det = -_num_positions(y) * jnp.sum(log_scale)
@@ -130,7 +140,15 @@ class LULinear(Bijector):
     identity: bool = True
 
     @nn.compact
-    def _parameters(self, x: Array) -> tuple[Array | None, Array, Array, Array, Array]:
+    def _parameters(
+        self, x: Float[Array, "B *place C"]
+    ) -> tuple[
+        Int[Array, " C"] | None,
+        Float[Array, "C C"],
+        Float[Array, "C C"],
+        Float[Array, " C"],
+        Float[Array, " C"],
+    ]:
         """Order of the rows, both triangular factors, log of the diagonal and bias."""
         size = x.shape[-1]
         order, sign = None, jnp.ones(size)
@@ -161,7 +179,9 @@ class LULinear(Bijector):
             bias = self.param("bias", nn.initializers.zeros_init(), (size,))
         return order, lower, upper, factors["log_diagonal"], bias
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
         order, lower, upper, log_diagonal, bias = self._parameters(x)
         x = at_least_float32(x)
@@ -171,7 +191,9 @@ class LULinear(Bijector):
         y = jnp.matmul(x, matrix.T, precision=_HIGHEST) + bias.astype(x.dtype)
         return y, _constant(x, _num_positions(x) * jnp.sum(log_diagonal))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         order, lower, upper, log_diagonal, bias = self._parameters(y)
         y = at_least_float32(y)
@@ -197,19 +219,23 @@ class Convolution1x1(Bijector):
     """
 
     @nn.compact
-    def _matrix(self, x: Array) -> Array:
+    def _matrix(self, x: Float[Array, "B *place C"]) -> Float[Array, "C C"]:
         start = nn.initializers.orthogonal()
         matrix = self.param("matrix", start, (x.shape[-1], x.shape[-1]))
         return cast(Array, matrix).astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps each vector ``v`` along the last axis to ``W v``."""
         matrix = self._matrix(x)
         log_det = _num_positions(x) * jnp.linalg.slogdet(matrix)[1]
         y = jnp.matmul(at_least_float32(x), matrix.T, precision=_HIGHEST)
         return y, _constant(x, log_det)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         matrix = self._matrix(y)
         log_det = -_num_positions(y) * jnp.linalg.slogdet(matrix)[1]

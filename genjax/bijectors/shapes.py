@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32, sum_event
 
 
@@ -25,7 +25,9 @@ class Squeeze(Bijector):
 
     factor: int = 2
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         """Squeezes.
 
         Raises:
@@ -41,7 +43,9 @@ class Squeeze(Bijector):
         x = x.reshape(rows, height // f, f, width // f, f, channels).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(rows, height // f, width // f, f * f * channels), jnp.zeros(rows)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         """Spreads channels over pixels again.
 
         Raises:
@@ -67,16 +71,22 @@ class Reshape(Bijector):
     event_in: tuple[int, ...]
     event_out: tuple[int, ...]
 
-    def _reshape(self, x: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Mapped:
+    def _reshape(
+        self, x: Float[Array, "B *event"], before: tuple[int, ...], after: tuple[int, ...]
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         if x.shape[1:] != before:
             raise ValueError(f"expected events of shape {before}, got {x.shape[1:]}")
         return x.reshape(x.shape[0], *after), jnp.zeros(x.shape[0])
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         """Reshapes."""
         return self._reshape(x, self.event_in, self.event_out)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         """Reshapes back."""
         return self._reshape(y, self.event_out, self.event_in)
 
@@ -92,16 +102,20 @@ class Affine(Bijector):
     scale: float = 1.0
     shift: float = 0.0
 
-    def _log_det(self, x: Array) -> Array:
+    def _log_det(self, x: Float[Array, "B ..."]) -> Float[Array, " B"]:
         if not self.scale:
             raise ValueError("the scale must not be 0")
         return jnp.full(x.shape[0], math.prod(x.shape[1:]) * math.log(abs(self.scale)))
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Scales and shifts."""
         return self.scale * at_least_float32(x) + self.shift, self._log_det(x)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Shifts and scales back."""
         return (at_least_float32(y) - self.shift) / self.scale, -self._log_det(y)
 
@@ -109,12 +123,16 @@ class Affine(Bijector):
 class Sigmoid(Bijector):
     """The logistic function, from the real line to (0, 1)."""
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to (0, 1)."""
         x = at_least_float32(x)
         return jax.nn.sigmoid(x), -sum_event(jax.nn.softplus(x) + jax.nn.softplus(-x))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back; what is not inside (0, 1) comes out infinite or NaN."""
         y = at_least_float32(y)
         x = jnp.log(y) - jnp.log1p(-y)
@@ -124,13 +142,17 @@ class Sigmoid(Bijector):
 class Tanh(Bijector):
     """The hyperbolic tangent, from the real line to (-1, 1)."""
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to (-1, 1)."""
         x = at_least_float32(x)
         # log(1 - tanh^2), without its cancellation.
         return jnp.tanh(x), sum_event(2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x)))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back; what is not inside (-1, 1) comes out infinite or NaN."""
         y = at_least_float32(y)
         return jnp.arctanh(y), -sum_event(jnp.log1p(-jnp.square(y)))
@@ -152,7 +174,9 @@ class Logit(Bijector):
 
     alpha: float = 0.05
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to the real line.
 
         Raises:
@@ -170,7 +194,9 @@ class Logit(Bijector):
         slope = math.log1p(-2.0 * self.alpha) - log_inner - log_rest
         return log_inner - log_rest, sum_event(slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back to what lies around [0, 1]."""
         y = at_least_float32(y)
         x = (jax.nn.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha)
@@ -178,7 +204,7 @@ class Logit(Bijector):
         return x, sum_event(slope)
 
 
-def _check_domain(x: np.ndarray, margin: float) -> None:
+def _check_domain(x: Float[np.ndarray, "..."], margin: float) -> None:
     """Refuses values that have no logit."""
     low, high = float(np.min(x)), float(np.max(x))
     if low < -margin or high > 1.0 + margin:

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 
 def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bool:
@@ -31,8 +31,13 @@ def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bo
 
 
 def dense(
-    x: Array, kernel: Array, bias: Array | None = None, *, columns: bool, dtype: Any = None
-) -> Array:
+    x: Float[Array, "..."],
+    kernel: Float[Array, "I O"],
+    bias: Float[Array, " O"] | None = None,
+    *,
+    columns: bool,
+    dtype: Any = None,
+) -> Float[Array, "..."]:
     """The product ``x @ kernel + bias``, or its transpose of the transpose of ``x``.
 
     Args:

@@ -45,7 +45,7 @@ class _ChannelNorm(nn.Module):
     """Scale and shift of each channel, set at first so that the data has mean 0, deviation 1."""
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         axes = tuple(range(x.ndim - 1))
         data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = self.param("mean", lambda _: jnp.mean(data, axis=axes))
@@ -71,7 +71,9 @@ class ConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
         wide = jnp.promote_types(x.dtype, jnp.float32)
         h = join_context(x, context)
@@ -113,7 +115,9 @@ class ResidualConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
         h = Conv(self.hidden_size, (3, 3), name="conv_in")(join_context(x, context))
         for i in range(self.num_blocks):
@@ -126,7 +130,7 @@ class ResidualConvNet(nn.Module):
         return Conv(self.num_outputs, (3, 3), kernel_init=_ZEROS, name="conv_out")(h)
 
 
-def _concat_elu(x: Array) -> Array:
+def _concat_elu(x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
     return jnp.concatenate([nn.elu(x), nn.elu(-x)], axis=-1)
 
 
@@ -152,7 +156,9 @@ class GatedConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
         size = self.hidden_size
         h = Conv(size, (3, 3), name="conv_in")(join_context(x, context))

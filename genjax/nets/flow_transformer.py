@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genjax.nets.attention import attention
 
@@ -43,23 +43,33 @@ class _Block(nn.Module):
         self.mlp_in = dense(4 * self.hidden_size, dtype=self.dtype)
         self.mlp_out = dense(self.hidden_size, dtype=self.dtype)
 
-    def _heads(self, x: Array) -> tuple[Array, Array, Array]:
+    def _heads(
+        self, x: Float[Array, "B T W"]
+    ) -> tuple[Float[Array, "B T H S"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
         joined = self.query_key_value(self.norm_attention(x))
         query, key, value = jnp.split(joined, 3, axis=-1)
         shape = (*x.shape[:2], self.num_heads, self.hidden_size // self.num_heads)
         return query.reshape(shape), key.reshape(shape), value.reshape(shape)
 
-    def _rest(self, x: Array, attended: Array) -> Array:
+    def _rest(
+        self, x: Float[Array, "B T W"], attended: Float[Array, "B T H S"]
+    ) -> Float[Array, "B T W"]:
         x = x + self.attention_out(attended.reshape(x.shape))
         return x + self.mlp_out(nn.gelu(self.mlp_in(self.norm_mlp(x))))
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         """Maps ``[B, T, hidden_size]`` to the same shape."""
         query, key, value = self._heads(x)
         attended = attention(query, key, value, causal=self.causal)
         return self._rest(x, attended)
 
-    def step(self, x: Array, keys: Array, values: Array, index: Array) -> tuple[Array, ...]:
+    def step(
+        self,
+        x: Float[Array, "B 1 W"],
+        keys: Float[Array, "B T H S"],
+        values: Float[Array, "B T H S"],
+        index: Int[Array, ""],
+    ) -> tuple[Float[Array, "B 1 W"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
         """One token ``[B, 1, hidden_size]`` at position ``index``, and its cache moved on."""
         query, key, value = self._heads(x)
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key.astype(keys.dtype), index, 1)
@@ -171,7 +181,7 @@ class CausalTransformer(nn.Module):
     def step(
         self,
         x: Float[Array, "B D"],
-        index: Array,
+        index: Int[Array, ""],
         cache: Cache,
         context: Float[Array, "B C"] | None = None,
     ) -> tuple[Float[Array, "B K"], Cache]:

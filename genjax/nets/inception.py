@@ -111,7 +111,7 @@ class _ConvNorm(nn.Module):
     same: bool = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B I J D"]:
         x = Conv(
             self.features,
             self.taps,
@@ -148,7 +148,7 @@ class _Block(nn.Module):
     splits: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B I J D"]:
         outputs = []
         for branch, layers in self.branches.items():
             h = x
@@ -173,7 +173,7 @@ class _Block(nn.Module):
             outputs[-1] = _layer((self.pool_features, 1, 1), "branch_pool")(outputs[-1])
         return jnp.concatenate(outputs, axis=-1)
 
-    def _both(self, h: Array, name: str) -> list[Array]:
+    def _both(self, h: Float[Array, "B H W C"], name: str) -> list[Float[Array, "B H W D"]]:
         wide, tall = _layer((384, (1, 3), 1), f"{name}a"), _layer((384, (3, 1), 1), f"{name}b")
         return [wide(h), tall(h)]
 

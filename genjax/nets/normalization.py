@@ -29,7 +29,7 @@ class GroupNorm(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B *spatial C"]) -> Float[Array, "B *spatial C"]:
         """Normalises ``[B, *spatial, C]``.
 
         Raises:
