@@ -33,7 +33,7 @@ class Bijector(nn.Module):
         """Maps ``x`` to ``y``.
 
         Args:
-            x: ``[B, *event]``.
+            x: The rows to map, ``[B, *event]``.
             context: What the map is conditional on, ``[B, C]`` (or, for images, one vector a pixel,
                 ``[B, H, W, C]``); ignored by maps that are not.
 
@@ -48,8 +48,8 @@ class Bijector(nn.Module):
         """Maps ``y`` back to ``x``.
 
         Args:
-            y: ``[B, *event']``.
-            context: The same as forwards.
+            y: The rows to map back, ``[B, *event']``.
+            context: What the map was conditional on forwards, of the same shape; or None.
 
         Returns:
             ``x`` ``[B, *event]`` and the log of the absolute determinant of dx/dy, ``[B]``.
@@ -57,5 +57,5 @@ class Bijector(nn.Module):
         raise NotImplementedError
 
     def __call__(self, x: Float[Array, "B *event"], context: Context | None = None) -> Mapped:
-        """The same as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
+        """Maps as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
         return self.forward_and_log_det(x, context)

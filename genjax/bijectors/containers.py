@@ -18,7 +18,7 @@ class Chain(Bijector):
     """Bijectors one after the other, the first of the sequence first.
 
     Attributes:
-        bijectors: What is chained.
+        bijectors: The bijectors in the order in which data go through them.
     """
 
     bijectors: Sequence[Bijector]
@@ -46,17 +46,17 @@ class Invert(Bijector):
     """A bijector the other way round.
 
     Attributes:
-        bijector: What is inverted.
+        bijector: The bijector whose inverse this is.
     """
 
     bijector: Bijector
 
     def forward_and_log_det(self, x: Latents, context: Context | None = None) -> Mapped:
-        """The inverse of the bijector."""
+        """Maps by the inverse of the bijector."""
         return self.bijector.inverse_and_log_det(cast(Any, x), context)
 
     def inverse_and_log_det(self, y: Latents, context: Context | None = None) -> Mapped:
-        """The bijector."""
+        """Maps by the bijector itself."""
         return self.bijector.forward_and_log_det(cast(Any, y), context)
 
 
@@ -67,8 +67,8 @@ class Repeat(Bijector):
     they take no longer to compile than one. The shape of an event may not change.
 
     Attributes:
-        bijector: One layer.
-        count: Number of layers.
+        bijector: One layer, which must keep the shape of an event.
+        count: Number of layers, at least 1.
         remat: What the backward pass computes again: ``"none"``, ``"dots"`` (all but the results of
             matrix products and convolutions) or ``"full"``.
         unroll: Whether to write the loop out; None for doing so on CPU, where the gradients of
@@ -96,11 +96,14 @@ class Repeat(Bijector):
                     f"a repeated bijector must keep the shape, got {mapped.shape} from "
                     f"{value.shape}"
                 )
+            # A loop's carry keeps its dtype.
             return (mapped.astype(value.dtype), total + log_det.astype(total.dtype)), None
 
         unroll = self.unroll
         if unroll is None:
             unroll = jax.default_backend() == "cpu" and self.remat == "none"
+        # Parameters and constants get a leading axis of layers, and each layer random numbers of
+        # its own; the inverse runs over the same stack from its end.
         scan = nn.scan(
             with_remat(body, self.remat, prevent_cse=False),
             variable_axes={"params": 0, "constants": 0},
@@ -137,9 +140,10 @@ class MultiScale(Bijector):
     many numbers as the image, so that decoding undoes encoding.
 
     Attributes:
-        scales: The bijectors of the scales.
-        prior: Number of outputs to the network that gives the priors, or None for standard normals.
-        elementwise: The maps of the priors.
+        scales: The bijector of each scale, the finest first.
+        prior: Makes, from a number of outputs, the network that gives a prior's parameters; None
+            for standard normal priors.
+        elementwise: The maps that bring what is put aside to a standard normal.
 
     References:
         Dinh et al., Real NVP, arXiv:1605.08803, section 3.6; learned priors: Kingma and Dhariwal,
@@ -176,6 +180,7 @@ class MultiScale(Bijector):
                         f"a split needs an even number of channels, got shape {x.shape}; "
                         "squeeze before it"
                     )
+                # The first half is put aside, the second goes on.
                 aside, x = jnp.split(x, 2, axis=-1)
                 if self.prior is not None:
                     aside, log_det = self.priors[i](aside, x, context, forward=True)
@@ -186,13 +191,18 @@ class MultiScale(Bijector):
     def inverse_and_log_det(
         self, y: Latents, context: Context | None = None
     ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
-        """Maps latents back to images."""
+        """Maps latents back to images.
+
+        Raises:
+            ValueError: If there are not as many latents as scales.
+        """
         if len(y) != len(self.scales):
             raise ValueError(f"expected latents of {len(self.scales)} scales, got {len(y)}")
         x, total = y[-1], jnp.zeros(())
         for i in reversed(range(len(self.scales))):
             if i < len(self.scales) - 1:
                 aside = y[i]
+                # The prior was computed from what went on, which by now is restored.
                 if self.prior is not None:
                     aside, log_det = self.priors[i](aside, x, context, forward=False)
                     total = total + log_det

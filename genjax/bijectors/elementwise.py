@@ -24,9 +24,9 @@ class Elementwise(NamedTuple):
     """A family of increasing maps of the real line.
 
     Attributes:
-        num_params: Raw parameters a map takes.
-        forward: ``(x [...], raw [..., num_params]) -> (y [...], log_slope [...])``.
-        inverse: ``(y, raw) -> (x, log_slope of the inverse)``.
+        num_params: Number of raw parameters of a map.
+        forward: The maps, ``(x [...], raw [..., num_params]) -> (y [...], log_slope [...])``.
+        inverse: Their inverses, ``(y, raw) -> (x, log_slope of the inverse)``.
     """
 
     num_params: int
@@ -38,7 +38,7 @@ class Elementwise(NamedTuple):
         return by_entry(outputs, self.num_params)
 
     def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
-        """The maps or their inverses."""
+        """The maps if ``forward``, else their inverses."""
         return self.forward if forward else self.inverse
 
 
@@ -47,6 +47,13 @@ def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Arra
 
     Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
     as splines take it.
+
+    Args:
+        outputs: Outputs of a network, ``[..., D number]``.
+        number: Number of outputs for each entry.
+
+    Returns:
+        ``[..., D, number]``.
     """
     entries = outputs.shape[-1] // number  # not -1, which batches without rows do not allow
     if outputs.ndim == 2:
@@ -55,7 +62,14 @@ def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Arra
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Widens what is narrower than float32 and keeps the rest."""
+    """Widens what is narrower than float32 and keeps the rest.
+
+    Args:
+        x: Numbers of any precision and shape.
+
+    Returns:
+        The same numbers, float32 or wider.
+    """
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -86,7 +100,8 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
     r"""Maps :math:`y = e^s x + t` with :math:`s = c \tanh(r / c)`.
 
     Args:
-        max_log_scale: Limit ``c`` of the log scale ``s`` of the raw parameter ``r``.
+        max_log_scale: Limit ``c > 0`` of the log scale ``s``, which is ``c tanh(r / c)`` of the raw
+            parameter ``r``.
 
     Returns:
         The family, with two parameters: log scale and shift.
@@ -109,6 +124,7 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
         raw: Float[Array, "*shape P"],
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
+        # The tanh keeps a scale between exp(-c) and exp(c) and has slope 1 at 0.
         return max_log_scale * jnp.tanh(raw[..., 0] / max_log_scale), raw[..., 1]
 
     def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
@@ -129,8 +145,8 @@ def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwis
     density it can reach; what is beyond has to come from other layers.
 
     Args:
-        offset: Added to the raw scale, ``o``.
-        max_scale: Largest scale, ``c``.
+        offset: The number ``o`` that is added to the raw scale.
+        max_scale: The limit ``c > 0`` of the scale.
 
     Returns:
         The family, with two parameters: scale and shift. The identity at raw zeros only if
@@ -154,6 +170,7 @@ def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwis
         raw: Float[Array, "*shape P"],
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
+        # As a log from the start: the sigmoid itself underflows for very negative raw scales.
         return math.log(max_scale) + jax.nn.log_sigmoid(raw[..., 0] + offset), raw[..., 1]
 
     def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
@@ -207,10 +224,10 @@ def rational_quadratic_spline(
     finite.
 
     Args:
-        num_bins: Number of bins ``K``.
-        bound: Half the length of the interval, ``B``.
-        min_bin: Least width and height of a bin, as a share of the interval.
-        min_slope: Least slope at a knot.
+        num_bins: Number of bins ``K``, at least 1.
+        bound: Half the length of the interval, ``B``, in the units of the entries.
+        min_bin: Least width and height of a bin, as a share of the interval, in (0, 1/K).
+        min_slope: Least slope at a knot, in (0, 1).
 
     Returns:
         The family, with ``3 K - 1`` parameters: widths, heights, inner slopes.
@@ -236,7 +253,10 @@ def rational_quadratic_spline(
     # softplus(offset) + min_slope = 1: the identity where raw slopes are 0.
     offset = math.log(math.expm1(1.0 - min_slope))
 
-    # From here on the parameters of a map lie on the axis before the last.
+    # From here on the parameters of a map lie on the axis before the last. Equations are those of
+    # Durkan et al., section 3.1, with s = height / width of a bin (`mean` here, its mean slope),
+    # d_k and d_k+1 the slopes at its ends (`low`, `high`) and xi the position in it from 0 to 1
+    # (`share`).
     def knots(raw: Array) -> Array:
         shares = min_bin + (1.0 - min_bin * num_bins) * jax.nn.softmax(raw, axis=-2)
         # From -B to B exactly, however the cumulative sum rounds.
@@ -249,9 +269,11 @@ def rational_quadratic_spline(
         x_knots = knots(raw[..., :num_bins, :])
         y_knots = knots(raw[..., num_bins : 2 * num_bins, :])
         inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :, :] + offset)
+        # Slope 1 at both ends: there the spline meets the identity, and the slope does not jump.
         ones = jnp.ones_like(value)[..., None, :]
         slopes = jnp.concatenate([ones, inner, ones], axis=-2)
         borders = (x_knots, y_knots)[by][..., 1:-1, :]
+        # The bin is the number of inner knots at or below the value.
         index = jnp.sum(value[..., None, :] >= borders, axis=-2)
         # A sum over a one-hot vector: gathers are slow on accelerators.
         chosen = jax.nn.one_hot(index, num_bins, dtype=raw.dtype, axis=-2)
@@ -267,6 +289,7 @@ def rational_quadratic_spline(
 
     def log_slope_at(share: Array, mean: Array, low: Array, high: Array) -> Array:
         """Log of the slope at a share of a bin of mean slope ``mean``, end slopes ``low, high``."""
+        # The log of eq. 5.
         rest = share * (1.0 - share)
         numerator = high * share**2 + 2.0 * mean * rest + low * (1.0 - share) ** 2
         denominator = mean + (high + low - 2.0 * mean) * rest
@@ -281,6 +304,7 @@ def rational_quadratic_spline(
         out, inside = outside(x)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
         mean, share = height / width, (inside - left_x) / width
+        # Eq. 4.
         rest = share * (1.0 - share)
         y = left_y + height * (mean * share**2 + low * rest) / (
             mean + (high + low - 2.0 * mean) * rest
@@ -295,12 +319,16 @@ def rational_quadratic_spline(
         left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
         mean, above = height / width, inside - left_y
         curve = high + low - 2.0 * mean
+        # Eq. 4 solved for xi: a xi^2 + b xi + c = 0 with the coefficients of eq. 6 to 8.
         a = height * (mean - low) + above * curve
         b = height * low - above * curve
         c = -mean * above
+        # The discriminant is below 0 by rounding only. This form of the root divides by no a, which
+        # is 0 where the curve is a straight line.
         root = jnp.sqrt(jnp.maximum(b * b - 4.0 * a * c, 0.0))
         share = 2.0 * c / (-b - root)
         x = left_x + share * width
+        # The slope of the inverse is one over that of the map at the x that was found.
         log_slope = log_slope_at(share, mean, low, high)
         return jnp.where(out, y, x), jnp.where(out, 0.0, -log_slope)
 
@@ -308,5 +336,12 @@ def rational_quadratic_spline(
 
 
 def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
-    """Sums over all axes but the first, in float32 or wider."""
+    """Sums over all axes but the first, in float32 or wider.
+
+    Args:
+        values: One number for each entry, ``[B, *event]``.
+
+    Returns:
+        The sum of each row, ``[B]``.
+    """
     return jnp.sum(at_least_float32(values), axis=tuple(range(1, values.ndim)))

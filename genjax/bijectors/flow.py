@@ -16,10 +16,10 @@ def standard_normal_log_prob(z: Latents) -> Float[Array, " B"]:
     """Log-density of latents under the standard normal in nats.
 
     Args:
-        z: An array ``[B, ...]``, or a tree of them, all of whose entries count.
+        z: Latents, an array ``[B, ...]`` or a tuple of them, all of whose entries count.
 
     Returns:
-        One number a row, ``[B]``, float32 or wider.
+        The log-density of each row, ``[B]``, float32 or wider.
     """
     parts = jax.tree.leaves(z)
     size = sum(math.prod(part.shape[1:]) for part in parts)
@@ -36,10 +36,10 @@ class Flow(nn.Module):
     (:class:`~genjax.bijectors.containers.MultiScale`).
 
     Attributes:
-        bijector: From data to latents.
+        bijector: The map from data to latents.
         event_shape: Shape of one example.
-        context_size: Length of the context the flow was built for; None for no context.
-        domain: Least and largest value of data it takes; None for any.
+        context_size: Length of the context that the flow was built for; None for no context.
+        domain: Least and largest value of data that it takes; None for any.
         divergence: How the log-determinant of a continuous flow is computed, ``"exact"`` or
             ``"hutchinson"`` (a random estimate); None for flows that are not continuous.
         max_log_det_per_dim: Bound on the log-determinant over the number of entries that the
@@ -75,7 +75,7 @@ class Flow(nn.Module):
 
         Args:
             x: Data, ``[B, *event]``.
-            context: What the flow is conditional on, ``[B, context_size]``.
+            context: What the flow is conditional on, ``[B, context_size]``; None if it is not.
 
         Returns:
             Latents (as many numbers as ``x``) and the log-determinant, ``[B]``.
@@ -91,7 +91,18 @@ class Flow(nn.Module):
     def decode(
         self, z: Latents, context: Float[Array, "..."] | None = None
     ) -> Float[Array, "B *event"]:
-        """Maps latents to data; undoes :meth:`encode`."""
+        """Maps latents to data; undoes :meth:`encode`.
+
+        Args:
+            z: Latents in the form that :meth:`encode` gives them.
+            context: What the flow is conditional on, ``[B, context_size]``; None if it is not.
+
+        Returns:
+            Data, ``[B, *event]``.
+
+        Raises:
+            ValueError: If the number of entries or the context are not those of the flow.
+        """
         return self._decode(z, context)[0]
 
     def _decode(self, z: Latents, context: Float[Array, "..."] | None) -> Kept:
@@ -108,12 +119,29 @@ class Flow(nn.Module):
     def log_prob(
         self, x: Float[Array, "B *event"], context: Float[Array, "..."] | None = None
     ) -> Float[Array, " B"]:
-        """Log-density of data in nats, ``[B]``, float32 or wider."""
+        """Log-density of data in nats.
+
+        Args:
+            x: Data, ``[B, *event]``.
+            context: What the flow is conditional on, ``[B, context_size]``; None if it is not.
+
+        Returns:
+            The log-density of each row, ``[B]``, float32 or wider.
+        """
         z, log_det = self.encode(x, context)
         return standard_normal_log_prob(z) + log_det
 
     def draw_latents(self, key: PRNGKeyArray, count: int) -> Latents:
-        """Standard normal latents, ``count`` rows, in the form that :meth:`encode` gives them."""
+        """Standard normal latents in the form that :meth:`encode` gives them.
+
+        Args:
+            key: Random key of the draw.
+            count: Number of rows.
+
+        Returns:
+            An array ``[count, ...]``, or one for each scale.
+        """
+        # The form is found by tracing the encoder on shapes, which computes nothing.
         unbound, variables = self.clone(parent=None), self.variables
         dtype = jnp.zeros(()).dtype  # float64 where it is enabled
         x = jax.ShapeDtypeStruct((count, *self.event_shape), dtype)
@@ -126,6 +154,7 @@ class Flow(nn.Module):
 
         latents, _ = jax.eval_shape(encode, x, context)
         leaves, tree = jax.tree.flatten(latents)
+        # A single array takes the key itself, as if there were no tuple.
         keys = jax.random.split(key, len(leaves)) if len(leaves) > 1 else [key]
         drawn = [
             jax.random.normal(k, leaf.shape, leaf.dtype)
@@ -144,10 +173,10 @@ class Flow(nn.Module):
         """Draws data.
 
         Args:
-            key: Key of the draw.
+            key: Random key of the draw.
             count: Number of rows.
-            context: One row for each, if the flow is conditional.
-            temperature: Standard deviation of the latents.
+            context: What the flow is conditional on, ``[count, context_size]``; None if it is not.
+            temperature: Standard deviation of the latents, 1 for draws from the density.
 
         Returns:
             Data, ``[count, *event]``.
@@ -161,19 +190,20 @@ class Flow(nn.Module):
         """Draws data with their log-densities in one pass, for reverse Kullback-Leibler losses.
 
         Args:
-            key: Key of the draw.
+            key: Random key of the draw.
             count: Number of rows.
-            context: One row for each, if the flow is conditional.
+            context: What the flow is conditional on, ``[count, context_size]``; None if it is not.
 
         Returns:
             Data, ``[count, *event]``, and their log-densities in nats, ``[count]``.
         """
         z = self.draw_latents(key, count)
+        # The log-determinant is that of the way from latents to data, so that it is subtracted.
         x, log_det = self._decode(z, context)
         return x, standard_normal_log_prob(z) - log_det
 
     def __call__(
         self, x: Float[Array, "B *event"], context: Float[Array, "..."] | None = None
     ) -> Float[Array, " B"]:
-        """The same as :meth:`log_prob`, so that ``init`` needs no method."""
+        """Log-density of data as :meth:`log_prob`, so that ``init`` needs no method."""
         return self.log_prob(x, context)

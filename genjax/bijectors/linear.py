@@ -33,7 +33,7 @@ class Permutation(Bijector):
     Attributes:
         order: ``y[..., i] = x[..., order[i]]``; None for a random one, drawn at initialisation and
             kept in the collection ``constants``.
-        axis: The axis; -1 for channels, 1 for tokens ``[B, T, C]``.
+        axis: The axis that is permuted: -1 for channels, 1 for tokens ``[B, T, C]``.
     """
 
     order: Sequence[int] | None = None
@@ -75,8 +75,8 @@ class ActNorm(Bijector):
     ``inverse_and_log_det``, it starts as the identity.
 
     Attributes:
-        epsilon: Added to the standard deviation, which is taken to be at least a thousandth of the
-            median over the entries.
+        epsilon: The number that is added to the standard deviation, which is taken to be at least a
+            thousandth of the median over the entries.
 
     References:
         Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.1.
@@ -88,6 +88,7 @@ class ActNorm(Bijector):
     def _parameters(
         self, x: Float[Array, "B *place C"], *, from_data: bool
     ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        # Initialisers read the batch at hand: Flax calls them once, when the parameters are made.
         axes = tuple(range(x.ndim - 1))
         data = at_least_float32(x)
 
@@ -151,6 +152,8 @@ class LULinear(Bijector):
     ]:
         """Order of the rows, both triangular factors, log of the diagonal and bias."""
         size = x.shape[-1]
+        # W = P L U with unit diagonal in L; the diagonal of U is sign * exp(log_diagonal), so that
+        # log|det W| is the sum of log_diagonal and no entry can become 0 (Glow, section 3.2).
         order, sign = None, jnp.ones(size)
         lower = upper = jnp.eye(size)
         if not self.identity:
@@ -185,6 +188,7 @@ class LULinear(Bijector):
         """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
         order, lower, upper, log_diagonal, bias = self._parameters(x)
         x = at_least_float32(x)
+        # P L U is formed once for all positions, which are many in an image.
         matrix = jnp.matmul(lower, upper, precision=_HIGHEST).astype(x.dtype)
         if order is not None:
             matrix = matrix[order]
@@ -201,6 +205,7 @@ class LULinear(Bijector):
         rows = (y - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
         if order is not None:
             rows = rows[jnp.argsort(order)]
+        # The bias and the permutation are undone above; L and U follow from the left.
         rows = jax.scipy.linalg.solve_triangular(
             lower.astype(dtype), rows, lower=True, unit_diagonal=True
         )
@@ -228,6 +233,7 @@ class Convolution1x1(Bijector):
         self, x: Float[Array, "B *event"], context: Context | None = None
     ) -> Kept:
         """Maps each vector ``v`` along the last axis to ``W v``."""
+        # Each position has the same Jacobian W: the log-determinant is H W log|det W|.
         matrix = self._matrix(x)
         log_det = _num_positions(x) * jnp.linalg.slogdet(matrix)[1]
         y = jnp.matmul(at_least_float32(x), matrix.T, precision=_HIGHEST)

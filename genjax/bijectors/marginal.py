@@ -19,7 +19,7 @@ class Marginal(Bijector):
     Starts at raw zeros, which for all maps here but Glow's is the identity.
 
     Attributes:
-        elementwise: The maps.
+        elementwise: The maps of single entries.
         mask: True where an entry is mapped, ``[D]``; None for all entries.
 
     References:
@@ -47,6 +47,7 @@ class Marginal(Bijector):
             mapped = np.asarray(self.mask, bool)
             if mapped.shape != x.shape[-1:]:
                 raise ValueError(f"the mask is for {mapped.size} entries, got shape {x.shape}")
+            # All entries are mapped and those that are not to be are put back.
             y, log_slope = jnp.where(mapped, y, x), jnp.where(mapped, log_slope, 0.0)
         return y, sum_event(log_slope)
 

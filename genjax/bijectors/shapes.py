@@ -28,7 +28,7 @@ class Squeeze(Bijector):
     def forward_and_log_det(
         self, x: Float[Array, "B *event"], context: Context | None = None
     ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
-        """Squeezes.
+        """Moves blocks of pixels into channels.
 
         Raises:
             ValueError: If the factor does not divide height and width.
@@ -39,6 +39,7 @@ class Squeeze(Bijector):
                 f"a squeeze by {f} needs images [B, H, W, C] whose height and width it divides, "
                 f"got shape {x.shape}"
             )
+        # Each side is cut into (block, place in the block); both places go before the channels.
         rows, height, width, channels = x.shape
         x = x.reshape(rows, height // f, f, width // f, f, channels).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(rows, height // f, width // f, f * f * channels), jnp.zeros(rows)
@@ -64,8 +65,8 @@ class Reshape(Bijector):
     """Another shape for the same entries in the same order.
 
     Attributes:
-        event_in: Shape of an event, without the batch.
-        event_out: The new shape.
+        event_in: Shape of an event that comes in, without the batch.
+        event_out: Shape of an event that goes out, with as many entries.
     """
 
     event_in: tuple[int, ...]
@@ -81,13 +82,13 @@ class Reshape(Bijector):
     def forward_and_log_det(
         self, x: Float[Array, "B *event"], context: Context | None = None
     ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
-        """Reshapes."""
+        """Gives events the new shape."""
         return self._reshape(x, self.event_in, self.event_out)
 
     def inverse_and_log_det(
         self, y: Float[Array, "B *event"], context: Context | None = None
     ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
-        """Reshapes back."""
+        """Gives events the old shape."""
         return self._reshape(y, self.event_out, self.event_in)
 
 
@@ -127,6 +128,7 @@ class Sigmoid(Bijector):
         self, x: Float[Array, "B *event"], context: Context | None = None
     ) -> Kept:
         """Maps to (0, 1)."""
+        # The slope is sigmoid(x) sigmoid(-x), whose log neither under- nor overflows by softplus.
         x = at_least_float32(x)
         return jax.nn.sigmoid(x), -sum_event(jax.nn.softplus(x) + jax.nn.softplus(-x))
 
@@ -135,6 +137,7 @@ class Sigmoid(Bijector):
     ) -> Kept:
         """Maps back; what is not inside (0, 1) comes out infinite or NaN."""
         y = at_least_float32(y)
+        # Both the value and the slope 1 / (y (1 - y)) by the logs of y and 1 - y.
         x = jnp.log(y) - jnp.log1p(-y)
         return x, -sum_event(jnp.log(y) + jnp.log1p(-y))
 
@@ -147,7 +150,7 @@ class Tanh(Bijector):
     ) -> Kept:
         """Maps to (-1, 1)."""
         x = at_least_float32(x)
-        # log(1 - tanh^2), without its cancellation.
+        # The log of 1 - tanh(x)^2 as 2 (log 2 - x - softplus(-2x)), which does not cancel.
         return jnp.tanh(x), sum_event(2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x)))
 
     def inverse_and_log_det(
@@ -191,6 +194,7 @@ class Logit(Bijector):
         # Both ends with the same precision.
         log_inner = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * x)
         log_rest = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * (1.0 - x))
+        # dy/dx = (1 - 2 alpha) / (p (1 - p)) at p = alpha + (1 - 2 alpha) x.
         slope = math.log1p(-2.0 * self.alpha) - log_inner - log_rest
         return log_inner - log_rest, sum_event(slope)
 

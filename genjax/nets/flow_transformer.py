@@ -17,8 +17,8 @@ class Cache(NamedTuple):
     """Keys and values of the tokens a causal transformer has seen.
 
     Attributes:
-        keys: For each layer ``[B, T, heads, head_size]``.
-        values: The same shapes.
+        keys: Keys of each layer, ``[B, T, heads, head_size]``.
+        values: Values of each layer, ``[B, T, heads, head_size]``.
     """
 
     keys: tuple[Array, ...]
@@ -74,6 +74,7 @@ class _Block(nn.Module):
         query, key, value = self._heads(x)
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key.astype(keys.dtype), index, 1)
         values = jax.lax.dynamic_update_slice_in_dim(values, value.astype(keys.dtype), index, 1)
+        # The cache has room for all tokens; those after this one hold nothing yet.
         seen = (jnp.arange(keys.shape[1]) <= index)[None, None, None, :]
         attended = jax.nn.dot_product_attention(query.astype(keys.dtype), keys, values, mask=seen)
         return self._rest(x, attended), keys, values
@@ -91,8 +92,8 @@ class CouplingTransformer(nn.Module):
         num_outputs: Width of the output of a token.
         hidden_size: Width of a token inside.
         num_blocks: Number of transformer blocks.
-        num_heads: Attention heads; must divide ``hidden_size``.
-        dtype: Of the trunk; first and last layers are float32 or wider.
+        num_heads: Number of attention heads; must divide ``hidden_size``.
+        dtype: The precision of the trunk; first and last layers are float32 or wider.
 
     References:
         Kolesnikov et al., Jet, arXiv:2412.15129, section 3.
@@ -128,9 +129,9 @@ class CausalTransformer(nn.Module):
         num_outputs: Width of the output of a token.
         hidden_size: Width of a token inside.
         num_blocks: Number of transformer blocks.
-        num_heads: Attention heads; must divide ``hidden_size``.
-        num_tokens: Tokens of a sequence.
-        dtype: Of the trunk; first and last layers are float32 or wider.
+        num_heads: Number of attention heads; must divide ``hidden_size``.
+        num_tokens: Number of tokens of a sequence.
+        dtype: The precision of the trunk; first and last layers are float32 or wider.
 
     References:
         Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329, section 2.
@@ -168,10 +169,19 @@ class CausalTransformer(nn.Module):
         for block in self.blocks:
             h = block(h)
         outputs = self.dense_out(self.norm_out(h))
+        # Moved on by one: what was computed from tokens up to i is the output for token i + 1.
         return jnp.pad(outputs[:, :-1], ((0, 0), (1, 0), (0, 0)))
 
     def empty_cache(self, batch_size: int, dtype: Any) -> Cache:
-        """A cache of no tokens, for sequences of a dtype."""
+        """A cache of no tokens yet.
+
+        Args:
+            batch_size: Number of sequences.
+            dtype: Their precision, which the cache has unless the trunk has one of its own.
+
+        Returns:
+            Keys and values of zeros, with room for all tokens.
+        """
         heads = (self.num_heads, self.hidden_size // self.num_heads)
         shape = (batch_size, self.num_tokens, *heads)
         dtype = self.dtype or dtype
@@ -188,10 +198,10 @@ class CausalTransformer(nn.Module):
         """Takes in token ``index``; gives the outputs for the one after it.
 
         Args:
-            x: The token.
-            index: Its position, ``[]``.
-            cache: Of the tokens before it.
-            context: The same for all tokens.
+            x: The token, ``[B, D]``.
+            index: Its position in ``[0, num_tokens)``, ``[]``.
+            cache: Keys and values of the tokens before it.
+            context: What all tokens are conditional on, ``[B, C]``, or None.
 
         Returns:
             The outputs and the cache with the token in it.

@@ -85,14 +85,16 @@ def resize_as_tensorflow_1(
     FID by more than published gaps (clean-fid).
 
     Args:
-        images: ``[B, H, W, C]``.
-        side: Height and width of the result.
+        images: Images, ``[B, H, W, C]``.
+        side: Height and width of the result in pixels.
 
     Returns:
-        ``[B, side, side, C]``.
+        Images, ``[B, side, side, C]``.
     """
     for axis in (1, 2):
         size = images.shape[axis]
+        # Where each output pixel is read, between which two input pixels, and how near to the
+        # second.
         at = jnp.arange(side, dtype=jnp.float32) * jnp.float32(size / side)
         low = jnp.floor(at).astype(jnp.int32)
         high = jnp.minimum(low + 1, size - 1)
@@ -129,6 +131,7 @@ class _ConvNorm(nn.Module):
                 ("var", nn.initializers.ones),
             ]
         }
+        # 1e-3 is the epsilon that the weights were trained with.
         gain = norm["scale"] * jax.lax.rsqrt(norm["var"] + 1e-3)
         return nn.relu((x - norm["mean"]) * gain + norm["bias"])
 
@@ -188,7 +191,7 @@ class InceptionV3(nn.Module):
         """Computes features of 8-bit images of any size.
 
         Args:
-            images: ``[B, H, W, C]``, uint8, with one channel (shown grey) or three.
+            images: Images, ``[B, H, W, C]``, uint8, with one channel (shown grey) or three.
 
         Returns:
             Features ``[B, 2048]`` (of FID, KID, precision and recall); logits without bias
@@ -234,7 +237,7 @@ def inception_variables(weights: Mapping[str, Any]) -> dict[str, Any]:
             ``Mixed_5b.branch1x1.conv.weight``.
 
     Returns:
-        Variables.
+        Variables with the one collection ``params``.
 
     Raises:
         ValueError: If a weight is missing, unknown or of another shape.
