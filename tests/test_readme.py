@@ -40,6 +40,7 @@ def test_wasserstein_gan_example_uses_only_the_losses_and_covers_the_modes(capsy
     assert capsys.readouterr().out == "8 of 8 modes\n"
 
 
+@pytest.mark.usefixtures("unchecked")  # its data are a NumPy array
 def test_flow_example_fits_the_array(capsys):
     run("coupling_flow")
     nats = float(capsys.readouterr().out.split()[0])

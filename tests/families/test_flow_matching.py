@@ -132,6 +132,7 @@ def test_samples_of_levels_and_labels():
     (dict(trace="exakt"), "trace must be"),
     (dict(sample_num_steps=0), "must be positive"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
