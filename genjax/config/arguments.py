@@ -48,7 +48,14 @@ def arguments(
 
     Returns:
         Its arguments by name, in the order of their definition.
+
+    Raises:
+        ConfigError: If it cannot be called.
     """
+    if not callable(function):
+        raise ConfigError(
+            f"expected a function or a class, got {type(function).__name__} {function!r:.60}"
+        )
     parameters = inspect.signature(function).parameters
     hints = _hints(function)
     own = {

@@ -222,6 +222,11 @@ def _assemble(
         kwargs[name] = call(look_up(table, part.pop("name", None), where), part, where)
     check(section, recipe.keys(), "family")
     own = recipe.arguments()
+    for name, value in section.items():
+        # Such as a loss: what may be more than a string may be an import path.
+        plain = name not in own or own[name].hint in (str, str | None)
+        if isinstance(value, str) and ":" in value and not plain:
+            section[name] = look_up({}, value, f"family.{name}")
     for name, group in recipe.groups.items():
         fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
         taken = {f: section.pop(f) for f in sorted(fields & set(section))}

@@ -144,7 +144,6 @@ class Run:
             ValueError: If the family generates nothing, or does not read what is given.
         """
         self._check_samples()
-        _, state = self.newest()
         given = {name: np.asarray(rows) for name, rows in reads.items()}
         for name, rows in given.items():
             if name not in self.family.reads:
@@ -153,6 +152,7 @@ class Run:
             num_samples = num_samples or len(rows)
             if len(rows) != num_samples:
                 raise ValueError(f"expected {num_samples} rows of {name}, got {len(rows)}")
+        _, state = self.newest()
         settings = self.experiment.sample
         count = num_samples or settings.num_samples
         requests = self.experiment.sample_requests(count)

@@ -25,7 +25,8 @@ def codebook():
     def init(key, batch):
         codes = jnp.linspace(-2.0, 2.0, 4)[:, None] * jnp.ones(2)
         state = {"codes": codes, "counts": jnp.ones(4) / 4, "steps": jnp.zeros((), jnp.int32)}
-        return {"encoder": {"scale": jnp.ones(2)}}, {"codebook": state, "frozen": jnp.ones((64, 64))}
+        frozen = jnp.ones((64, 64))
+        return {"encoder": {"scale": jnp.ones(2)}}, {"codebook": state, "frozen": frozen}
 
     def loss(params, state, batch, key, step):
         kept = state["codebook"]
@@ -55,8 +56,9 @@ def two_against_two(order="together"):
     """Two maps between domains, a critic of each, cycles: the game of CycleGAN."""
 
     def init(key, batch):
-        names = ("g", "f", "c", "d")
-        params = {n: {"a": jnp.full(2, 0.5 + 0.1 * i), "b": jnp.zeros(2)} for i, n in enumerate(names)}
+        params = {
+            n: {"a": jnp.full(2, 0.5 + 0.1 * i), "b": jnp.zeros(2)} for i, n in enumerate("gfcd")
+        }
         return params, {"c": {"seen": jnp.zeros(())}, "g": {"pool": jnp.zeros(2)}}
 
     def generate(params, state, batch, factor, key):
@@ -74,7 +76,7 @@ def two_against_two(order="together"):
 
     def generator_loss(params, state, batch, fake, key, turn):
         score = lambda n, x: jnp.sum(line(params[n], x), -1)
-        value = jnp.mean((score("c", fake["y"]) - 1) ** 2) + jnp.mean((score("d", fake["x"]) - 1) ** 2)
+        value = sum(jnp.mean((score(n, fake[d]) - 1) ** 2) for n, d in (("c", "y"), ("d", "x")))
         cycles = sum(jnp.mean(jnp.abs(fake["cycle"][d] - batch[d])) for d in ("x", "y"))
         # Its own networks may stand in the loss directly, too.
         return value + 10.0 * cycles + 0.01 * jnp.sum(params["g"]["a"] ** 2), ({}, state)
@@ -171,8 +173,10 @@ for make in (codebook, two_against_two, regularized):
             np.array_equal(shard.data, leaf.addressable_shards[0].data)
             for leaf in jax.tree.leaves(straight) for shard in leaf.addressable_shards
         )
-        sent = [l for l in compiled.as_text().splitlines() if "all-reduce" in l and "f32[64,64]" in l]
-        kept = [float(np.sum(leaf)) for leaf in leaves((straight.params, straight.model_state, straight.ema))]
+        lines = compiled.as_text().splitlines()
+        sent = [line for line in lines if "all-reduce" in line and "f32[64,64]" in line]
+        held = straight.params, straight.model_state, straight.ema
+        kept = [float(np.sum(leaf)) for leaf in leaves(held)]
         found[f"{make.__name__} {strategy}"] = dict(
             metrics=metrics, same=same, alike=alike, kept=kept, sent=len(sent),
             averaged=sorted(straight.ema),
