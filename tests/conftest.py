@@ -20,7 +20,8 @@ import jaxtyping  # noqa: E402
 # whose types cannot be checked. The recipes of flows have no shapes in their signatures, and say
 # themselves what names they know.)
 CHECKED = """
-    losses diffusion families.minimizing families.vdm
+    losses diffusion families.minimizing families.vdm families.variational_diffusion
+    families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet

@@ -8,13 +8,15 @@ import pytest
 
 from genjax.devices import average_changes
 from genjax.families import HalfLife
-from genjax.families.adversarial import Adversarial, Player
+from genjax.families.adversarial import Adversarial
 from genjax.families.base import Acts, make_optimizer
+from genjax.families.players import Player
 
 # A codebook with running counts, a game of two networks against two, a regularised generator.
 TOYS = '''
 import jax, jax.numpy as jnp, numpy as np, optax
-from genjax.families.adversarial import Adversarial, HalfLife, Player
+from genjax.families.adversarial import Adversarial
+from genjax.families.players import HalfLife, Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from genjax import families, losses, nets
-from genjax.families.flow_matching import optimal_pairing
+from genjax.families.matched_flow import optimal_pairing
 
 KEY = jax.random.key(0)
 
