@@ -402,7 +402,8 @@ class Experiment:
             )
         names = set(self.quality.names) if self.quality else set()
         if family.eval_step is not None:
-            rows = {**self.example_rows(1), "index": np.zeros(1, np.int32)}
+            rows = {name: rows for name, rows in self.example_rows(1).items() if "/" not in name}
+            rows["index"] = np.zeros(1, np.int32)
             key = jax.random.key(0)
             names |= set(jax.eval_shape(family.eval_step, self.state_shapes, rows, key))
         named = sorted(f"eval/{name}" for name in names if not name.startswith(HIGHER_IS_BETTER))
