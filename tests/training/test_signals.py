@@ -39,6 +39,25 @@ def test_an_interrupt_after_a_notice_is_a_first_one(number):
     assert done.returncode == 0 and done.stdout == "False\nTrue\ngoes on\n"
 
 
+def test_in_a_notebook_the_second_interrupt_is_an_ordinary_one():
+    text = """if True:
+        import signal, sys
+        sys.modules["ipykernel"] = sys  # the process is a kernel, which must live on
+        from genjax.training import signals
+        before = signal.getsignal(signal.SIGINT)
+        with signals.stopping() as stop:
+            signal.raise_signal(signal.SIGINT)
+            print(stop.is_set())
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                print("interrupted")
+        print(signal.getsignal(signal.SIGINT) is before)
+    """
+    done = program(text, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\ninterrupted\nTrue\n", "")
+
+
 def test_nohup_is_heeded():
     text = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + STOPPING
     done = program(text, str(int(signal.SIGHUP)), stderr=subprocess.PIPE)
