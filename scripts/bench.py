@@ -255,7 +255,7 @@ def _stock_layers() -> Iterator[None]:
     import flax.linen as nn
     import jax
 
-    from genjax.bijectors import recipes
+    from genjax.bijectors.recipes import points
     from genjax.nets import convolution, flow_mlp
 
     def dims(x: Any) -> tuple[str, str, str]:
@@ -296,11 +296,11 @@ def _stock_layers() -> Iterator[None]:
     convolution.conv, convolution.conv_transpose = conv, conv_transpose
     # Attention and group normalisation: what they are where they have no formulation of their own.
     jax.lax.platform_dependent = on_any_platform  # type: ignore[assignment]
-    recipes.ResidualMLP = ResidualMLP  # type: ignore[misc]
+    points.ResidualMLP = ResidualMLP  # type: ignore[misc]
     try:
         yield
     finally:
-        recipes.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
+        points.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
         convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent = ours
 
 
