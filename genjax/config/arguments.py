@@ -155,6 +155,7 @@ def fill_in(section: Mapping[str, Any], valid: Mapping[str, Argument]) -> dict[s
         for name, argument in valid.items()
         if name in section or argument.default is not REQUIRED
     }
+    # 0 for a float would let the command line set whole numbers only.
     floats = {name for name in known if valid[name].hint in (float, float | None)}
     filled = {
         name: float(value) if name in floats and type(value) is int else value

@@ -50,7 +50,8 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     }
     num_devices = num_devices or jax.device_count()
     recipe = look_up_family(sections["family"]["name"])
-    networks, frozen = _before_data(recipe, sections)  # what needs no rows is checked first
+    # What needs no rows is checked before a set is decoded, which may take minutes.
+    networks, frozen = _before_data(recipe, sections)
     streams = _build_streams(settings["data"], num_devices)
     family, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
     parts: dict[str, Any] = dict(
@@ -66,6 +67,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     except ValueError as error:
         raise ConfigError(f"model or schedule: {error}") from error
     refusing("config", experiment.check_devices, num_devices=num_devices)
+    # Features may be those of a run of minutes, or a file to fetch: asked for where they are used.
     evaluates = mode == "eval" or (mode == "train" and settings["train"].eval_every > 0)
     if settings["eval"].metrics and evaluates:
         parts["quality"] = _build_quality(experiment)
@@ -263,7 +265,7 @@ def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Act
     made = look_up(OPTIMIZERS, kwargs.pop("name", None), where)
     valid = arguments(made)
     check(kwargs, {name: a for name, a in valid.items() if name != "acts"}, where)
-    call(made, kwargs, where, acts=Acts())
+    call(made, kwargs, where, acts=Acts())  # refuses what is out of range, with its key
 
     def factory(acts: Acts) -> Any:
         if "acts" not in valid and acts.regularize_every > 1:

@@ -106,6 +106,7 @@ def complete(config: Any) -> dict[str, Any]:
         if name not in sections:
             raise ConfigError(f"the config has no section {name!r}")
     assert recipe is not None
+    # In the order of the recipe: which keys a section has depends on the name it was given.
     for where, section, valid in _parts(sections, recipe):
         _put(sections, where, fill_in(section, valid))
     transforms = sections["data"].get("transforms") or ()

@@ -56,6 +56,7 @@ def complete_frozen(section: Any, where: str) -> dict[str, Any]:
     valid = arguments(FrozenSettings)
     check(section, valid, where)
     filled = fill_in(section, valid)
+    # Written down once, the run in the workdir is not needed to build the network again.
     if filled["model"] is not None:
         return filled
     config = _config_of(filled["workdir"], where)

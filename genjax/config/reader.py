@@ -96,6 +96,8 @@ def _set_name(sections: dict[str, Any], where: str, name: str) -> None:
 
 
 def _with_flags(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
+    # Flags of their own: the program's are not touched, and the overrides are these words alone,
+    # which else would be looked for in sys.argv.
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(
         "config", config, flag_values=values, sys_argv=["config", *words]

@@ -70,6 +70,7 @@ class Recipe:
 
     def keys(self) -> dict[str, Argument]:
         """Keys of the section ``family`` besides ``name`` and the parts."""
+        # What a section of its own describes, or the data decides, is no key.
         taken = {*self.networks, *self.optimizers, *self.parts, *self.groups, *GIVEN}
         own = {name: a for name, a in self.arguments().items() if name not in taken}
         for group in self.groups.values():

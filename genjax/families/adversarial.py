@@ -158,6 +158,7 @@ class Adversarial:
     ) -> tuple[TrainState, Metrics]:
         """Steps of the critic, then one of the generator; metrics of the critic are means."""
 
+        # The generator's step takes the batch after the critic's, or the critic's last again.
         def rows_of(index: int) -> Batch:
             return {
                 name: rows[min(index, self.batches_per_step - 1)] for name, rows in batch.items()
@@ -167,12 +168,14 @@ class Adversarial:
         last, fakes = self.critic_steps - 1, []
         if self.share_fakes:
             if last:
+                # One pass for all steps but the last: their rows serve no gradient.
                 before = {n: rows[:last].reshape(-1, *rows.shape[2:]) for n, rows in batch.items()}
                 made, _, _ = self._pass_forward(state, before, 1, keys[0])
                 fakes = [
                     jax.tree.map(lambda rows, i=i: jnp.split(rows, last)[i], made)
                     for i in range(last)
                 ]
+            # The last step's pass keeps what leads back, for the generator's own step.
             shared = self._pass_forward(state, rows_of(last), 1, keys[last])
             fakes.append(shared[0])
         of_critic = []
@@ -182,6 +185,7 @@ class Adversarial:
             state = self._projected("critic", state)
             grads = self._own_grads("critic", self.critic.loss_fn, state, rows, fake, keys[i])
             state, metrics = self._moved("critic", state, grads)
+            # Counted over the run, so that a resumed run regularises on the same turns.
             turn = state.step * self.critic_steps + i
             state, regular = self._regularized("critic", state, rows, fake, keys[i], turn)
             of_critic.append({**metrics, **regular})
@@ -226,6 +230,7 @@ class Adversarial:
             networks = {**state.params, **own}
             return self.generate(networks, state.model_state, batch, factor, own_key(key))
 
+        # Linearised once: the critic's step looks at the rows, the generator's goes back.
         return jax.vjp(make, self._own("generator", state), has_aux=True)
 
     def _own(self, name: str, state: TrainState) -> Params:
@@ -274,6 +279,8 @@ class Adversarial:
             networks = {**state.params, **own}
             return self.generator.loss_fn(networks, model_state, batch, fake, own_key(key), turn)
 
+        # The chain rule in two parts: what the loss has of the networks itself, for most games
+        # nothing, and what comes back through the generated rows.
         (loss, (metrics, kept)), (direct, slope) = jax.value_and_grad(
             of_own, argnums=(0, 1), has_aux=True
         )(self._own("generator", state), fake)

@@ -119,6 +119,7 @@ class DequantizedFlow:
         """Negative log-likelihood of each example, or the bound on it, ``[B]``."""
         # Of density per unit of x to probability of a bin of width 1 / V.
         offset = 0.0 if self.num_levels is None else self.num_dims * math.log(self.num_levels)
+        # -log P(x) <= -E[log p(x + u) - log q(u | x)], Ho et al., arXiv:1902.00275.
         return offset + log_noise - standard_normal_log_prob(z) - log_det
 
     def loss(
@@ -133,6 +134,7 @@ class DequantizedFlow:
         del step
         source = self.dequantizer.draw(key, batch["x"].shape)
         rows, log_noise = self.rows_of(params, batch["x"], source)
+        # Networks draw dropout, continuous flows the signs of Hutchinson's estimate.
         rngs = {"dropout": jax.random.fold_in(key, 1), "probe": jax.random.fold_in(key, 2)}
         z, log_det = self.encode(params, model_state, rows, batch, rngs)
         nats = self.nats(z, log_det, log_noise)
@@ -148,6 +150,7 @@ class DequantizedFlow:
         rows, _ = self.rows_of(params, few["x"], self.dequantizer.draw(key, few["x"].shape))
         z, _ = self.encode(params, model_state, rows, few)
         back = self.apply(params, model_state, "decode", z, self.context_of(few))
+        # In grey levels, of which [0, 1) has so many; of real numbers relative to their size.
         error = jnp.abs(back - rows) * (self.num_levels or 1.0 / (1.0 + jnp.abs(rows)))
         # It warns; only the loss stops a run.
         return jnp.nan_to_num(jnp.max(error), nan=1e9, posinf=1e9).astype(jnp.float32)

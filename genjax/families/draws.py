@@ -44,6 +44,7 @@ def spread_rows(x: Array) -> Array:
     Returns:
         The same rows.
     """
+    # A hint to the partitioner, which else copies what no sharded array leads to.
     mesh = jax.sharding.get_abstract_mesh()
     if mapped_axes():  # all rows here are this device's
         return x

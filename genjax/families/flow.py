@@ -101,6 +101,7 @@ def flow(
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
+        # Noise is of one a row throughout, so that the whole step draws from the device's own key.
         key = own_key(key)
         state, metrics = minimize(state, batch, key)
         kept = state.model_state["flow"]

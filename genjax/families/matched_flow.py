@@ -114,6 +114,7 @@ class MatchedFlow:
         noise = jax.random.uniform(key_noise, batch["x"].shape)
         data = self.units.encode(batch["x"], noise)
         start = jax.random.normal(key_start, data.shape)
+        # Any pairing has the same marginals; the optimal one has straighter paths.
         if self.coupling == "optimal_transport":
             start = start[optimal_pairing(start, data)]
         times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
@@ -133,6 +134,7 @@ class MatchedFlow:
         def field(z: Array, t: Array) -> Array:
             return self.velocity(params, z, t, label)
 
+        # From data at time 1 back to noise at time 0, along with the integral of the divergence.
         z, log_det = integrate_with_log_det(field, x, (1.0, 0.0), self.solver, probe=probe)
         return offset - standard_normal_log_prob(z) - log_det
 

@@ -97,4 +97,5 @@ class HalfLife:
         half_life = jnp.asarray(self.ema_half_life_kimg, jnp.float32)
         if self.ema_rampup:
             half_life = jnp.minimum(half_life, self.ema_rampup * (step * thousands))
+        # 0.5 to the number of half-lives that a step takes.
         return jnp.where(half_life > 0, 0.5 ** (thousands / half_life), 0.0)

@@ -100,6 +100,7 @@ class VariationalDiffusion:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """The score network's estimate of the noise in ``z_t``."""
+        # Dropout acts where there is a key for it: in training only.
         noise_hat = self.score_net.apply(
             {"params": params["score_net"]},
             z_t,
@@ -122,12 +123,14 @@ class VariationalDiffusion:
             reconstruction = reconstruction_loss(
                 data, z_0_rescaled, gamma_0, num_levels=self.num_levels
             )
+        # KL(q(z_1 | x) || N(0, I)) and -E log p(x | z_0), which the diffusion loss comes between.
         return {"prior": prior_loss(x, gamma_1), "reconstruction": reconstruction}
 
     def at_times(self, params: Params, times: Array) -> tuple[Array, Array]:
         """Gamma_t, and gamma's slope in continuous time or gamma_s on the grid of T steps."""
         if not self.num_timesteps:
             return gamma_and_slope(lambda t: self.gamma(params, t), times)
+        # Of T equal intervals the one a time falls into; rounding may bring a time to 1.
         last = self.num_timesteps - 1
         step = jnp.minimum(jnp.floor(times * self.num_timesteps), last)
         gamma_s = self.gamma(params, step / self.num_timesteps)
@@ -215,6 +218,7 @@ class VariationalDiffusion:
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
         """Parts of the bound of each example in nats, ``[B]``, from several stratified times."""
         keys = keys_by_example(key, batch["index"])
+        # Each example's times are spread evenly over [0, 1), from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
 

@@ -338,6 +338,7 @@ class Experiment:
     def augment(self) -> dict[str, Augment]:
         """What is drawn anew in each step for the rows of a stream, where anything is."""
         found = {}
+        # Streams are told apart by their place in the config, which a resumed run keeps.
         for number, (name, stream) in enumerate(self.streams.items()):
             key = jax.random.fold_in(random_key(self.train.seed, "augment"), number)
             rank = len(stream.train.event_shape)

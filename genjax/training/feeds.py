@@ -162,6 +162,7 @@ class ResidentFeed:
         self._lead = (count, batches.batch_size) if count > 1 else (batches.batch_size,)
         spec = meshes.by_row(mesh, count).spec
         self._by_row = NamedSharding(mesh, jax.sharding.PartitionSpec(None, *spec))
+        # A whole number of calls, so that no call needs numbers of two transfers.
         self._ahead = -(-_AHEAD // most) * most
         self._arrays: Any = None
         self._rows: Any = None
@@ -255,7 +256,8 @@ class StreamedFeed:
             rows = next(self._iterator)
         else:
             taken = [next(self._iterator) for _ in range(count)]
-            taken += taken[-1:] * (self.most - count)  # which nobody looks at
+            # The program has one shape: a short call is filled up with rows nobody looks at.
+            taken += taken[-1:] * (self.most - count)
             rows = {name: np.stack([one[name] for one in taken]) for name in taken[0]}
         return {
             "batches": {

@@ -215,6 +215,8 @@ def train(
             return
         meters.flush()  # no state with a metric that is not finite is evaluated or saved
         scores: Mapping[str, float] | None = None
+        # Set when nothing is left to do for this state, so that whatever ends the actions early
+        # (a stop, an error, an exception raised by a signal) leaves a note.
         done = False
         with meters.paused():
             try:
@@ -255,6 +257,7 @@ def train(
     steps.start(first, num_steps)
     step = first
     while step < num_steps:
+        # A call ends where anything is due, so that actions see exactly their step's state.
         last = periods.next_due(step, min(step + steps.feed.most, num_steps))
         with kept(step, state):
             fed = steps.take(last - step)

@@ -112,7 +112,7 @@ class Run:
             self.report.summary(
                 self.experiment, self.mesh, workdir=str(self.workdir), step=resumed.step
             )
-            self._held = None  # its memory is the loop's
+            self._held = None  # its memory is the loop's, which donates it
             self._train(resumed, checkpoints, stop, on_step)
         self.report.say(f"done: {self.workdir} is at step {settings.num_steps}")
 
@@ -253,6 +253,7 @@ class Run:
 
     def init_state(self) -> TrainState:
         """The state before the first step, frozen parts filled in."""
+        # Every process knows its rows of the first batch: layers start from statistics of all.
         key = random_key(self.experiment.train.seed, "init")
         state = steps.init_state(self.family, key, self.first_batch(), self.mesh)
         if not self.experiment.frozen:
@@ -315,7 +316,8 @@ class Run:
         periods = settings.periods
         if self.family.sample is None:
             periods = dataclasses.replace(periods, sample=0)
-        training = self.training_steps()  # compiles while a new state is made
+        # Compiles in a thread while the state is made: each takes seconds, on cores of its own.
+        training = self.training_steps()
         state = self.init_state() if resumed.state is None else resumed.state
         with self.report.bars:
             shown = self.report.training(self.family, resumed.step, settings.num_steps)

@@ -72,6 +72,8 @@ def _one_step(
 
 
 def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh) -> Any:
+    # The state leaves as it came: without this the partitioner may choose another layout, and the
+    # second step would be another program.
     shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
     jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
     with jax.set_mesh(mesh):  # families may spread what they draw over it

@@ -142,6 +142,7 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
     packed = (*event_shape[:-1], event_shape[-1] * game.rows.pack_size)
     rows = jax.ShapeDtypeStruct((2, *packed), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32) if game.conditional else None
+    # Two rows: a critic that mixes up rows and features gives itself away by its shape.
     scored = jax.eval_shape(
         game.critic.apply, {"params": params["critic"], **kept["critic"]}, rows, labels
     )

@@ -72,6 +72,7 @@ class Game:
         self, params: Params, state: ModelState, batch: Batch, factor: int, key: PRNGKeyArray
     ) -> tuple[Array, ModelState]:
         """``factor`` generated rows for each of a batch, packed, and the state after the pass."""
+        # One key a step, split alike everywhere: noise of the data, latents, slope.
         _, key_latent, _ = jax.random.split(key, 3)
         label = label_of(batch, conditional=self.conditional)
         if label is not None:
@@ -94,6 +95,7 @@ class Game:
         """The critic's outputs for real and generated rows, and its state after them."""
         own, kept = params["critic"], state["critic"]
         if self.rows.joint_batches:
+            # One pass, so that batch statistics are those of real and generated rows together.
             both = None if label is None else jnp.concatenate([label, label])
             together = jnp.concatenate([real, fake])
             outputs, kept = _in_training(self.critic, own, kept, together, both)
@@ -118,6 +120,8 @@ class Game:
             variables = {"params": params["critic"], **state["critic"]}
             return cast(Array, self.critic.apply(variables, x, label, train=False))
 
+        # Of an MMD GAN the slope that counts is that of the witness function, f(x) = E k(x, real) -
+        # E k(x, fake), not that of its many features (Binkowski et al., arXiv:1801.01401).
         critic_fn = outputs_of
         if self.loss.witness is not None:
             witness = self.loss.witness
@@ -145,6 +149,7 @@ class Game:
         metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
         if self.loss.correct is not None:
             metrics["critic_accuracy"] = jnp.mean(self.loss.correct(real_outputs, fake_outputs))
+        # Near zero where the generator has collapsed; compared with the data's own.
         metrics["diversity"] = _diversity(fake) / jnp.maximum(_diversity(real), 1e-12)
         if self.slope_control.weights and not self.slope_control.lazy:
             metrics["penalty"] = self.slope_penalty(params, state, real, fake, label, key)
