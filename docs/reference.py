@@ -30,7 +30,7 @@ from sphinx.errors import ExtensionError
 
 from genjax.config import tables
 from genjax.config.arguments import REQUIRED, Argument, arguments
-from genjax.config.complete import SETTINGS
+from genjax.config.defaults import SETTINGS
 from genjax.config.features import FEATURES
 from genjax.config.frozen import FrozenSettings
 from genjax.config.recipes import Recipe

@@ -11,7 +11,6 @@ The benchmark fills in random data: nothing here is meant to learn anything.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 NAMES = (
     "dcgan64",
@@ -40,17 +39,10 @@ def get_config(name: str = "dcgan64") -> ConfigDict:
         parts = _flow(int(name[-1]), "affine" if name.startswith("real_nvp") else "spline")
     return ConfigDict(
         dict(
-            parallel=dict(
-                strategy="jit",
-                fsdp=1,
-                cpu_devices=2 if name.startswith("vdm") else 1,
-                plan_devices=0,
-            ),
+            parallel=dict(cpu_devices=2) if name.startswith("vdm") else dict(),
             train=dict(
                 num_steps=1_000_000,
-                seed=0,
-                steps_per_call=50 if points else 1,
-                log_every=100,
+                **(dict(steps_per_call=50) if points else {}),
                 eval_every=0,
                 sample_every=0,
                 checkpoint_every=10_000,
@@ -65,9 +57,7 @@ def _gan(size: int, *, penalty: bool) -> dict:
     channels = 512 if size == 64 else 256
     norm = "none" if penalty else "batch"
     return dict(
-        data=dict(
-            name="npy", data_dir=placeholder(str), event_shape=(size, size, 3), batch_size=64
-        ),
+        data=dict(name="npy", event_shape=(size, size, 3), batch_size=64),
         model=dict(
             generator=dict(name="dcgan", channels=channels, last_layer="transposed_conv"),
             critic=dict(name="dcgan", channels=channels, norm=norm),
@@ -81,13 +71,12 @@ def _gan(size: int, *, penalty: bool) -> dict:
         ),
         optimizer=dict(generator=dict(adam), critic=dict(adam)),
         eval=dict(batch_size=64),
-        sample=dict(num_samples=64),
     )
 
 
 def _vdm(shape: tuple[int, int, int]) -> dict:
     return dict(
-        data=dict(name="npy", data_dir=placeholder(str), event_shape=shape, batch_size=32),
+        data=dict(name="npy", event_shape=shape, batch_size=32),
         model=dict(
             name="score_resnet",
             channels=32,
@@ -107,7 +96,7 @@ def _vdm(shape: tuple[int, int, int]) -> dict:
 
 def _flow(size: int, elementwise: str) -> dict:
     return dict(
-        data=dict(name="npy", data_dir=placeholder(str), event_shape=(size,), batch_size=256),
+        data=dict(name="npy", event_shape=(size,), batch_size=256),
         model=dict(
             name="coupling_flow",
             elementwise=elementwise,

@@ -13,7 +13,11 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-_CONFIG = flags.DEFINE_string("config", None, "Experiment file.")
+_CONFIG = flags.DEFINE_string(
+    "config",
+    None,
+    "Experiment file; to evaluate or sample, that of the run in the workdir if none.",
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "plan"], "What to do.")
 _COORDINATOR = flags.DEFINE_string(
@@ -99,7 +103,7 @@ def _run() -> None:
 
     mode: Any = _MODE.value
     place = workdir.resolved(_WORKDIR.value)
-    complete = _read_config()
+    complete = _read_config(place)
     config.divide_cpu(complete)
     try:
         processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -111,9 +115,7 @@ def _run() -> None:
     if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
         # Runs of older versions did not write down the defaults.
         own = config.as_json(config.complete(workdir.read_config(place)))
-    going = Run(
-        experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value
-    )
+    going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     going.check_config(training=mode == "train")
     processes.meet("config checked")  # before any of them writes
     if mode != "train" and not workdir.has_run(place):
@@ -148,19 +150,23 @@ def _plan() -> None:
     print_plan(experiment, plan_experiment(experiment))
 
 
-def _read_config() -> Any:
-    """The complete config of the experiment file, overridden."""
+def _read_config(place: Any = None) -> Any:
+    """The complete config of the experiment file, or of the run that is looked at, overridden."""
     from genjax import config
+    from genjax.training import workdir
 
-    if _CONFIG.value is None:
+    if _CONFIG.value is not None:
+        return config.load_config(_CONFIG.value, _overrides)
+    if place is None or _MODE.value == "train":
         raise _no_config()
-    return config.load_config(_CONFIG.value, _overrides)
+    if not workdir.has_run(place):
+        raise InputError(f"there is no run in {place}: train first (--mode=train)")
+    return config.load_config(workdir.read_config(place), _overrides)
 
 
 def _no_config() -> InputError:
     return InputError(
-        "--config is missing: give an experiment file, such as "
-        "--config=experiments/vdm/digits.py"
+        "--config is missing: give an experiment file, such as --config=experiments/vdm/digits.py"
     )
 
 

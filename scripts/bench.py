@@ -64,8 +64,9 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     import numpy as np
     from absl import logging
 
-    from genjax import builders
-    from genjax.training import loop, stepping
+    from genjax import Run
+    from genjax import config as configs
+    from genjax.training import loop
     from genjax.training.allocator import keep_freed_memory
     from genjax.training.checkpoints import Checkpoints
     from genjax.training.flops import matrix_flops
@@ -74,34 +75,20 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
     jax.config.update("jax_enable_compilation_cache", False)
-    config = builders.load_config(args.config, overrides)
+    config = configs.load_config(args.config, overrides)
     _fill_in_data(config, folder)
-    builders.divide_cpu(config)
-    experiment = builders.build(config, mode="plan")
-    family, mesh = experiment.on_devices()
+    configs.divide_cpu(config)
+    experiment = configs.build(config, mode="plan")
+    run = Run(experiment, folder / "run", quiet=True)
+    family, mesh = run.family, run.mesh
     count = family.batches_per_step
-    batches = experiment.train_batches()
-    host_batch = batches[0]
+    host_batch = run.first_batch()
     built = time.perf_counter() - start
 
-    def fresh() -> Any:
-        return stepping.init_state(family, jax.random.key(0), host_batch, mesh)
-
-    state = fresh()
-    feed = _TimedFeed(
-        stepping.make_feed(
-            batches,
-            mesh,
-            most=experiment.train.steps_per_call,
-            device_limit_mib=experiment.data.device_limit_mib,
-            num_workers=experiment.data.num_workers,
-        )
-    )
+    state = run.init_state()
+    feed = _TimedFeed(run.feed())
     start = time.perf_counter()
-    training = stepping.TrainingSteps(
-        family, stepping.state_template(experiment.state_shapes, mesh), feed,
-        key=jax.random.key(0), mesh=mesh,
-    )  # fmt: skip
+    training = run.training_steps(feed)
     compiled = training.compiled()
     compile_seconds = time.perf_counter() - start
     flops = matrix_flops(family.train_step, state, host_batch, jax.random.key(0))
@@ -112,7 +99,7 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     runners = {"bare": bare}
     if args.baseline:
         plain = _plain_step(family)
-        on_one = jax.device_put(fresh(), jax.devices()[0])
+        on_one = jax.device_put(run.init_state(), jax.devices()[0])
         runners["baseline"] = _Runner(on_one, lambda s: plain(s, host_batch, jax.random.key(0)), 1)
     for runner in runners.values():
         runner.run(2)
@@ -140,7 +127,7 @@ def _measure(args: Any, overrides: list[str], folder: pathlib.Path) -> dict[str,
     with MetricLog(folder / "run") as log, Checkpoints(folder / "run") as checkpoints:
         never = 10**9
         loop.train(
-            fresh(),
+            run.init_state(),
             training,
             num_steps=number * feed.most * (args.rounds + 1),
             log=log,
@@ -212,7 +199,7 @@ class _TimedFeed:
         self._feed = feed
         self.most = feed.most
         self.start, self.stop = feed.start, feed.stop
-        self.shapes, self.batch = feed.shapes, feed.batch
+        self.shapes, self.batch, self.count = feed.shapes, feed.batch, feed.count
         self.waited = 0.0
 
     def take(self, count: int) -> Any:
@@ -268,7 +255,7 @@ def _stock_layers() -> Iterator[None]:
     import flax.linen as nn
     import jax
 
-    from genjax.bijectors import recipes
+    from genjax.bijectors.recipes import points
     from genjax.nets import convolution, flow_mlp
 
     def dims(x: Any) -> tuple[str, str, str]:
@@ -309,11 +296,11 @@ def _stock_layers() -> Iterator[None]:
     convolution.conv, convolution.conv_transpose = conv, conv_transpose
     # Attention and group normalisation: what they are where they have no formulation of their own.
     jax.lax.platform_dependent = on_any_platform  # type: ignore[assignment]
-    recipes.ResidualMLP = ResidualMLP  # type: ignore[misc]
+    points.ResidualMLP = ResidualMLP  # type: ignore[misc]
     try:
         yield
     finally:
-        recipes.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
+        points.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
         convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent = ours
 
 
@@ -328,7 +315,7 @@ def _sampling(
     where = meshes.replicated(mesh) if number % mesh.size else meshes.by_row(mesh)
     requests = meshes.put(experiment.sample_requests(number), where)
     # What families give besides, such as the picture of a density, is not computed.
-    sample = jax.jit(lambda *args: family.sample(*args)["samples"])
+    sample = jax.jit(lambda *args: family.sample(*args).rows)
     with jax.set_mesh(mesh):
         jax.block_until_ready(sample(state, jax.random.key(0), requests))
         times = []

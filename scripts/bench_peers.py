@@ -139,24 +139,18 @@ def _genjax(what: str) -> tuple[Run, int]:
     import jax
     import numpy as np
 
-    from genjax import builders
-    from genjax.training import stepping
+    from genjax import Run
+    from genjax import config as configs
 
-    config = builders.load_config(f"experiments/benchmarks.py:{what}", [])
+    config = configs.load_config(f"experiments/benchmarks.py:{what}")
     folder = tempfile.TemporaryDirectory()
     bench._fill_in_data(config, pathlib.Path(folder.name))
-    builders.divide_cpu(config)
-    experiment = builders.build(config, mode="plan")
-    family, mesh = experiment.on_devices()
-    batches = experiment.train_batches()
+    configs.divide_cpu(config)
+    experiment = configs.build(config, mode="plan")
+    going = Run(experiment, folder.name, quiet=True)
     most = experiment.train.steps_per_call
-    feed = stepping.make_feed(
-        batches, mesh, most=most, device_limit_mib=experiment.data.device_limit_mib
-    )
-    template = stepping.state_template(experiment.state_shapes, mesh)
-    key = jax.random.key(0)
-    steps = stepping.TrainingSteps(family, template, feed, key=key, mesh=mesh)
-    state = stepping.init_state(family, key, batches[0], mesh)
+    steps = going.training_steps()
+    state = going.init_state()
     steps.start(0, 10**9)
 
     def run(number: int) -> int:

@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 
@@ -96,21 +97,21 @@ def _work(args: argparse.Namespace, overrides: list[str]) -> None:
     import jax
     import numpy as np
 
-    from genjax import builders
+    from genjax import Run
+    from genjax import config as configs
     from genjax.training import mesh as meshes
-    from genjax.training import stepping
+    from genjax.training import step as steps
     from genjax.training.plan import collectives_of
 
-    config = builders.load_config(args.config, overrides)
+    config = configs.load_config(args.config, overrides)
     config.parallel.fsdp = int(args.devices.partition("x")[2] or 1)
-    experiment = builders.build(config, mode="plan")
-    family, mesh = experiment.on_devices()
-    batches = experiment.train_batches()
-    key = jax.random.key(0)
-    state = stepping.init_state(family, key, batches[0], mesh)
-    batch = meshes.global_batch(mesh, batches[0], family.batches_per_step)
-    key = meshes.put(key, meshes.replicated(mesh))
-    step = stepping.lower_train_step(family, state, batch, key, mesh).compile()
+    experiment = configs.build(config, mode="plan")
+    run = Run(experiment, tempfile.gettempdir(), quiet=True)
+    family, mesh = run.family, run.mesh
+    state = run.init_state()
+    batch = meshes.global_batch(mesh, run.first_batch(), family.batches_per_step)
+    key = meshes.put(jax.random.key(0), meshes.replicated(mesh))
+    step = steps.lower_train_step(family, state, batch, key, mesh).compile()
     about = {
         "parameters": int(sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))),
         "batch": experiment.data.batch_size,

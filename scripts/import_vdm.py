@@ -8,14 +8,12 @@ The checkpoint is the msgpack file that the official code writes (its README nam
 bucket). The optimiser starts afresh: continue training from it only as a fine-tuning.
 """
 
-import json
 import sys
 
 from absl import app, flags, logging
 from etils import epath
-from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file of the same model.")
+_CONFIG = flags.DEFINE_string("config", None, "Experiment file of the same model.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Official checkpoint file.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir to create.", required=True)
 
@@ -27,21 +25,16 @@ def main(_: list[str]) -> None:
     import jax
     import jax.numpy as jnp
 
-    from genjax import builders
-    from genjax.data import TrainBatches
+    import genjax
     from genjax.families.vdm_import import import_official_vdm
-    from genjax.training import mesh, stepping
+    from genjax.training import mesh, workdir
     from genjax.training.checkpoints import Checkpoints
-    from genjax.training.logs import write_atomically
 
-    workdir = epath.Path(_WORKDIR.value).expanduser().resolve()
-    if (workdir / "checkpoints").exists():
-        sys.exit(f"error: {workdir} already has checkpoints; give a new --workdir")
-    config = _CONFIG.value
-    if config is None:
-        sys.exit("error: --config is missing: give the experiment file of the same model")
+    place = workdir.resolved(_WORKDIR.value)
+    if workdir.has_run(place):
+        sys.exit(f"error: {place} already has checkpoints; give a new --workdir")
     try:
-        experiment = builders.build(config)
+        experiment = genjax.build(_CONFIG.value)
     except ValueError as error:
         sys.exit(f"error: {error}")
     path = epath.Path(_CHECKPOINT.value)
@@ -54,15 +47,17 @@ def main(_: list[str]) -> None:
     if missing:
         sys.exit(f"error: {path} is no checkpoint of google-research/vdm: it has no {missing}")
 
-    key, devices = jax.random.key(0), mesh.make_mesh()
-    batch = TrainBatches(experiment.train_data.source, devices.size, seed=0)[0]
-    state = stepping.init_state(experiment.family, key, batch, devices)
+    run = genjax.Run(experiment, place, quiet=True)
+    state = run.init_state()
+    config = experiment.config
+    assert config is not None
+    model = config["model"]
     try:
         imported = {
             name: import_official_vdm(
                 official[theirs],
-                context_size=config.model.get("context_size", 0),
-                scan_layers=config.model.get("scan_layers", False),
+                context_size=model["context_size"],
+                scan_layers=model["scan_layers"],
             )
             for name, theirs in [("params", "params"), ("ema", "ema_params")]
         }
@@ -76,14 +71,13 @@ def main(_: list[str]) -> None:
                 "num_layers, attention and family.schedule.name"
             )
     state = state.replace(step=jnp.asarray(official["step"], jnp.int32), **imported)
-    state = jax.device_put(state, mesh.replicated(devices))
+    state = jax.device_put(state, mesh.replicated(run.mesh))
     step = int(state.step)
-    resolved = json.dumps(builders.as_dict(config), indent=2, sort_keys=True)
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / "config.json", resolved + "\n")
-    with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(step, state, {"window": []})
-    print(f"{path}, step {step}, is in {workdir}: run scripts/run.py with --mode=eval or sample")
+    place.mkdir(parents=True, exist_ok=True)
+    workdir.write_config(place, config)
+    with Checkpoints(place) as checkpoints:
+        checkpoints.save(step, state, [])
+    print(f"{path}, step {step}, is in {place}: run scripts/run.py with --mode=eval or sample")
 
 
 if __name__ == "__main__":

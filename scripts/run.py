@@ -5,7 +5,8 @@
     python scripts/run.py --config=experiments/vdm/cifar10.py --mode=plan
 
 Any key can be set on the command line: ``--config.train.num_steps=500``. Running the same command
-again resumes the run, or says that it is done. ``python -m genjax`` is the same command.
+again resumes the run, or says that it is done. Evaluating and sampling need no ``--config``: the
+workdir has it. ``python -m genjax`` is the same command.
 
 Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped by SIGTERM,
 SIGHUP or Ctrl-C with the state saved, to be resumed by the same command; 130 stopped without a

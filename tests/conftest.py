@@ -14,19 +14,25 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from jaxtyping import install_import_hook  # noqa: E402
+import jaxtyping  # noqa: E402
 
 # Shapes in signatures are checked on every call. (The convolution layers inherit fields from Flax
-# whose types cannot be checked.)
+# whose types cannot be checked. The recipes of flows have no shapes in their signatures, and say
+# themselves what names they know.)
 CHECKED = """
-    losses diffusion families.minimizing families.vdm
+    losses diffusion families.minimizing families.vdm families.variational_diffusion
+    families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
-    nets.conditioning nets.dense nets.flow_mlp
+    nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
+    nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
+    bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
+    bijectors.linear bijectors.marginal bijectors.shapes
 """.split()
-install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
+jaxtyping.install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -71,6 +77,14 @@ def doctest_names(doctest_namespace):
         doctest_namespace.update(
             {name: value for name, value in vars(module).items() if not name.startswith("_")}
         )
+
+
+@pytest.fixture
+def unchecked():
+    """No checks of signatures: for what functions themselves say of arguments of a wrong type."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

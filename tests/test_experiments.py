@@ -7,8 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import builders, data
-from genjax.training import mesh, stepping
+from genjax import config as configs
+from genjax import data
+from genjax.config import tables
+from genjax.config.arguments import arguments
+from genjax.config.defaults import SETTINGS
+from genjax.config.frozen import build_network
+from genjax.training import mesh
+from genjax.training import step as stepping
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
@@ -33,7 +39,7 @@ SMALL = {
 
 def shrink(config):
     """Makes every network of a config small; GANs have two."""
-    nets = [config.model] if "name" in config.model else list(config.model.values())
+    nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
         net.update(SMALL[net.name])
     if len(nets) == 2:
@@ -55,7 +61,7 @@ def marked(path):
 
 @pytest.mark.parametrize("path", [marked(path) for path in FILES])
 def test_experiment_builds_and_steps(path, request, tmp_path):
-    config = load(path).get_config()
+    config = configs.load_config(str(REPO / path))
     if config.data.name == "npy":
         for split in ("train", "test"):
             rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
@@ -70,7 +76,7 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
     if "metrics" in config.eval and config.eval.get("features"):
         config.eval.metrics = ()  # no trained classifier, no Inception weights at hand
         config.train.eval_every = 0
-    experiment = builders.build(config)
+    experiment = configs.build(config)
     count = experiment.family.batches_per_step
     batches = data.TrainBatches(experiment.train_data.source, 8, seed=0, batches_per_step=count)
     devices, key = mesh.make_mesh(), jax.random.key(0)
@@ -82,20 +88,24 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_experiment_has_the_keys_every_experiment_has(path):
-    config = load(path).get_config()
-    for section, keys in {
-        "data": "name data_dir batch_size",
-        "train": "num_steps seed log_every eval_every sample_every checkpoint_every",
-        "eval": "batch_size",
-    }.items():
-        assert set(keys.split()) <= set(config[section])
+def test_an_experiment_says_what_differs_and_any_default_can_be_overridden(path):
     assert load(path).__doc__.count("Command:") == 1
+    own = configs.as_dict(load(path).get_config())
+    for name, settings in SETTINGS.items():
+        defaults = {key: argument.default for key, argument in arguments(settings).items()}
+        same = [key for key, value in own.get(name, {}).items() if value == defaults[key]]
+        assert not same, f"{name}: {same} are defaults"
+    overrides = ["--config.data.data_dir=/data", "--config.train.keep_checkpoints=5",
+                 "--config.sample.batch_size=7", "--config.eval.num_reference=100"]  # fmt: skip
+    config = configs.load_config(str(REPO / path), overrides)
+    assert config.data.data_dir == "/data" and config.train.keep_checkpoints == 5
+    assert (config.sample.batch_size, config.eval.num_reference) == (7, 100)
 
 
 def test_official_cifar10_model_has_its_published_size():
     config = load("experiments/vdm/cifar10.py").get_config()
-    net = builders._build(builders.SCORE_NETS, builders.as_dict(config)["model"], "model")
+    section = configs.as_dict(config)["model"]
+    net = build_network(tables.FAMILIES["vdm"].networks["score_net"], section, "model", (32, 32, 3))
     args = jax.numpy.zeros((1, 32, 32, 3)), jax.numpy.zeros(1)
     shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -113,11 +123,11 @@ FLOWS = [
 
 @pytest.mark.parametrize("file, flow", FLOWS)
 def test_every_flow_builds_at_its_full_size(file, flow, request):
-    config = FLOW_FILES[file].get_config(flow)
+    config = configs.load_config(f"{REPO}/experiments/flow/{file}.py:{flow}")
     if config.data.name != "eight_gaussians":
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
-    experiment = builders.build(config)
+    experiment = configs.build(config)
     assert experiment.family.sample is not None
     with pytest.raises(ValueError, match="the flow must be one of"):
         FLOW_FILES[file].get_config("glwo")
@@ -128,7 +138,7 @@ RING = load("experiments/gan/ring2d.py")
 
 @pytest.mark.parametrize("game", RING.GAMES)
 def test_every_game_on_the_ring_builds(game):
-    experiment = builders.build(RING.get_config(game))
+    experiment = configs.build(RING.get_config(game))
     assert experiment.quality.names == ["modes_covered", "high_quality", "mode_kl", "w1"]
     assert "generator" in experiment.state_shapes.ema
 
@@ -149,12 +159,12 @@ BENCHMARKS = load("experiments/benchmarks.py")
 
 @pytest.mark.parametrize("name", BENCHMARKS.NAMES)
 def test_every_benchmark_builds(name, tmp_path):
-    config = BENCHMARKS.get_config(name)
+    config = configs.load_config(f"{REPO}/experiments/benchmarks.py:{name}")
     for split in ("train", "test"):
         shape = (4, *config.data.event_shape)
         np.save(tmp_path / f"{split}.npy", np.zeros(shape, np.uint8 if len(shape) > 2 else float))
     config.data.data_dir = str(tmp_path)
-    experiment = builders.build(config)
+    experiment = configs.build(config)
     if name == "dcgan64":  # as in pytorch/examples, but for biases
         counts = {k: sum(leaf.size for leaf in jax.tree.leaves(v))
                   for k, v in experiment.state_shapes.params.items()}  # fmt: skip

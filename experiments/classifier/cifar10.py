@@ -6,14 +6,13 @@ Expected: has not been trained here yet; of use where no Inception weights are a
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=128),
+            data=dict(name="cifar10", batch_size=128),
             model=dict(
                 name="conv_classifier",
                 num_classes=10,
@@ -23,17 +22,14 @@ def get_config() -> ConfigDict:
             ),
             family=dict(name="classifier", ema_decay=0.99),
             optimizer=dict(name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=10_000,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
                 eval_every=2000,
                 sample_every=0,
                 checkpoint_every=2000,
                 best_metric="eval/error",
             ),
-            eval=dict(batch_size=500, seed=0),
+            eval=dict(batch_size=500),
         )
     )

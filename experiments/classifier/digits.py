@@ -12,23 +12,20 @@ def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="digits", data_dir=None, batch_size=64),
+            data=dict(name="digits", batch_size=64),
             model=dict(
                 name="conv_classifier", num_classes=10, channels=16, num_halvings=1, num_features=32
             ),
             family=dict(name="classifier", ema_decay=0.98),
             optimizer=dict(name="adamw", learning_rate=1e-3, warmup_steps=50, weight_decay=1e-3),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=1000,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
                 eval_every=500,
                 sample_every=0,
                 checkpoint_every=500,
                 best_metric="eval/error",
             ),
-            eval=dict(batch_size=360, seed=0),
+            eval=dict(batch_size=360),
         )
     )

@@ -6,28 +6,24 @@ Expected: 0.83 +- 0.09 % errors on the test images, in about a minute on two CPU
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="mnist", data_dir=placeholder(str), batch_size=128),
+            data=dict(name="mnist", batch_size=128),
             model=dict(name="conv_classifier", num_classes=10, channels=16, num_features=64),
             family=dict(name="classifier", ema_decay=0.99),
             optimizer=dict(name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=1500,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
                 eval_every=500,
                 sample_every=0,
                 checkpoint_every=500,
                 best_metric="eval/error",
             ),
-            eval=dict(batch_size=500, seed=0),
+            eval=dict(batch_size=500),
         )
     )

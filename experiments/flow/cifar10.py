@@ -29,7 +29,6 @@ all devices.
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 FLOWS: dict[str, Any] = {
     "real_nvp": dict(
@@ -134,23 +133,17 @@ def get_config(flow: str = "glow") -> ConfigDict:
     chosen = FLOWS[flow]
     return ConfigDict(
         dict(
-            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=chosen["batch_size"]),
+            data=dict(name="cifar10", batch_size=chosen["batch_size"]),
             model=chosen["model"],
             family=dict(
                 ema_decay=chosen.get("ema_decay", 0.9999), **chosen.get("family", dict(name="flow"))
             ),
             optimizer=chosen["optimizer"],
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=chosen["num_steps"],
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=5_000,
                 sample_every=5_000,
-                checkpoint_every=1_000,
             ),
-            eval=dict(batch_size=200, num_times=1, seed=0),
-            sample=dict(num_samples=64, seed=0),
+            eval=dict(batch_size=200),
         )
     )

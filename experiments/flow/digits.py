@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="digits", data_dir=None, batch_size=128),
+            data=dict(name="digits", batch_size=128),
             model=dict(
                 name="coupling_flow",
                 elementwise="spline",
@@ -28,18 +28,14 @@ def get_config() -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=5e-4, warmup_steps=100, weight_decay=0.1, clip_norm=5.0
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=1500,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
                 eval_every=250,
                 sample_every=500,
                 checkpoint_every=250,
-                best_metric="eval/bits_per_dim",
             ),
-            eval=dict(batch_size=360, num_times=16, seed=0),
-            sample=dict(num_samples=100, seed=0),
+            eval=dict(batch_size=360, num_times=16),
+            sample=dict(num_samples=100),
         )
     )

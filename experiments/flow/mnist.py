@@ -19,7 +19,6 @@ The histogram of each pixel alone scores 1.69 bits/dim: a flow above that has le
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 FLOWS: dict[str, Any] = {
     "real_nvp": dict(
@@ -86,9 +85,7 @@ def get_config(flow: str = "glow") -> ConfigDict:
     num_steps = chosen.get("num_steps", 2000)
     return ConfigDict(
         dict(
-            data=dict(
-                name="mnist", data_dir=placeholder(str), batch_size=chosen.get("batch_size", 64)
-            ),
+            data=dict(name="mnist", batch_size=chosen.get("batch_size", 64)),
             model=dict(dict(alpha=1e-5), **chosen["model"]),
             family=dict(name="flow", ema_decay=0.995, **chosen.get("family", {})),
             optimizer=dict(
@@ -100,17 +97,11 @@ def get_config(flow: str = "glow") -> ConfigDict:
                 decay_steps=num_steps,
                 clip_norm=1.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=num_steps,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
-                eval_every=1000,
-                sample_every=1000,
                 checkpoint_every=500,
             ),
-            eval=dict(batch_size=200, num_times=8 if flow in LARGE else 1, seed=0),
-            sample=dict(num_samples=64, seed=0),
+            eval=dict(batch_size=200, **(dict(num_times=8) if flow in LARGE else {})),
         )
     )

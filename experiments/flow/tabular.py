@@ -18,7 +18,6 @@ table.)
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 # Columns of the tables, so that a folder of another is noticed.
 NUM_COLUMNS = dict(power=6, gas=8, hepmass=21, miniboone=43, bsds300=63)
@@ -32,7 +31,6 @@ def get_config(table: str = "power") -> ConfigDict:
         dict(
             data=dict(
                 name="npy",
-                data_dir=placeholder(str),
                 batch_size=512,
                 event_shape=(NUM_COLUMNS[table],),
             ),
@@ -59,18 +57,14 @@ def get_config(table: str = "power") -> ConfigDict:
                 decay_steps=200_000,
                 clip_norm=5.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=200_000,
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=2_500,
                 sample_every=0,
                 checkpoint_every=2_500,
                 best_metric="eval/nats",
             ),
-            eval=dict(batch_size=2_000, seed=0),
-            sample=dict(num_samples=1_000, seed=0),
+            eval=dict(batch_size=2_000),
+            sample=dict(num_samples=1_000),
         )
     )

@@ -6,14 +6,13 @@ Expected: the README has what it prints. Not trained.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=256),
+            data=dict(name="cifar10", batch_size=256),
             model=dict(
                 name="tarflow",
                 patch_size=2,
@@ -33,17 +32,12 @@ def get_config() -> ConfigDict:
                 weight_decay=1e-4,
                 decay_steps=100_000,
             ),
-            parallel=dict(strategy="jit", fsdp=8, cpu_devices=1, plan_devices=0),
+            parallel=dict(fsdp=8),
             train=dict(
                 num_steps=100_000,
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=5_000,
                 sample_every=5_000,
-                checkpoint_every=1_000,
             ),
-            eval=dict(batch_size=256, num_times=1, seed=0),
-            sample=dict(num_samples=64, seed=0),
+            eval=dict(),
         )
     )

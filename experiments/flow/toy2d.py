@@ -37,7 +37,6 @@ def get_config(flow: str = "spline") -> ConfigDict:
             # An assignment of n rows takes up to n^3 operations.
             data=dict(
                 name="eight_gaussians",
-                data_dir=None,
                 batch_size=128 if flow == "flow_matching_ot" else 512,
             ),
             model=dict(hidden_size=64, **FLOWS[flow]),
@@ -45,18 +44,13 @@ def get_config(flow: str = "spline") -> ConfigDict:
             optimizer=dict(
                 name="adamw", learning_rate=1e-3, warmup_steps=100, weight_decay=0.0, clip_norm=5.0
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=5000,
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=5000,
                 sample_every=5000,
-                checkpoint_every=1000,
                 best_metric="eval/nats",
             ),
-            eval=dict(batch_size=2000, seed=0),
-            sample=dict(num_samples=5000, seed=0),
+            eval=dict(batch_size=2000),
+            sample=dict(num_samples=5000),
         )
     )

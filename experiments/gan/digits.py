@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="digits", data_dir=None, batch_size=64),
+            data=dict(name="digits", batch_size=64),
             model=dict(
                 generator=dict(
                     name="dcgan",
@@ -40,12 +40,8 @@ def get_config() -> ConfigDict:
                 generator=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9),
                 critic=dict(name="adam", learning_rate=4e-4, b1=0.0, b2=0.9),
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=6000,
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=2000,
                 sample_every=2000,
                 checkpoint_every=2000,
@@ -57,8 +53,7 @@ def get_config() -> ConfigDict:
                 num_samples=1437,
                 reference="train",
                 features=dict(name="classifier", workdir="/tmp/genjax/classifier_digits"),
-                seed=0,
             ),
-            sample=dict(num_samples=100, seed=0),
+            sample=dict(num_samples=100),
         )
     )

@@ -63,7 +63,7 @@ def get_config(game: str = "nonsaturating") -> ConfigDict:
     optimizer = dict(name="adam", learning_rate=1e-3, b1=0.0, b2=0.9)
     return ConfigDict(
         dict(
-            data=dict(name="ring", data_dir=None, batch_size=256),
+            data=dict(name="ring", batch_size=256),
             model=dict(
                 generator=dict(name="mlp", hidden_size=128, num_layers=2),
                 critic=dict(name="mlp", hidden_size=128, num_layers=2, **chosen.get("critic", {})),
@@ -73,11 +73,8 @@ def get_config(game: str = "nonsaturating") -> ConfigDict:
                 generator=chosen.get("generator_optimizer", optimizer),
                 critic=chosen.get("critic_optimizer", optimizer),
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=8000,
-                seed=0,
-                steps_per_call=1,
                 log_every=500,
                 eval_every=8000,
                 sample_every=8000,
@@ -89,8 +86,7 @@ def get_config(game: str = "nonsaturating") -> ConfigDict:
                 metrics=("modes", "w1"),
                 num_samples=2000,
                 num_reference=2000,
-                seed=0,
             ),
-            sample=dict(num_samples=2000, seed=0),
+            sample=dict(num_samples=2000),
         )
     )

@@ -12,14 +12,13 @@ Expected: not yet trained to the end here. Aim: FID below 16.8.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=64),
+            data=dict(name="cifar10", batch_size=64),
             model=dict(
                 generator=dict(name="resnet", channels=256),
                 critic=dict(name="resnet", channels=128, pool="sum", spectral_norm=True),
@@ -38,11 +37,8 @@ def get_config() -> ConfigDict:
                 ),
                 critic=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9, decay_steps=100_000),
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=100_000,
-                seed=0,
-                steps_per_call=1,
                 log_every=500,
                 eval_every=10_000,
                 sample_every=10_000,
@@ -55,8 +51,7 @@ def get_config() -> ConfigDict:
                 num_samples=50_000,
                 reference="train",
                 features=dict(name="inception", weights="/tmp/genjax/pt_inception-2015-12-05.pth"),
-                seed=0,
             ),
-            sample=dict(num_samples=100, seed=0),
+            sample=dict(num_samples=100),
         )
     )

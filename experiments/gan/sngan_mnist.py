@@ -13,14 +13,13 @@ Expected: the README has FD-mnist over the run, with the time it took on two CPU
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="mnist", data_dir=placeholder(str), batch_size=64),
+            data=dict(name="mnist", batch_size=64),
             model=dict(
                 generator=dict(name="dcgan", channels=128, min_channels=32),
                 critic=dict(
@@ -32,11 +31,8 @@ def get_config() -> ConfigDict:
                 generator=dict(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9),
                 critic=dict(name="adam", learning_rate=4e-4, b1=0.0, b2=0.9),
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=2000,
-                seed=0,
-                steps_per_call=1,
                 log_every=50,
                 eval_every=500,
                 sample_every=500,
@@ -46,11 +42,8 @@ def get_config() -> ConfigDict:
             eval=dict(
                 batch_size=500,
                 metrics=("fd", "kid", "precision_recall", "density_coverage"),
-                num_samples=10_000,
-                reference="test",
                 features=dict(name="classifier", workdir="/tmp/genjax/classifier_mnist"),
-                seed=0,
             ),
-            sample=dict(num_samples=100, seed=0),
+            sample=dict(num_samples=100),
         )
     )

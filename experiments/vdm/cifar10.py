@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     """Returns the config."""
     return ConfigDict(
         dict(
-            data=dict(name="cifar10", data_dir=placeholder(str), batch_size=128),
+            data=dict(name="cifar10", batch_size=128),
             model=dict(
                 name="score_resnet",
                 channels=128,
@@ -27,7 +27,6 @@ def get_config() -> ConfigDict:
                 dropout_rate=0.1,
                 attention="middle",
                 fourier_exponents=(6, 7),
-                num_classes=placeholder(int),
                 dtype="float32",
                 scan_layers=True,
                 remat="none",
@@ -35,10 +34,7 @@ def get_config() -> ConfigDict:
             family=dict(
                 name="vdm",
                 schedule=dict(name="learned_linear", gamma_0=-13.3, gamma_1=5.0),
-                time_sampling="stratified",
-                num_timesteps=0,
                 ema_decay=0.9999,
-                accumulate_steps=1,
             ),
             optimizer=dict(
                 name="adamw",
@@ -49,17 +45,13 @@ def get_config() -> ConfigDict:
                 weight_decay=0.01,
                 clip_norm=placeholder(float),
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=10_000_000,
-                seed=0,
-                steps_per_call=1,
                 log_every=1000,
                 eval_every=50_000,
                 sample_every=50_000,
                 checkpoint_every=10_000,
             ),
-            eval=dict(batch_size=128, num_times=1, seed=0),
-            sample=dict(num_samples=64, num_steps=1000, seed=0),
+            eval=dict(batch_size=128),
         )
     )

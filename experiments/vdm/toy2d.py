@@ -6,7 +6,6 @@ Expected: the README has the measured bits/dim and a picture, from under a minut
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -14,21 +13,17 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             # swirl, two_moons, eight_gaussians or checkerboard
-            data=dict(name="swirl", data_dir=placeholder(str), batch_size=512),
+            data=dict(name="swirl", batch_size=512),
             model=dict(
                 name="score_mlp",
                 hidden_size=128,
                 num_layers=3,
                 fourier_exponents=(-2, -1, 0, 1),
-                num_classes=placeholder(int),
             ),
             family=dict(
                 name="vdm",
                 schedule=dict(name="learned_monotone", gamma_0=-9.0, gamma_1=7.0),
-                time_sampling="stratified",
-                num_timesteps=0,
                 ema_decay=0.995,
-                accumulate_steps=1,
             ),
             optimizer=dict(
                 name="adamw",
@@ -37,17 +32,12 @@ def get_config() -> ConfigDict:
                 weight_decay=0.01,
                 clip_norm=1.0,
             ),
-            parallel=dict(strategy="jit", fsdp=1, cpu_devices=1, plan_devices=0),
             train=dict(
                 num_steps=3000,
-                seed=0,
-                steps_per_call=1,
-                log_every=100,
                 eval_every=3000,
                 sample_every=3000,
-                checkpoint_every=1000,
             ),
-            eval=dict(batch_size=2000, num_times=64, seed=0),
-            sample=dict(num_samples=5000, num_steps=250, seed=0),
+            eval=dict(batch_size=2000, num_times=64),
+            sample=dict(num_samples=5000, num_steps=250),
         )
     )

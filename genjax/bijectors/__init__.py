@@ -27,10 +27,10 @@ from genjax.bijectors.elementwise import (
     sigmoid_affine,
 )
 from genjax.bijectors.flow import Flow, standard_normal_log_prob
-from genjax.bijectors.image_recipes import glow, jet, real_nvp, tarflow
 from genjax.bijectors.linear import ActNorm, Convolution1x1, LULinear, Permutation
 from genjax.bijectors.marginal import Marginal
-from genjax.bijectors.recipes import autoregressive_flow, continuous_flow, coupling_flow
+from genjax.bijectors.recipes.images import glow, jet, real_nvp, tarflow
+from genjax.bijectors.recipes.points import autoregressive_flow, continuous_flow, coupling_flow
 from genjax.bijectors.shapes import Affine, Logit, Reshape, Sigmoid, Squeeze, Tanh
 
 __all__ = [

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector
 from genjax.bijectors.elementwise import Elementwise, at_least_float32, by_entry, sum_event
 from genjax.nets.dense import Dense, columns_are_faster, dense
 from genjax.nets.flow_transformer import Cache, CausalTransformer
@@ -19,10 +19,10 @@ class MaskedDense(nn.Module):
     """A dense layer whose outputs see only inputs of a lower or equal degree.
 
     Attributes:
-        degrees_in: Degrees of the inputs.
-        degrees_out: Degrees of the outputs.
-        columns: Whether input and output are columns.
-        strict: Whether the degree of an input must be lower.
+        degrees_in: The degree of each input: the last entry of the event that it has seen.
+        degrees_out: The degree of each output.
+        columns: Whether input and output are columns, ``[I, B]``, instead of rows.
+        strict: Whether the degree of an input must be lower than that of the output.
         kernel_init: Initialiser of the weights.
     """
 
@@ -39,6 +39,8 @@ class MaskedDense(nn.Module):
         mask = after > before if self.strict else after >= before
         kernel = self.param("kernel", self.kernel_init, mask.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
+        # The mask is applied in each pass, not once at initialisation: an optimiser would move
+        # weights that are merely 0.
         return dense(x, jnp.where(mask, kernel, 0.0), bias, columns=self.columns)
 
 
@@ -46,7 +48,7 @@ class MADE(nn.Module):
     """A network whose outputs for entry ``i`` depend on entries before ``i`` only.
 
     Attributes:
-        num_outputs: Outputs for each entry.
+        num_outputs: Number of outputs for each entry.
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers; from the second on they are residual.
 
@@ -59,12 +61,14 @@ class MADE(nn.Module):
     num_layers: int = 2
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "*batch D"], context: Float[Array, "*rows C"] | None = None
+    ) -> Float[Array, "... D P"]:
         """Maps ``[B, D]`` to ``[B, D, num_outputs]``; zero at initialisation.
 
         Args:
-            x: Entries in their order, ``[B, D]``.
-            context: What all outputs may depend on, ``[B, C]``.
+            x: The entries in their order, ``[B, D]``.
+            context: What all outputs may depend on, ``[B, C]``, or None.
         """
         size = x.shape[-1]
         entries = tuple(range(1, size + 1))
@@ -81,6 +85,7 @@ class MADE(nn.Module):
         zeros = nn.initializers.zeros_init()
 
         def with_context(h: Array, name: str, **options: Any) -> Array:
+            # Without a mask: a context comes before all entries.
             if context is None:
                 return h
             width = h.shape[0 if columns else -1]
@@ -92,6 +97,8 @@ class MADE(nn.Module):
         for i in range(self.num_layers - 1):
             r = MaskedDense(hidden, hidden, columns, name=f"dense_{i}")(nn.relu(h))
             h += with_context(r, f"context_{i}")
+        # Strictly lower here alone: an output must not see its own entry, a hidden unit of the same
+        # degree may.
         last = MaskedDense(
             hidden, outputs, columns, strict=True, kernel_init=zeros, name="dense_out"
         )
@@ -107,9 +114,9 @@ class MaskedAutoregressive(Bijector):
     other way round.
 
     Attributes:
-        elementwise: The maps.
+        elementwise: The maps of single entries.
         hidden_size: Width of the :class:`MADE` that gives their parameters.
-        num_layers: Its number of hidden layers.
+        num_layers: Number of its hidden layers.
 
     References:
         Papamakarios et al., Masked Autoregressive Flow, arXiv:1705.07057; inverse: Kingma et al.,
@@ -121,17 +128,25 @@ class MaskedAutoregressive(Bijector):
     num_layers: int = 2
 
     @nn.compact
-    def _raw(self, x: Array, context: Array | None) -> Array:
+    def _raw(
+        self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None
+    ) -> Float[Array, "B D P"]:
         net = MADE(self.elementwise.num_params, self.hidden_size, self.num_layers, name="made")
         return net(x, context)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, " B"]]:
         """Maps all entries at once."""
         y, log_slope = self.elementwise.forward(x, self._raw(x, context))
         return y, sum_event(log_slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, " B"]]:
         """Undoes :meth:`forward_and_log_det`, one entry after the other."""
+        # Parameters cannot be made inside the loop, nor a bound module be called there: the network
+        # is applied as a pure function of its variables.
         if self.is_initializing():
             self._raw(y, context)
         variables = self.variables
@@ -149,6 +164,7 @@ class MaskedAutoregressive(Bijector):
 
         dtype = jnp.promote_types(y.dtype, jnp.float32)
         x = jax.lax.fori_loop(0, y.shape[-1], fill, jnp.zeros(y.shape, dtype))
+        # One more pass, with all entries right, for the slopes: the loop carries no sum of them.
         _, log_slope = self.elementwise.inverse(y, raw_of(x))
         return x, sum_event(log_slope)
 
@@ -161,11 +177,11 @@ class TransformerAutoregressive(Bijector):
 
     Attributes:
         elementwise: The maps of the entries of a token.
-        num_tokens: Tokens of a sequence.
+        num_tokens: Number of tokens of a sequence.
         hidden_size: Width of a token inside the transformer.
-        num_blocks: Its number of blocks.
-        num_heads: Its attention heads.
-        dtype: Of its trunk.
+        num_blocks: Number of the transformer's blocks.
+        num_heads: Number of its attention heads, which must divide ``hidden_size``.
+        dtype: The precision of its trunk, ``"bfloat16"`` say; None for that of the rows.
 
     References:
         Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329, section 2.
@@ -179,7 +195,7 @@ class TransformerAutoregressive(Bijector):
     dtype: Any = None
 
     @nn.compact
-    def _net(self, x: Array) -> CausalTransformer:
+    def _net(self, x: Float[Array, "B T D"]) -> CausalTransformer:
         return CausalTransformer(
             x.shape[-1] * self.elementwise.num_params,
             self.hidden_size,
@@ -190,13 +206,17 @@ class TransformerAutoregressive(Bijector):
             name="transformer",
         )
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, " B"]]:
         """Maps all tokens ``[B, T, D]`` at once."""
         raw = self._net(x)(x, context)
         y, log_slope = self.elementwise.forward(x, self.elementwise.by_entry(raw))
         return y, sum_event(log_slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, " B"]]:
         """Undoes :meth:`forward_and_log_det`, one token after the other."""
         y = at_least_float32(y)
         net = self._net(y)
@@ -205,9 +225,11 @@ class TransformerAutoregressive(Bijector):
         unbound, variables = net.clone(parent=None), net.variables
         num_raw = y.shape[-1] * self.elementwise.num_params
 
+        # The carry holds the raw parameters of the next token, which the pass over the token before
+        # it made, and the cache of all tokens so far.
         def one_token(
             carry: tuple[Array, Cache], token: tuple[Array, Array]
-        ) -> tuple[tuple[Array, Cache], Mapped]:
+        ) -> tuple[tuple[Array, Cache], tuple[Array, Array]]:
             raw, cache = carry
             index, value = token
             x, log_slope = self.elementwise.inverse(value, self.elementwise.by_entry(raw))
@@ -216,6 +238,8 @@ class TransformerAutoregressive(Bijector):
             raw, cache = cast(tuple[Array, Cache], outputs)
             return (raw.astype(y.dtype), cache), (x, log_slope)
 
+        # Nothing comes before the first token: its raw parameters are the zeros of the padded pass
+        # forwards.
         start = (
             jnp.zeros((y.shape[0], num_raw), y.dtype),
             unbound.empty_cache(y.shape[0], y.dtype),

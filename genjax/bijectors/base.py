@@ -3,10 +3,19 @@
 from typing import Any, TypeAlias
 
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-Mapped: TypeAlias = tuple[Any, Array]
+Context: TypeAlias = Float[Array, "B *place K"]
+"""What a map is conditional on: one vector an example, ``[B, K]``, or one a pixel."""
+
+Latents: TypeAlias = Float[Array, "B *latent"] | tuple[Float[Array, "B ..."], ...]
+"""What data are mapped to: an array, or one for each scale."""
+
+Mapped: TypeAlias = tuple[Any, Float[Array, " B"]]
 """What was mapped (an array, or a tuple of them: latents of several scales) and a log-det."""
+
+Kept: TypeAlias = tuple[Float[Array, "B *event"], Float[Array, " B"]]
+"""What was mapped, of the shape that it had, and a log-det."""
 
 
 class Bijector(nn.Module):
@@ -18,11 +27,13 @@ class Bijector(nn.Module):
     direction.
     """
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Mapped:
         """Maps ``x`` to ``y``.
 
         Args:
-            x: ``[B, *event]``.
+            x: The rows to map, ``[B, *event]``.
             context: What the map is conditional on, ``[B, C]`` (or, for images, one vector a pixel,
                 ``[B, H, W, C]``); ignored by maps that are not.
 
@@ -31,18 +42,20 @@ class Bijector(nn.Module):
         """
         raise NotImplementedError
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *mapped"], context: Context | None = None
+    ) -> Mapped:
         """Maps ``y`` back to ``x``.
 
         Args:
-            y: ``[B, *event']``.
-            context: The same as forwards.
+            y: The rows to map back, ``[B, *event']``.
+            context: What the map was conditional on forwards, of the same shape; or None.
 
         Returns:
             ``x`` ``[B, *event]`` and the log of the absolute determinant of dx/dy, ``[B]``.
         """
         raise NotImplementedError
 
-    def __call__(self, x: Array, context: Array | None = None) -> Mapped:
-        """The same as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
+    def __call__(self, x: Float[Array, "B *event"], context: Context | None = None) -> Mapped:
+        """Maps as :meth:`forward_and_log_det`, so that ``init`` needs no method."""
         return self.forward_and_log_det(x, context)

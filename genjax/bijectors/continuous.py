@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32, sum_event
 
 Field: TypeAlias = Callable[[Array, Array], Array]
@@ -33,10 +33,10 @@ class Solver:
     Attributes:
         method: ``"dopri5"`` or ``"tsit5"`` (order 5, steps by their estimated error), ``"heun"``
             (order 2) or ``"euler"`` (order 1), both of fixed steps.
-        rtol: Relative tolerance of the adaptive methods.
-        atol: Absolute tolerance of the adaptive methods.
-        num_steps: Steps of the fixed methods.
-        max_steps: Steps after which an adaptive method gives up.
+        rtol: Relative tolerance of the adaptive methods, above 0.
+        atol: Absolute tolerance of the adaptive methods, above 0, in the units of the points.
+        num_steps: Number of steps of the methods of fixed steps.
+        max_steps: Number of steps after which an adaptive method gives up.
 
     References:
         Kidger, On Neural Differential Equations, arXiv:2202.02435 (diffrax).
@@ -66,6 +66,7 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
     step, max_steps = (times[1] - times[0]) / solver.num_steps, solver.num_steps
     if solver.adaptive:
+        # The first step is a twentieth of the way; the controller adapts it from there on.
         controller = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol)
         step, max_steps = (times[1] - times[0]) / 20.0, solver.max_steps
     solution = diffrax.diffeqsolve(
@@ -85,14 +86,16 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
     return cast(tuple, jax.tree.map(lambda ys: jnp.where(failed, jnp.nan, ys[-1]), solution.ys))
 
 
-def integrate(field: Field, x: Array, times: tuple[float, float], solver: Solver) -> Array:
+def integrate(
+    field: Field, x: Float[Array, "B *event"], times: tuple[float, float], solver: Solver
+) -> Float[Array, "B *event"]:
     """Moves points along a field.
 
     Args:
-        field: The velocity.
-        x: Points, ``[B, *event]``.
-        times: From when to when; may run backwards.
-        solver: How. Adaptive steps are common to all rows.
+        field: The velocity of points at a time.
+        x: Points at the first time, ``[B, *event]``.
+        times: The first and the last time; they may run backwards.
+        solver: How the equation is solved. Adaptive steps are common to all rows.
 
     Returns:
         Where they end, ``[B, *event]``; NaN if the solver gave up.
@@ -102,19 +105,19 @@ def integrate(field: Field, x: Array, times: tuple[float, float], solver: Solver
 
 def integrate_with_log_det(
     field: Field,
-    x: Array,
+    x: Float[Array, "B *event"],
     times: tuple[float, float],
     solver: Solver,
     *,
-    probe: Array | None = None,
-) -> Mapped:
+    probe: Float[Array, "B *event"] | None = None,
+) -> Kept:
     r"""Moves points along a field and integrates its divergence.
 
     Args:
-        field: The velocity.
-        x: Points, ``[B, *event]``.
-        times: From when to when.
-        solver: How.
+        field: The velocity of points at a time.
+        x: Points at the first time, ``[B, *event]``.
+        times: The first and the last time; they may run backwards.
+        solver: How the equation is solved. Adaptive steps are common to all rows.
         probe: Random signs ``e`` of the shape of ``x``, for Hutchinson's unbiased estimate
             :math:`e^T J e` of the divergence, one for the whole path; None for the exact one, which
             takes as many derivatives of the field as an event has entries.
@@ -133,8 +136,10 @@ def integrate_with_log_det(
             return field(z, t)
 
         if probe is not None:
+            # Forward mode gives J e beside the velocity, and E[e^T J e] = tr J where E[e e^T] = I.
             velocity, along = jax.jvp(at_time, (y[0],), (probe.astype(x.dtype),))
             return velocity, sum_event(along * probe)
+        # Exactly: entry i of J e_i for every unit vector e_i. The field is linearised once for all.
         velocity, push = jax.linearize(at_time, y[0])
         size = math.prod(x.shape[1:])
 
@@ -144,6 +149,8 @@ def integrate_with_log_det(
 
         return velocity, jnp.sum(jax.vmap(one_entry)(jnp.arange(size)), axis=0)
 
+    # Points and log-determinant are one system: d log|det| / dt = tr J (Chen et al., theorem 1, for
+    # the density, with the opposite sign).
     start = (x, jnp.zeros(x.shape[0], x.dtype))
     moved, log_det = _solve(with_divergence, start, times, solver)
     return moved, log_det
@@ -153,8 +160,8 @@ def trace_for(size: int, trace: Trace | None = None) -> Trace:
     """How the divergence is computed for events of ``size`` entries, if nothing is asked for.
 
     Args:
-        size: Entries of an event.
-        trace: What is asked for; None for exact up to 16 entries.
+        size: Number of entries of an event.
+        trace: What is asked for: ``"exact"``, ``"hutchinson"``, or None for exact up to 16 entries.
 
     Returns:
         ``"exact"`` or ``"hutchinson"``.
@@ -169,8 +176,16 @@ def trace_for(size: int, trace: Trace | None = None) -> Trace:
     return trace
 
 
-def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-    """Random signs for Hutchinson's estimate."""
+def draw_probe(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Random signs for Hutchinson's estimate.
+
+    Args:
+        key: Random key of the draw.
+        shape: Shape of the points.
+
+    Returns:
+        Signs -1 and 1, float32, of that shape.
+    """
     return jax.random.rademacher(key, shape, jnp.float32)
 
 
@@ -180,7 +195,7 @@ class ContinuousFlow(Bijector):
     Time 1 is that of the data, time 0 that of the noise, as in flow matching.
 
     Attributes:
-        field: Module ``(x, t, context) -> dx/dt``.
+        field: Module of the velocity, ``(x, t, context) -> dx/dt``.
         solver: How the equation is solved.
         trace: ``"exact"`` or ``"hutchinson"``, whose signs come from the rng ``probe``, or, where
             none is given, are the same in each call.
@@ -193,9 +208,13 @@ class ContinuousFlow(Bijector):
     solver: Solver = Solver()
     trace: Trace = "exact"
 
-    def _run(self, x: Array, context: Array | None, times: tuple[float, float]) -> Mapped:
+    def _run(
+        self, x: Float[Array, "B *event"], context: Context | None, times: tuple[float, float]
+    ) -> Kept:
         trace = trace_for(math.prod(x.shape[1:]), self.trace)
         x = at_least_float32(x)
+        # The parameters are made by one call, outside of the solver, which then takes the field as
+        # a pure function of its variables.
         if self.is_initializing():
             cast(Callable, self.field)(x, jnp.zeros((), x.dtype), context)
             return x, jnp.zeros(x.shape[0], x.dtype)
@@ -210,10 +229,14 @@ class ContinuousFlow(Bijector):
             probe = draw_probe(key, x.shape)
         return integrate_with_log_det(field, x, times, self.solver, probe=probe)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Moves data to noise."""
         return self._run(x, context, (1.0, 0.0))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Moves noise to data."""
         return self._run(y, context, (0.0, 1.0))

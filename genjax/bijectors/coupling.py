@@ -6,20 +6,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import Elementwise, sum_event
 
 Conditioner = Callable[[int], nn.Module]
 """Number of outputs to a module ``(kept, context) -> [..., outputs]``."""
 
 
-def half_mask(size: int, *, first: bool = True) -> np.ndarray:
+def half_mask(size: int, *, first: bool = True) -> Bool[np.ndarray, " D"]:
     """Keeps the first or the last half of the entries of the last axis.
 
     Args:
-        size: Length of the axis.
+        size: Length of the axis, at least 2.
         first: Whether the first half is kept.
 
     Returns:
@@ -38,11 +38,11 @@ def half_mask(size: int, *, first: bool = True) -> np.ndarray:
     return keep if first else ~keep
 
 
-def alternating_mask(size: int, *, even: bool = True) -> np.ndarray:
+def alternating_mask(size: int, *, even: bool = True) -> Bool[np.ndarray, " D"]:
     """Keeps every second entry of the last axis.
 
     Args:
-        size: Length of the axis.
+        size: Length of the axis, at least 2.
         even: Whether entries 0, 2, ... are kept.
 
     Returns:
@@ -60,12 +60,12 @@ def alternating_mask(size: int, *, even: bool = True) -> np.ndarray:
     return (np.arange(size) % 2 == 0) == even
 
 
-def checkerboard_mask(height: int, width: int, *, even: bool = True) -> np.ndarray:
+def checkerboard_mask(height: int, width: int, *, even: bool = True) -> Bool[np.ndarray, "H W 1"]:
     """Keeps the squares of one colour, in all channels.
 
     Args:
-        height: Height of the image.
-        width: Its width.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         even: Whether the colour of the first pixel is kept.
 
     Returns:
@@ -89,9 +89,9 @@ class Coupling(Bijector):
     Attributes:
         mask: True where an entry is kept: ``[D]``, or a shape that broadcasts to the event, such as
             ``[H, W, 1]``. (Kept as nested tuples, as Linen modules are hashable.)
-        elementwise: The maps.
-        conditioner: Number of outputs to the network that gives their parameters. Let its last
-            layer start at zero, so that the coupling starts as the identity.
+        elementwise: The maps of single entries.
+        conditioner: Makes, from a number of outputs, the network that gives the maps' parameters.
+            Let its last layer start at zero, so that the coupling starts as the identity.
         axis: What a mask ``[D]`` splits: -1 for the last axis, 1 for tokens ``[B, T, C]`` (of which
             as many must be kept as mapped).
 
@@ -110,17 +110,21 @@ class Coupling(Bijector):
         super().__post_init__()
 
     @nn.compact
-    def _raw(self, kept: Array, context: Array | None, size: int) -> Array:
+    def _raw(
+        self, kept: Float[Array, "B ..."], context: Context | None, size: int
+    ) -> Float[Array, "B ... P"]:
         """Parameters of the maps, ``[..., size, num_params]``."""
         net = self.conditioner(size * self.elementwise.num_params)
         return self.elementwise.by_entry(net(kept, context))
 
-    def _map(self, x: Array, context: Array | None, *, forward: bool) -> Mapped:
+    def _map(self, x: Float[Array, "B *event"], context: Context | None, *, forward: bool) -> Kept:
         mask = np.asarray(self.mask, bool)
         if mask.all() or not mask.any():
             raise ValueError("a coupling mask must keep some entries and leave some to be mapped")
         apply = self.elementwise.towards(forward=forward)
         if mask.ndim > 1:
+            # The network sees zeros where entries are mapped, so that no parameter depends on the
+            # entry that it maps: the Jacobian is triangular.
             spread = np.broadcast_to(mask, x.shape[1:])
             raw = self._raw(jnp.where(spread, x, 0.0), context, x.shape[-1])
             y, log_slope = apply(x, raw)
@@ -131,6 +135,7 @@ class Coupling(Bijector):
             raise ValueError(
                 f"the mask is for {mask.shape[0]} entries of axis {axis}, got shape {x.shape}"
             )
+        # Masks are known when the function is traced, and so are the places they keep.
         kept, changed = np.flatnonzero(mask), np.flatnonzero(~mask)
         along_last = axis == x.ndim - 1
         if not along_last and len(kept) != len(changed):
@@ -143,11 +148,15 @@ class Coupling(Bijector):
         y, log_slope = apply(moved, raw)
         return _join(still.astype(y.dtype), y, kept, changed, axis), sum_event(log_slope)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps the entries that are not kept."""
         return self._map(x, context, forward=True)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`, at the same cost."""
         return self._map(y, context, forward=False)
 
@@ -174,6 +183,7 @@ def _join(a: Array, b: Array, at: np.ndarray, others: np.ndarray, axis: int) -> 
         joined = jnp.concatenate([a, b], axis=axis)
         return jnp.take(joined, np.argsort(np.concatenate([at, others])), axis=axis)
 
+    # Each part is padded with zeros to where its entries belong, and the two are added.
     def spread(part: Array, places: np.ndarray, stride: int) -> Array:
         config = [(0, 0, 0)] * part.ndim
         config[axis] = (int(places[0]), size - 1 - int(places[-1]), stride - 1)
@@ -182,6 +192,13 @@ def _join(a: Array, b: Array, at: np.ndarray, others: np.ndarray, axis: int) -> 
     return spread(a, at, stride) + spread(b, others, other_stride)
 
 
-def hashable(mask: np.ndarray) -> tuple:
-    """A mask as nested tuples, as Linen modules hold it."""
+def hashable(mask: Bool[np.ndarray, "..."]) -> tuple:
+    """A mask as nested tuples, as Linen modules hold it.
+
+    Args:
+        mask: True where an entry is kept, of any shape.
+
+    Returns:
+        The same values in tuples of tuples.
+    """
     return tuple(hashable(row) if np.ndim(row) else bool(row) for row in mask)

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain
@@ -25,21 +25,32 @@ class UniformDequantizer(nn.Module):
     """
 
     @nn.nowrap
-    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-        """What :meth:`__call__` turns into noise."""
+    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """Draws what :meth:`__call__` turns into noise.
+
+        Args:
+            key: Random key of the draw.
+            shape: Shape of the levels, or of one example of them.
+
+        Returns:
+            Random numbers of that shape.
+        """
         return jax.random.uniform(key, shape)
 
-    def __call__(self, source: Array, levels: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, source: Float[Array, "B *event"], levels: Float[Array, "B *event"]
+    ) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
         """Noise for the levels.
 
         Args:
-            source: From :meth:`draw`, of the shape of the levels.
+            source: Draws from :meth:`draw`, of the shape of the levels.
             levels: Whole grey levels over the highest of them, in [0, 1], ``[B, *event]``.
 
         Returns:
             The noise ``u`` in [0, 1], of the same shape, and the log of its density
             ``q(u | levels)``, ``[B]``.
         """
+        # The density of the uniform distribution is 1.
         return source, jnp.zeros(levels.shape[0])
 
 
@@ -51,10 +62,10 @@ class VariationalDequantizer(nn.Module):
     of which this starts not far away.
 
     Attributes:
-        num_couplings: Number of couplings.
-        hidden_size: Channels of the networks.
-        num_blocks: Their gated blocks.
-        dtype: Of their trunks.
+        num_couplings: Number of couplings, whose checkerboards alternate.
+        hidden_size: Channels of the couplings' networks.
+        num_blocks: Number of gated blocks of each network.
+        dtype: The precision of the networks' trunks; None for that of the levels.
 
     References:
         Ho et al., Flow++, arXiv:1902.00275, section 3.1.
@@ -66,13 +77,35 @@ class VariationalDequantizer(nn.Module):
     dtype: Any = None
 
     @nn.nowrap
-    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-        """What :meth:`__call__` turns into noise."""
+    def draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """Draws what :meth:`__call__` turns into noise.
+
+        Args:
+            key: Random key of the draw.
+            shape: Shape of the levels, or of one example of them.
+
+        Returns:
+            Random numbers of that shape.
+        """
         return jax.random.normal(key, shape)
 
     @nn.compact
-    def __call__(self, source: Array, levels: Array) -> tuple[Array, Array]:
-        """Noise for the levels; see :class:`UniformDequantizer`."""
+    def __call__(
+        self, source: Float[Array, "B *event"], levels: Float[Array, "B *event"]
+    ) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
+        """Noise for the levels.
+
+        Args:
+            source: Standard normal draws from :meth:`draw`, of the shape of the levels.
+            levels: Whole grey levels over the highest of them, in [0, 1], ``[B, H, W, C]``.
+
+        Returns:
+            The noise ``u`` in (0, 1), of the same shape, and the log of its density
+            ``q(u | levels)``, ``[B]``.
+
+        Raises:
+            ValueError: If the levels are no images.
+        """
         if levels.ndim != 4:
             raise ValueError(
                 f"variational dequantisation is for images [B, H, W, C], got shape {levels.shape}; "
@@ -91,4 +124,5 @@ class VariationalDequantizer(nn.Module):
         couplings: list[Bijector] = [Coupling(mask, affine(), make) for mask in masks]
         to_noise = Chain((*couplings, Sigmoid()))
         noise, log_det = to_noise.forward_and_log_det(source, 2.0 * levels - 1.0)
+        # Change of variables from the source s: log q(u) = log N(s) - log|du/ds|.
         return noise, standard_normal_log_prob(source) - log_det

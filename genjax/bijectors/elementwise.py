@@ -7,40 +7,53 @@ wider, whatever the network's precision.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+Value: TypeAlias = Float[Array, "*#shape"]
+"""Numbers that are mapped, or logs of slopes."""
+
+Raw: TypeAlias = Float[Array, "*#shape P"]
+"""Raw parameters of each number's map, on the last axis."""
 
 
 class Elementwise(NamedTuple):
     """A family of increasing maps of the real line.
 
     Attributes:
-        num_params: Raw parameters a map takes.
-        forward: ``(x [...], raw [..., num_params]) -> (y [...], log_slope [...])``.
-        inverse: ``(y, raw) -> (x, log_slope of the inverse)``.
+        num_params: Number of raw parameters of a map.
+        forward: The maps, ``(x [...], raw [..., num_params]) -> (y [...], log_slope [...])``.
+        inverse: Their inverses, ``(y, raw) -> (x, log_slope of the inverse)``.
     """
 
     num_params: int
     forward: Callable[[Array, Array], tuple[Array, Array]]
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
-    def by_entry(self, outputs: Array) -> Array:
+    def by_entry(self, outputs: Float[Array, "*batch outputs"]) -> Float[Array, "*batch D P"]:
         """Outputs of a network, ``[..., D num_params]``, as parameters ``[..., D, num_params]``."""
         return by_entry(outputs, self.num_params)
 
     def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
-        """The maps or their inverses."""
+        """The maps if ``forward``, else their inverses."""
         return self.forward if forward else self.inverse
 
 
-def by_entry(outputs: Array, number: int) -> Array:
+def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Array, "*batch D P"]:
     """Splits the last axis, ``[..., D number]``, into ``[..., D, number]``.
 
     Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
     as splines take it.
+
+    Args:
+        outputs: Outputs of a network, ``[..., D number]``.
+        number: Number of outputs for each entry.
+
+    Returns:
+        ``[..., D, number]``.
     """
     entries = outputs.shape[-1] // number  # not -1, which batches without rows do not allow
     if outputs.ndim == 2:
@@ -48,8 +61,15 @@ def by_entry(outputs: Array, number: int) -> Array:
     return outputs.reshape(*outputs.shape[:-1], entries, number)
 
 
-def at_least_float32(x: Array) -> Array:
-    """Widens what is narrower than float32 and keeps the rest."""
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Widens what is narrower than float32 and keeps the rest.
+
+    Args:
+        x: Numbers of any precision and shape.
+
+    Returns:
+        The same numbers, float32 or wider.
+    """
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -62,7 +82,7 @@ def _batch_last(
     batches of a few examples that makes little.
     """
 
-    def mapped(value: Array, raw: Array) -> tuple[Array, Array]:
+    def mapped(value: Value, raw: Raw) -> tuple[Value, Value]:
         value, raw = at_least_float32(value), at_least_float32(raw)
         shape = jnp.broadcast_shapes(value.shape, raw.shape[:-1])
         value = jnp.broadcast_to(value, shape)
@@ -80,7 +100,8 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
     r"""Maps :math:`y = e^s x + t` with :math:`s = c \tanh(r / c)`.
 
     Args:
-        max_log_scale: Limit ``c`` of the log scale ``s`` of the raw parameter ``r``.
+        max_log_scale: Limit ``c > 0`` of the log scale ``s``, which is ``c tanh(r / c)`` of the raw
+            parameter ``r``.
 
     Returns:
         The family, with two parameters: log scale and shift.
@@ -99,15 +120,18 @@ def affine(*, max_log_scale: float = 3.0) -> Elementwise:
     if not max_log_scale > 0:
         raise ValueError(f"max_log_scale must be positive, got {max_log_scale}")
 
-    def split(raw: Array) -> tuple[Array, Array]:
+    def split(
+        raw: Float[Array, "*shape P"],
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
+        # The tanh keeps a scale between exp(-c) and exp(c) and has slope 1 at 0.
         return max_log_scale * jnp.tanh(raw[..., 0] / max_log_scale), raw[..., 1]
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return x * jnp.exp(log_scale) + shift, log_scale
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return (y - shift) * jnp.exp(-log_scale), -log_scale
 
@@ -121,8 +145,8 @@ def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwis
     density it can reach; what is beyond has to come from other layers.
 
     Args:
-        offset: Added to the raw scale, ``o``.
-        max_scale: Largest scale, ``c``.
+        offset: The number ``o`` that is added to the raw scale.
+        max_scale: The limit ``c > 0`` of the scale.
 
     Returns:
         The family, with two parameters: scale and shift. The identity at raw zeros only if
@@ -142,15 +166,18 @@ def sigmoid_affine(*, offset: float = 0.0, max_scale: float = 2.0) -> Elementwis
     if not max_scale > 0:
         raise ValueError(f"max_scale must be positive, got {max_scale}")
 
-    def split(raw: Array) -> tuple[Array, Array]:
+    def split(
+        raw: Float[Array, "*shape P"],
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         raw = at_least_float32(raw)
+        # As a log from the start: the sigmoid itself underflows for very negative raw scales.
         return math.log(max_scale) + jax.nn.log_sigmoid(raw[..., 0] + offset), raw[..., 1]
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return (x + shift) * jnp.exp(log_scale), log_scale
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         log_scale, shift = split(raw)
         return y * jnp.exp(-log_scale) - shift, -log_scale
 
@@ -171,11 +198,11 @@ def additive() -> Elementwise:
         Dinh et al., NICE, arXiv:1410.8516, section 3.2.
     """
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(x: Value, raw: Raw) -> tuple[Value, Value]:
         y = x + at_least_float32(raw[..., 0])
         return y, jnp.zeros_like(y)
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(y: Value, raw: Raw) -> tuple[Value, Value]:
         x = y - at_least_float32(raw[..., 0])
         return x, jnp.zeros_like(x)
 
@@ -197,10 +224,10 @@ def rational_quadratic_spline(
     finite.
 
     Args:
-        num_bins: Number of bins ``K``.
-        bound: Half the length of the interval, ``B``.
-        min_bin: Least width and height of a bin, as a share of the interval.
-        min_slope: Least slope at a knot.
+        num_bins: Number of bins ``K``, at least 1.
+        bound: Half the length of the interval, ``B``, in the units of the entries.
+        min_bin: Least width and height of a bin, as a share of the interval, in (0, 1/K).
+        min_slope: Least slope at a knot, in (0, 1).
 
     Returns:
         The family, with ``3 K - 1`` parameters: widths, heights, inner slopes.
@@ -226,7 +253,10 @@ def rational_quadratic_spline(
     # softplus(offset) + min_slope = 1: the identity where raw slopes are 0.
     offset = math.log(math.expm1(1.0 - min_slope))
 
-    # From here on the parameters of a map lie on the axis before the last.
+    # From here on the parameters of a map lie on the axis before the last. Equations are those of
+    # Durkan et al., section 3.1, with s = height / width of a bin (`mean` here, its mean slope),
+    # d_k and d_k+1 the slopes at its ends (`low`, `high`) and xi the position in it from 0 to 1
+    # (`share`).
     def knots(raw: Array) -> Array:
         shares = min_bin + (1.0 - min_bin * num_bins) * jax.nn.softmax(raw, axis=-2)
         # From -B to B exactly, however the cumulative sum rounds.
@@ -239,9 +269,11 @@ def rational_quadratic_spline(
         x_knots = knots(raw[..., :num_bins, :])
         y_knots = knots(raw[..., num_bins : 2 * num_bins, :])
         inner = min_slope + jax.nn.softplus(raw[..., 2 * num_bins :, :] + offset)
+        # Slope 1 at both ends: there the spline meets the identity, and the slope does not jump.
         ones = jnp.ones_like(value)[..., None, :]
         slopes = jnp.concatenate([ones, inner, ones], axis=-2)
         borders = (x_knots, y_knots)[by][..., 1:-1, :]
+        # The bin is the number of inner knots at or below the value.
         index = jnp.sum(value[..., None, :] >= borders, axis=-2)
         # A sum over a one-hot vector: gathers are slow on accelerators.
         chosen = jax.nn.one_hot(index, num_bins, dtype=raw.dtype, axis=-2)
@@ -257,6 +289,7 @@ def rational_quadratic_spline(
 
     def log_slope_at(share: Array, mean: Array, low: Array, high: Array) -> Array:
         """Log of the slope at a share of a bin of mean slope ``mean``, end slopes ``low, high``."""
+        # The log of eq. 5.
         rest = share * (1.0 - share)
         numerator = high * share**2 + 2.0 * mean * rest + low * (1.0 - share) ** 2
         denominator = mean + (high + low - 2.0 * mean) * rest
@@ -265,10 +298,13 @@ def rational_quadratic_spline(
     def outside(value: Array) -> tuple[Array, Array]:
         return jnp.abs(value) >= bound, jnp.clip(value, -bound, bound)
 
-    def forward(x: Array, raw: Array) -> tuple[Array, Array]:
+    def forward(
+        x: Float[Array, "*rest B"], raw: Float[Array, "*rest P B"]
+    ) -> tuple[Float[Array, "*rest B"], Float[Array, "*rest B"]]:
         out, inside = outside(x)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 0)
         mean, share = height / width, (inside - left_x) / width
+        # Eq. 4.
         rest = share * (1.0 - share)
         y = left_y + height * (mean * share**2 + low * rest) / (
             mean + (high + low - 2.0 * mean) * rest
@@ -276,17 +312,23 @@ def rational_quadratic_spline(
         log_slope = log_slope_at(share, mean, low, high)
         return jnp.where(out, x, y), jnp.where(out, 0.0, log_slope)
 
-    def inverse(y: Array, raw: Array) -> tuple[Array, Array]:
+    def inverse(
+        y: Float[Array, "*rest B"], raw: Float[Array, "*rest P B"]
+    ) -> tuple[Float[Array, "*rest B"], Float[Array, "*rest B"]]:
         out, inside = outside(y)
         left_x, left_y, width, height, low, high = pieces(inside, raw, 1)
         mean, above = height / width, inside - left_y
         curve = high + low - 2.0 * mean
+        # Eq. 4 solved for xi: a xi^2 + b xi + c = 0 with the coefficients of eq. 6 to 8.
         a = height * (mean - low) + above * curve
         b = height * low - above * curve
         c = -mean * above
+        # The discriminant is below 0 by rounding only. This form of the root divides by no a, which
+        # is 0 where the curve is a straight line.
         root = jnp.sqrt(jnp.maximum(b * b - 4.0 * a * c, 0.0))
         share = 2.0 * c / (-b - root)
         x = left_x + share * width
+        # The slope of the inverse is one over that of the map at the x that was found.
         log_slope = log_slope_at(share, mean, low, high)
         return jnp.where(out, y, x), jnp.where(out, 0.0, -log_slope)
 
@@ -294,5 +336,12 @@ def rational_quadratic_spline(
 
 
 def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
-    """Sums over all axes but the first, in float32 or wider."""
+    """Sums over all axes but the first, in float32 or wider.
+
+    Args:
+        values: One number for each entry, ``[B, *event]``.
+
+    Returns:
+        The sum of each row, ``[B]``.
+    """
     return jnp.sum(at_least_float32(values), axis=tuple(range(1, values.ndim)))

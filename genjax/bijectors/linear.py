@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32
 
 # Matrix products of invertible maps in full precision: TPUs would otherwise round to bfloat16, and
@@ -17,12 +17,12 @@ from genjax.bijectors.elementwise import at_least_float32
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def _num_positions(x: Array) -> int:
+def _num_positions(x: Float[Array, "B *place C"]) -> int:
     """Positions that share a map along the last axis: height times width of an image."""
     return int(np.prod(x.shape[1:-1]))
 
 
-def _constant(x: Array, value: Array) -> Array:
+def _constant(x: Float[Array, "B ..."], value: Float[Array, ""]) -> Float[Array, " B"]:
     """One log-determinant for all rows, ``[B]``."""
     return jnp.broadcast_to(value, x.shape[:1])
 
@@ -33,14 +33,14 @@ class Permutation(Bijector):
     Attributes:
         order: ``y[..., i] = x[..., order[i]]``; None for a random one, drawn at initialisation and
             kept in the collection ``constants``.
-        axis: The axis; -1 for channels, 1 for tokens ``[B, T, C]``.
+        axis: The axis that is permuted: -1 for channels, 1 for tokens ``[B, T, C]``.
     """
 
     order: Sequence[int] | None = None
     axis: int = -1
 
     @nn.compact
-    def _order(self, x: Array) -> Array | np.ndarray:
+    def _order(self, x: Float[Array, "B ..."]) -> Int[Array, " D"] | Int[np.ndarray, " D"]:
         size = x.shape[self.axis]
         if self.order is None:
 
@@ -53,11 +53,15 @@ class Permutation(Bijector):
             raise ValueError(f"expected a permutation of {size} entries, got {tuple(self.order)}")
         return order
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Permutes."""
         return jnp.take(x, self._order(x), axis=self.axis), _constant(x, jnp.zeros(()))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Permutes back."""
         back = jnp.argsort(jnp.asarray(self._order(y)))
         return jnp.take(y, back, axis=self.axis), _constant(y, jnp.zeros(()))
@@ -71,8 +75,8 @@ class ActNorm(Bijector):
     ``inverse_and_log_det``, it starts as the identity.
 
     Attributes:
-        epsilon: Added to the standard deviation, which is taken to be at least a thousandth of the
-            median over the entries.
+        epsilon: The number that is added to the standard deviation, which is taken to be at least a
+            thousandth of the median over the entries.
 
     References:
         Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.1.
@@ -81,7 +85,10 @@ class ActNorm(Bijector):
     epsilon: float = 1e-6
 
     @nn.compact
-    def _parameters(self, x: Array, *, from_data: bool) -> tuple[Array, Array]:
+    def _parameters(
+        self, x: Float[Array, "B *place C"], *, from_data: bool
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        # Initialisers read the batch at hand: Flax calls them once, when the parameters are made.
         axes = tuple(range(x.ndim - 1))
         data = at_least_float32(x)
 
@@ -97,13 +104,17 @@ class ActNorm(Bijector):
 
         return self.param("log_scale", log_scale), self.param("mean", mean)
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to ``(x - mean) exp(log_scale)``."""
         log_scale, mean = self._parameters(x, from_data=True)
         log_det = _num_positions(x) * jnp.sum(log_scale)
         return (x - mean) * jnp.exp(log_scale), _constant(x, log_det)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         log_scale, mean = self._parameters(y, from_data=False)
         log_det = -_num_positions(y) * jnp.sum(log_scale)
@@ -130,9 +141,19 @@ class LULinear(Bijector):
     identity: bool = True
 
     @nn.compact
-    def _parameters(self, x: Array) -> tuple[Array | None, Array, Array, Array, Array]:
+    def _parameters(
+        self, x: Float[Array, "B *place C"]
+    ) -> tuple[
+        Int[Array, " C"] | None,
+        Float[Array, "C C"],
+        Float[Array, "C C"],
+        Float[Array, " C"],
+        Float[Array, " C"],
+    ]:
         """Order of the rows, both triangular factors, log of the diagonal and bias."""
         size = x.shape[-1]
+        # W = P L U with unit diagonal in L; the diagonal of U is sign * exp(log_diagonal), so that
+        # log|det W| is the sum of log_diagonal and no entry can become 0 (Glow, section 3.2).
         order, sign = None, jnp.ones(size)
         lower = upper = jnp.eye(size)
         if not self.identity:
@@ -161,17 +182,22 @@ class LULinear(Bijector):
             bias = self.param("bias", nn.initializers.zeros_init(), (size,))
         return order, lower, upper, factors["log_diagonal"], bias
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps each vector ``v`` along the last axis to ``P L U v + b``."""
         order, lower, upper, log_diagonal, bias = self._parameters(x)
         x = at_least_float32(x)
+        # P L U is formed once for all positions, which are many in an image.
         matrix = jnp.matmul(lower, upper, precision=_HIGHEST).astype(x.dtype)
         if order is not None:
             matrix = matrix[order]
         y = jnp.matmul(x, matrix.T, precision=_HIGHEST) + bias.astype(x.dtype)
         return y, _constant(x, _num_positions(x) * jnp.sum(log_diagonal))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         order, lower, upper, log_diagonal, bias = self._parameters(y)
         y = at_least_float32(y)
@@ -179,6 +205,7 @@ class LULinear(Bijector):
         rows = (y - bias.astype(dtype)).reshape(-1, y.shape[-1]).T
         if order is not None:
             rows = rows[jnp.argsort(order)]
+        # The bias and the permutation are undone above; L and U follow from the left.
         rows = jax.scipy.linalg.solve_triangular(
             lower.astype(dtype), rows, lower=True, unit_diagonal=True
         )
@@ -197,19 +224,24 @@ class Convolution1x1(Bijector):
     """
 
     @nn.compact
-    def _matrix(self, x: Array) -> Array:
+    def _matrix(self, x: Float[Array, "B *place C"]) -> Float[Array, "C C"]:
         start = nn.initializers.orthogonal()
         matrix = self.param("matrix", start, (x.shape[-1], x.shape[-1]))
         return cast(Array, matrix).astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps each vector ``v`` along the last axis to ``W v``."""
+        # Each position has the same Jacobian W: the log-determinant is H W log|det W|.
         matrix = self._matrix(x)
         log_det = _num_positions(x) * jnp.linalg.slogdet(matrix)[1]
         y = jnp.matmul(at_least_float32(x), matrix.T, precision=_HIGHEST)
         return y, _constant(x, log_det)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Undoes :meth:`forward_and_log_det`."""
         matrix = self._matrix(y)
         log_det = -_num_positions(y) * jnp.linalg.slogdet(matrix)[1]

@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from genjax.bijectors.base import Bijector, Mapped
+from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32, sum_event
 
 
@@ -25,8 +25,10 @@ class Squeeze(Bijector):
 
     factor: int = 2
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
-        """Squeezes.
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
+        """Moves blocks of pixels into channels.
 
         Raises:
             ValueError: If the factor does not divide height and width.
@@ -37,11 +39,14 @@ class Squeeze(Bijector):
                 f"a squeeze by {f} needs images [B, H, W, C] whose height and width it divides, "
                 f"got shape {x.shape}"
             )
+        # Each side is cut into (block, place in the block); both places go before the channels.
         rows, height, width, channels = x.shape
         x = x.reshape(rows, height // f, f, width // f, f, channels).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(rows, height // f, width // f, f * f * channels), jnp.zeros(rows)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         """Spreads channels over pixels again.
 
         Raises:
@@ -60,24 +65,30 @@ class Reshape(Bijector):
     """Another shape for the same entries in the same order.
 
     Attributes:
-        event_in: Shape of an event, without the batch.
-        event_out: The new shape.
+        event_in: Shape of an event that comes in, without the batch.
+        event_out: Shape of an event that goes out, with as many entries.
     """
 
     event_in: tuple[int, ...]
     event_out: tuple[int, ...]
 
-    def _reshape(self, x: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Mapped:
+    def _reshape(
+        self, x: Float[Array, "B *event"], before: tuple[int, ...], after: tuple[int, ...]
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
         if x.shape[1:] != before:
             raise ValueError(f"expected events of shape {before}, got {x.shape[1:]}")
         return x.reshape(x.shape[0], *after), jnp.zeros(x.shape[0])
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
-        """Reshapes."""
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
+        """Gives events the new shape."""
         return self._reshape(x, self.event_in, self.event_out)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
-        """Reshapes back."""
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> tuple[Float[Array, "B *mapped"], Float[Array, " B"]]:
+        """Gives events the old shape."""
         return self._reshape(y, self.event_out, self.event_in)
 
 
@@ -92,16 +103,20 @@ class Affine(Bijector):
     scale: float = 1.0
     shift: float = 0.0
 
-    def _log_det(self, x: Array) -> Array:
+    def _log_det(self, x: Float[Array, "B ..."]) -> Float[Array, " B"]:
         if not self.scale:
             raise ValueError("the scale must not be 0")
         return jnp.full(x.shape[0], math.prod(x.shape[1:]) * math.log(abs(self.scale)))
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Scales and shifts."""
         return self.scale * at_least_float32(x) + self.shift, self._log_det(x)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Shifts and scales back."""
         return (at_least_float32(y) - self.shift) / self.scale, -self._log_det(y)
 
@@ -109,14 +124,20 @@ class Affine(Bijector):
 class Sigmoid(Bijector):
     """The logistic function, from the real line to (0, 1)."""
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to (0, 1)."""
+        # The slope is sigmoid(x) sigmoid(-x), whose log neither under- nor overflows by softplus.
         x = at_least_float32(x)
         return jax.nn.sigmoid(x), -sum_event(jax.nn.softplus(x) + jax.nn.softplus(-x))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back; what is not inside (0, 1) comes out infinite or NaN."""
         y = at_least_float32(y)
+        # Both the value and the slope 1 / (y (1 - y)) by the logs of y and 1 - y.
         x = jnp.log(y) - jnp.log1p(-y)
         return x, -sum_event(jnp.log(y) + jnp.log1p(-y))
 
@@ -124,13 +145,17 @@ class Sigmoid(Bijector):
 class Tanh(Bijector):
     """The hyperbolic tangent, from the real line to (-1, 1)."""
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to (-1, 1)."""
         x = at_least_float32(x)
-        # log(1 - tanh^2), without its cancellation.
+        # The log of 1 - tanh(x)^2 as 2 (log 2 - x - softplus(-2x)), which does not cancel.
         return jnp.tanh(x), sum_event(2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x)))
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back; what is not inside (-1, 1) comes out infinite or NaN."""
         y = at_least_float32(y)
         return jnp.arctanh(y), -sum_event(jnp.log1p(-jnp.square(y)))
@@ -152,7 +177,9 @@ class Logit(Bijector):
 
     alpha: float = 0.05
 
-    def forward_and_log_det(self, x: Array, context: Array | None = None) -> Mapped:
+    def forward_and_log_det(
+        self, x: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps to the real line.
 
         Raises:
@@ -167,10 +194,13 @@ class Logit(Bijector):
         # Both ends with the same precision.
         log_inner = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * x)
         log_rest = jnp.log(self.alpha + (1.0 - 2.0 * self.alpha) * (1.0 - x))
+        # dy/dx = (1 - 2 alpha) / (p (1 - p)) at p = alpha + (1 - 2 alpha) x.
         slope = math.log1p(-2.0 * self.alpha) - log_inner - log_rest
         return log_inner - log_rest, sum_event(slope)
 
-    def inverse_and_log_det(self, y: Array, context: Array | None = None) -> Mapped:
+    def inverse_and_log_det(
+        self, y: Float[Array, "B *event"], context: Context | None = None
+    ) -> Kept:
         """Maps back to what lies around [0, 1]."""
         y = at_least_float32(y)
         x = (jax.nn.sigmoid(y) - self.alpha) / (1.0 - 2.0 * self.alpha)
@@ -178,7 +208,7 @@ class Logit(Bijector):
         return x, sum_event(slope)
 
 
-def _check_domain(x: np.ndarray, margin: float) -> None:
+def _check_domain(x: Float[np.ndarray, "..."], margin: float) -> None:
     """Refuses values that have no logit."""
     low, high = float(np.min(x)), float(np.max(x))
     if low < -margin or high > 1.0 + margin:

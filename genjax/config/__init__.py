@@ -1,7 +1,7 @@
 """Configs and what is built from them. The only place where configs are read."""
 
-from genjax.config.build import Mode, build
-from genjax.config.complete import as_dict, as_json, complete, unknown_key
+from genjax.config.assemble import Mode, build
+from genjax.config.defaults import as_dict, as_json, complete, unknown_key
 from genjax.config.errors import ConfigError
 from genjax.config.reader import divide_cpu, load_config
 from genjax.config.recipes import Recipe, Slot

@@ -1,6 +1,7 @@
 """Sections of a config as keyword arguments: names and types are those of signatures."""
 
 import dataclasses
+import functools
 import inspect
 import types
 import typing
@@ -47,11 +48,16 @@ def arguments(
 
     Returns:
         Its arguments by name, in the order of their definition.
+
+    Raises:
+        ConfigError: If it cannot be called.
     """
+    if not callable(function):
+        raise ConfigError(
+            f"expected a function or a class, got {type(function).__name__} {function!r:.60}"
+        )
     parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(function if not isinstance(function, type) else function.__init__)
-    if isinstance(function, type):
-        hints = {**typing.get_type_hints(function), **hints}
+    hints = _hints(function)
     own = {
         name: Argument(hints.get(name, Any), p.default)
         for name, p in parameters.items()
@@ -63,6 +69,19 @@ def arguments(
         base = arguments(extends)
         own = {**{name: a for name, a in base.items() if name not in fixes}, **own}
     return own
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Types of the arguments of anything that can be called."""
+    if isinstance(function, functools.partial):
+        return _hints(function.func)
+    try:
+        if isinstance(function, type):
+            made_by: Any = function.__init__  # type: ignore[misc]
+            return {**typing.get_type_hints(function), **typing.get_type_hints(made_by)}
+        return typing.get_type_hints(function)
+    except NameError:
+        return {}  # of names that another package imports for type checkers only
 
 
 def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str) -> None:
@@ -86,9 +105,7 @@ def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str)
         raise ConfigError(f"the config has no {where}.{missing[0]}, which has no default")
 
 
-def call(
-    function: Callable[..., Any], section: Mapping[str, Any], where: str, **given: Any
-) -> Any:
+def call(function: Callable[..., Any], section: Mapping[str, Any], where: str, **given: Any) -> Any:
     """Calls a function with a section, checked, and what the config does not decide.
 
     Args:

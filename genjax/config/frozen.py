@@ -118,6 +118,10 @@ class FrozenNetwork:
         params = jax.device_get(state[self.what][self.key])
         return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
 
+    def for_state(self) -> dict[str, Any]:
+        """What the state of a run has of it: see :class:`genjax.nets.Frozen`."""
+        return {"frozen": {"variables": self.load()[0]}}
+
 
 def build_frozen(
     section: Mapping[str, Any], where: str, event_shape: tuple[int, ...]

@@ -11,7 +11,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from genjax.config.complete import as_dict, complete, overridable, unknown_key
+from genjax.config.defaults import as_dict, complete, overridable, unknown_key
 from genjax.config.errors import ConfigError
 
 
@@ -133,7 +133,7 @@ def divide_cpu(config: Any) -> None:
     The flag of XLA that does the same, in the environment, has precedence.
 
     Args:
-        config: As for :func:`~genjax.config.build.build`.
+        config: As for :func:`~genjax.config.build`.
 
     Raises:
         ConfigError: If it is not a positive number.

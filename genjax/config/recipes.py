@@ -29,11 +29,13 @@ class Slot:
         table: Networks it may be.
         given: Arguments of the network that the family decides, where the network has them.
         key: Name of the network in the state; that of the family's argument if None.
+        classes: Attribute of the network that is its number of classes, if it is conditional.
     """
 
     table: Table
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
+    classes: str = "num_classes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

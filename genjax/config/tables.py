@@ -72,12 +72,10 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
 
 
 FAMILIES: Mapping[str, Recipe] = {
-    "classifier": Recipe(
-        make=families.classifier, networks={"net": Slot(table=CLASSIFIERS)}
-    ),
+    "classifier": Recipe(make=families.classifier, networks={"net": Slot(table=CLASSIFIERS)}),
     "flow": Recipe(
         make=families.flow,
-        networks={"model": Slot(table=FLOWS, key="flow")},
+        networks={"model": Slot(table=FLOWS, key="flow", classes="context_size")},
         parts={"dequantizer": DEQUANTIZERS},
     ),
     "flow_matching": Recipe(
@@ -121,9 +119,7 @@ def look_up(table: Mapping[str, Any], name: Any, where: str) -> Any:
     if name is None:
         raise ConfigError(f"{where} has no name; valid: {', '.join(sorted(table))}")
     if not isinstance(name, str):
-        raise ConfigError(
-            f"{where}.name must be str, got {name!r} ({type(name).__name__})"
-        )
+        raise ConfigError(f"{where}.name must be str, got {name!r} ({type(name).__name__})")
     if ":" in name:
         return _imported(name, where)
     if name not in table:
@@ -161,7 +157,6 @@ def look_up_family(name: Any) -> Recipe:
     recipe = look_up(FAMILIES, name, "family")
     if not isinstance(recipe, Recipe):
         raise ConfigError(
-            f"family.name {name!r} must lead to a genjax.config.Recipe, got "
-            f"{type(recipe).__name__}"
+            f"family.name {name!r} must lead to a genjax.config.Recipe, got {type(recipe).__name__}"
         )
     return recipe

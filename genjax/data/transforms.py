@@ -102,7 +102,7 @@ class RandomCrop:
         width = [(self.padding, self.padding)] * 2 + [(0, 0)] * (x.ndim - 2)
         padded = jnp.pad(x, width, mode=self.mode)
         start = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
-        corner = (start[0], start[1], *[0] * (x.ndim - 2))
+        corner: Any = (start[0], start[1], *[0] * (x.ndim - 2))
         return jax.lax.dynamic_slice(padded, corner, x.shape)
 
 

@@ -10,6 +10,12 @@ from genjax.losses.vdm import per_row
 def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Signal scale :math:`\alpha = \sqrt{\mathrm{sigmoid}(-\gamma)}`.
 
+    Args:
+        gamma: Negative log signal-to-noise ratio, of any shape.
+
+    Returns:
+        The scale in (0, 1), of the same shape.
+
     Example:
         >>> alpha(jnp.array([-30.0, 30.0])).round(5)
         Array([1., 0.], dtype=float32)
@@ -24,6 +30,12 @@ def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def sigma(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""Noise scale :math:`\sigma = \sqrt{\mathrm{sigmoid}(\gamma)}`, so that alpha² + sigma² = 1.
 
+    Args:
+        gamma: Negative log signal-to-noise ratio, of any shape.
+
+    Returns:
+        The scale in (0, 1), of the same shape.
+
     Example:
         >>> sigma(jnp.array([-30.0, 30.0])).round(5)
         Array([0., 1.], dtype=float32)
@@ -31,6 +43,7 @@ def sigma(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 4.
     """
+    # Through log_sigmoid for its gradient, as alpha.
     return jnp.exp(0.5 * jax.nn.log_sigmoid(gamma))
 
 
@@ -41,7 +54,7 @@ def diffuse(
 
     Args:
         x: Data, ``[B, *event]``.
-        noise: Standard normal draw of the same shape.
+        noise: Standard normal draws, ``[B, *event]``.
         gamma_t: Negative log signal-to-noise ratio; a scalar or one a row.
 
     Returns:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+# The endpoints of google-research/vdm: at gamma_0 the noise is a sixth of the distance between
+# 8-bit grey levels, at gamma_1 less than 1 % of the variance is signal.
 GAMMA_0 = -13.3
 GAMMA_1 = 5.0
 
@@ -29,7 +31,7 @@ def gamma_and_slope(
 
     Args:
         schedule_fn: Elementwise map from times to gamma.
-        times: Times in [0, 1].
+        times: Times in [0, 1], of any shape.
 
     Returns:
         ``gamma_t`` and ``gamma_slope_t``, of the shape of ``times``.
@@ -38,6 +40,8 @@ def gamma_and_slope(
         >>> gamma_and_slope(lambda t: 18.0 * t - 13.0, jnp.array([0.5]))
         (Array([-4.], dtype=float32), Array([18.], dtype=float32))
     """
+    # Each output depends on its own time alone, so that one product with ones gives all
+    # derivatives.
     return jax.jvp(schedule_fn, (times,), (jnp.ones_like(times),))
 
 
@@ -46,7 +50,7 @@ class FixedLinearSchedule(nn.Module):
 
     Attributes:
         gamma_0: Negative log signal-to-noise ratio at t = 0.
-        gamma_1: The same at t = 1.
+        gamma_1: Negative log signal-to-noise ratio at t = 1, above ``gamma_0``.
 
     References:
         Kingma et al., arXiv:2107.00630, section 5 (the fixed baseline).
@@ -67,7 +71,7 @@ class LearnedLinearSchedule(nn.Module):
 
     Attributes:
         gamma_0: Initial negative log signal-to-noise ratio at t = 0.
-        gamma_1: The same at t = 1.
+        gamma_1: Initial negative log signal-to-noise ratio at t = 1, above ``gamma_0``.
 
     References:
         Kingma et al., arXiv:2107.00630, section 5; google-research/vdm calls it
@@ -111,10 +115,13 @@ class MonotoneCurve(nn.Module):
         offset = self.param("offset", nn.initializers.normal(1.0), (self.num_features,))
         height = self.param("height", nn.initializers.normal(0.01), (self.num_features,))
 
+        # Weights enter by their absolute values: they are positive whatever the optimiser does, and
+        # the curve increases.
         def curve(t: Array) -> Array:
             features = jax.nn.sigmoid(jnp.abs(steepness) * (2.0 * t[..., None] - 1.0) + offset)
             return jnp.abs(linear) * t + jnp.mean(jnp.abs(height) * features, axis=-1)
 
+        # Scaled to go through (0, 0) and (1, 1), so that the endpoints are no matter of the shape.
         low, high = curve(jnp.zeros(())), curve(jnp.ones(()))
         return (curve(times) - low) / (high - low)
 
@@ -128,7 +135,7 @@ class LearnedMonotoneSchedule(nn.Module):
 
     Attributes:
         gamma_0: Initial negative log signal-to-noise ratio at t = 0.
-        gamma_1: The same at t = 1.
+        gamma_1: Initial negative log signal-to-noise ratio at t = 1, above ``gamma_0``.
         num_features: Hidden units of the network; 1024 in the paper.
 
     References:

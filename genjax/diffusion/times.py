@@ -32,6 +32,7 @@ def stratified_times(
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, appendix I.1.
     """
+    # One draw moves all strata by the same amount: each holds one time, and each time is uniform.
     offset = jax.random.uniform(key)
     index, total = jnp.arange(num_times), num_times
     if axis_name:
@@ -44,8 +45,18 @@ def stratified_times(
 def stratify(
     offset: Float[Array, "..."], index: Int[Array, "..."], num_times: int
 ) -> Float[Array, "..."]:
-    r"""The ``index``-th of ``num_times`` stratified times, :math:`(u_0 + i/B) \bmod 1`."""
+    r"""The ``index``-th of ``num_times`` stratified times, :math:`(u_0 + i/B) \bmod 1`.
+
+    Args:
+        offset: The uniform draw :math:`u_0` in [0, 1) of the batch.
+        index: The number ``i`` of the stratum, in ``[0, num_times)``.
+        num_times: The number of strata ``B``.
+
+    Returns:
+        Times in [0, 1), float32.
+    """
     times = jnp.mod(offset + index.astype(jnp.float32) / num_times, 1.0)
+    # A remainder just below 1 may round to 1, which no longer is in [0, 1).
     return jnp.where(times < 1.0, times, 0.0)
 
 

@@ -10,10 +10,10 @@ def check_features(*sets: np.ndarray, least: int = 1) -> list[np.ndarray]:
 
     Args:
         *sets: Arrays ``[N, D]`` with a common ``D``.
-        least: Rows each must have.
+        least: Number of rows that each must have at least.
 
     Returns:
-        The sets.
+        The sets in their order, float64.
 
     Raises:
         ValueError: If ranks, widths or numbers of rows do not fit, or values are not finite.
@@ -30,12 +30,29 @@ def check_features(*sets: np.ndarray, least: int = 1) -> list[np.ndarray]:
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances of all pairs, ``[N, D], [M, D] -> [N, M]``."""
+    """Squared Euclidean distances of all pairs.
+
+    Args:
+        x: Points, ``[N, D]``.
+        y: Points, ``[M, D]``.
+
+    Returns:
+        Squared distances, ``[N, M]``, not below 0.
+    """
+    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, which rounding can take below 0.
     squared = (x * x).sum(1)[:, None] + (y * y).sum(1)[None, :] - 2.0 * (x @ y.T)
     return np.maximum(squared, 0.0)
 
 
 def chunks(count: int, size: int = 1024) -> Iterator[slice]:
-    """Consecutive slices of at most ``size`` rows."""
+    """Consecutive slices of at most ``size`` rows.
+
+    Args:
+        count: Number of rows in all.
+        size: Largest number of rows of a slice.
+
+    Yields:
+        The slices, which together cover all rows.
+    """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))

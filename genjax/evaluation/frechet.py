@@ -9,7 +9,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of features.
 
     Args:
-        features: ``[N, D]``, at least two rows.
+        features: Features, ``[N, D]``, at least two rows.
 
     Returns:
         Mean ``[D]`` and covariance ``[D, D]`` (divided by ``N - 1``), float64.
@@ -36,10 +36,10 @@ def frechet_distance_of_moments(
     real, and singular covariances need nothing added to their diagonal.
 
     Args:
-        mean_1: ``[D]``.
-        covariance_1: ``[D, D]``, symmetric and positive semidefinite.
-        mean_2: ``[D]``.
-        covariance_2: ``[D, D]``.
+        mean_1: Mean of the first Gaussian, ``[D]``.
+        covariance_1: Its covariance, ``[D, D]``, symmetric and positive semidefinite.
+        mean_2: Mean of the second Gaussian, ``[D]``.
+        covariance_2: Its covariance, ``[D, D]``, symmetric and positive semidefinite.
 
     Returns:
         The squared distance, as FID is reported.
@@ -62,9 +62,11 @@ def frechet_distance_of_moments(
         raise ValueError(
             f"expected means [D] and covariances [D, D], got {[a.shape for a in arrays]}"
         )
+    # The symmetric root of S_1. Eigenvalues below 0 are rounding: a covariance has none.
     values, vectors = np.linalg.eigh(covariance_1)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     product = root @ covariance_2 @ root
+    # Made symmetric, which rounding has undone and eigvalsh takes for granted.
     roots = np.sqrt(np.maximum(np.linalg.eigvalsh(0.5 * (product + product.T)), 0.0))
     traces = np.trace(covariance_1) + np.trace(covariance_2)
     return float(np.square(mean_1 - mean_2).sum() + traces - 2.0 * roots.sum())
@@ -78,11 +80,11 @@ def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
     forms a covariance.
 
     Args:
-        features_1: ``[N, D]``.
-        features_2: ``[M, D]``.
+        features_1: Features of one set, ``[N, D]``, at least two rows.
+        features_2: Features of the other, ``[M, D]``, at least two rows.
 
     Returns:
-        The squared distance.
+        The squared distance, as FID is reported.
 
     Raises:
         ValueError: If a set has fewer than two rows or widths differ.
@@ -95,6 +97,8 @@ def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
     x, y = check_features(features_1, features_2, least=2)
     if max(len(x), len(y)) >= x.shape[1]:
         return frechet_distance_of_moments(*moments(x), *moments(y))
+    # With S_1 = X^T X and S_2 = Y^T Y the eigenvalues of S_1^(1/2) S_2 S_1^(1/2) are the squared
+    # singular values of X Y^T, so that the trace of the root is their sum.
     gap = x.mean(0) - y.mean(0)
     x = (x - x.mean(0)) / np.sqrt(len(x) - 1)
     y = (y - y.mean(0)) / np.sqrt(len(y) - 1)

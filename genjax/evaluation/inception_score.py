@@ -10,8 +10,8 @@ def inception_score(logits: np.ndarray, *, num_splits: int = 10) -> tuple[float,
     r"""Exponential of the mutual information of sample and predicted class.
 
     Args:
-        logits: Of a classifier on the samples, ``[N, K]``.
-        num_splits: Parts the samples are cut into, in order; 10 in the paper.
+        logits: Logits of a classifier of ``K`` classes on the samples, ``[N, K]``.
+        num_splits: Number of parts that the samples are cut into, in order; 10 in the paper.
 
     Returns:
         Mean and standard deviation over the parts, between 1 and ``K``.
@@ -31,7 +31,10 @@ def inception_score(logits: np.ndarray, *, num_splits: int = 10) -> tuple[float,
     scores = []
     for part in np.array_split(log_p, num_splits):
         p = np.exp(part)
+        # A class that no sample is given has p log p = 0 in every term; the log only has to be
+        # finite.
         marginal = p.mean(0)
         log_marginal = np.log(np.maximum(marginal, np.finfo(np.float64).tiny))
+        # The mean over samples of KL(p(class | sample) || p(class)).
         scores.append(np.exp((p * (part - log_marginal)).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))

@@ -11,6 +11,8 @@ def _mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
     """Unbiased squared discrepancy under the cubic kernel, equal numbers of rows."""
     count, size = x.shape
     k_xx, k_yy, k_xy = (((a @ b.T) / size + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    # Without the diagonals: a row beside itself would add to the estimate whatever the
+    # distributions.
     within = k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)
     return float(within / (count * (count - 1)) - 2.0 * k_xy.mean())
 
@@ -24,9 +26,9 @@ def kernel_distance(
     standard error. (Others average 100 overlapping subsets of 1,000 rows: the same expectation.)
 
     Args:
-        features_1: ``[N, D]``.
-        features_2: ``[M, D]``.
-        block_size: Rows in a block; fewer if that would leave less than ten blocks.
+        features_1: Features of one set, ``[N, D]``, at least 20 rows.
+        features_2: Features of the other, ``[M, D]``, at least 20 rows.
+        block_size: Number of rows in a block; fewer if that would leave less than ten blocks.
 
     Returns:
         The estimate and its standard error. Not multiplied by 1,000.

@@ -12,6 +12,7 @@ def _radii(x: np.ndarray, k: int) -> np.ndarray:
         distances = squared_distances(x[rows], x)
         # The row itself is one of them, at distance zero up to rounding.
         distances[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = -1.0
+        # The row itself, at -1, comes first: the k-th nearest other row is at place k.
         out[rows] = np.partition(distances, k, axis=1)[:, k]
     return out
 

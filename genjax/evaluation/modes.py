@@ -40,6 +40,7 @@ def mode_coverage(
     distances = squared_distances(samples, centres)
     nearest = distances.argmin(1)
     good = distances.min(1) <= (radius * std) ** 2
+    # Every sample counts here, those far from all centres too.
     shares = np.bincount(nearest, minlength=len(centres)) / len(samples)
     return {
         "modes_covered": float(len(np.unique(nearest[good]))),

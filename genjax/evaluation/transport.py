@@ -13,7 +13,7 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray, *, p: int = 1) -> float:
     Args:
         x: Points, ``[N, D]``.
         y: Points, ``[M, D]``.
-        p: 1 or 2, the power of the Euclidean distance that is transported.
+        p: Power of the Euclidean distance that is transported, 1 or 2.
 
     Returns:
         :math:`(\min \sum \pi_{ij} \lVert x_i - y_j\rVert^p)^{1/p}`, in the units of the points.
@@ -35,6 +35,7 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray, *, p: int = 1) -> float:
     x, y = check_features(x, y)
     cost = ot.dist(x, y, metric="euclidean" if p == 1 else "sqeuclidean")
     total = ot.emd2(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
+    # Rounding can leave the cost of equal sets below 0, which has no root.
     return float(max(total, 0.0) ** (1.0 / p))
 
 
@@ -47,8 +48,8 @@ def sliced_wasserstein_distance(
         x: Points, ``[N, D]``.
         y: Points, ``[M, D]``.
         num_projections: Number of directions.
-        p: Power of the distance.
-        seed: Seed of the directions.
+        p: Power of the distance between projections, at least 1.
+        seed: Seed of the random directions.
 
     Returns:
         :math:`(E_\theta W_p^p(\theta^T x, \theta^T y))^{1/p}`.

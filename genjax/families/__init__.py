@@ -1,6 +1,5 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
-from genjax.families.adversarial import HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
 from genjax.families.classifier import classifier
 from genjax.families.draws import Latent
@@ -19,6 +18,7 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.players import HalfLife
 from genjax.families.vdm import vdm
 
 __all__ = [

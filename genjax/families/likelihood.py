@@ -47,9 +47,7 @@ def likelihood_metrics(draws: Array, num_dims: int, *, bounds: bool = True) -> M
     return result
 
 
-def plane_density(
-    points: Array, log_prob: Callable[[Array], Array], size: int = 100
-) -> Density:
+def plane_density(points: Array, log_prob: Callable[[Array], Array], size: int = 100) -> Density:
     """A density on a square grid around points of the plane.
 
     Args:
@@ -63,6 +61,4 @@ def plane_density(
     reach = 1.2 * jnp.quantile(jnp.abs(points), 0.995)
     axis = reach * jnp.asarray(np.linspace(-1.0, 1.0, size), jnp.float32)
     grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1)
-    return Density(
-        values=jnp.exp(log_prob(grid.reshape(-1, 2))).reshape(size, size), reach=reach
-    )
+    return Density(values=jnp.exp(log_prob(grid.reshape(-1, 2))).reshape(size, size), reach=reach)

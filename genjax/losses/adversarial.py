@@ -47,8 +47,9 @@ def logistic_critic_loss(
     r"""Binary cross-entropy of telling real from generated rows.
 
     Args:
-        real_logits: Critic on data, :math:`v` with :math:`D = \mathrm{sigmoid}(v)`.
-        fake_logits: Critic on generated rows.
+        real_logits: The critic's outputs on data, any real numbers, ``[B]``: :math:`v` with
+            :math:`D = \mathrm{sigmoid}(v)`.
+        fake_logits: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`-\log D(x) - \log(1 - D(\tilde x))` for each pair.
@@ -60,6 +61,7 @@ def logistic_critic_loss(
     References:
         Goodfellow et al., arXiv:1406.2661, eq. 1.
     """
+    # -log sigmoid(v) = softplus(-v) and -log(1 - sigmoid(v)) = softplus(v): no log meets a 0.
     return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
 
 
@@ -67,7 +69,7 @@ def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"
     r"""The zero-sum generator loss, whose gradient vanishes where the critic is sure.
 
     Args:
-        fake_logits: Critic on generated rows.
+        fake_logits: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`\log(1 - D(\tilde x))`.
@@ -79,6 +81,7 @@ def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"
     References:
         Goodfellow et al., arXiv:1406.2661, eq. 1.
     """
+    # The slope is -sigmoid(v), which is close to 0 where the critic is sure of a generated row.
     return -jax.nn.softplus(fake_logits)
 
 
@@ -86,7 +89,7 @@ def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array
     r"""The generator loss with the same fixed point as minimax and a gradient that does not vanish.
 
     Args:
-        fake_logits: Critic on generated rows.
+        fake_logits: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`-\log D(\tilde x)`.
@@ -98,6 +101,7 @@ def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array
     References:
         Goodfellow et al., arXiv:1406.2661, section 3.
     """
+    # The slope is -sigmoid(-v), which is close to -1 where the critic is sure of a generated row.
     return jax.nn.softplus(-fake_logits)
 
 
@@ -113,10 +117,10 @@ def least_squares_critic_loss(
     The optimum is :math:`(b\,p + a\,q)/(p + q)`.
 
     Args:
-        real_outputs: Critic on data, not squashed.
-        fake_outputs: Critic on generated rows.
-        real_code: Target ``b`` of data.
-        fake_code: Target ``a`` of generated rows.
+        real_outputs: The critic's outputs on data, not squashed, ``[B]``.
+        fake_outputs: The critic's outputs on generated rows, any real numbers, ``[B]``.
+        real_code: The output ``b`` that the critic is to give to data.
+        fake_code: The output ``a`` that it is to give to generated rows.
 
     Returns:
         :math:`\frac12 (v(x) - b)^2 + \frac12 (v(\tilde x) - a)^2` for each pair.
@@ -140,8 +144,8 @@ def least_squares_generator_loss(
     :math:`\chi^2(p + q \,\|\, 2q)`; with a = 0 and b = 1 the target is 1.
 
     Args:
-        fake_outputs: Critic on generated rows.
-        target: What the generator wants the critic to say, ``c``.
+        fake_outputs: The critic's outputs on generated rows, any real numbers, ``[B]``.
+        target: The output ``c`` that the generator wants the critic to give to its rows.
 
     Returns:
         :math:`\frac12 (v(\tilde x) - c)^2`.
@@ -165,8 +169,8 @@ def brier_critic_loss(
     :func:`least_squares_critic_loss`.
 
     Args:
-        real_logits: Critic on data, before the sigmoid.
-        fake_logits: Critic on generated rows.
+        real_logits: The critic's outputs on data, before the sigmoid, ``[B]``.
+        fake_logits: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`\frac12 (D(x) - 1)^2 + \frac12 D(\tilde x)^2` for each pair.
@@ -175,6 +179,7 @@ def brier_critic_loss(
         >>> brier_critic_loss(jnp.zeros(1), jnp.zeros(1))
         Array([0.25], dtype=float32)
     """
+    # 1 - sigmoid(v) is taken as sigmoid(-v), which keeps its digits where D is close to 1.
     real, fake = jax.nn.sigmoid(-real_logits), jax.nn.sigmoid(fake_logits)
     return 0.5 * jnp.square(real) + 0.5 * jnp.square(fake)
 
@@ -183,7 +188,7 @@ def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
     r"""Squared error of probabilities on generated rows, :math:`\frac12 (D(\tilde x) - 1)^2`.
 
     Args:
-        fake_logits: Critic on generated rows, before the sigmoid.
+        fake_logits: The critic's outputs on generated rows, before the sigmoid, ``[B]``.
 
     Returns:
         The loss of each row.
@@ -203,8 +208,8 @@ def hinge_critic_loss(
     Its minimum over all critics is ``2 (1 - TV(p, q))``, TV the total variation in [0, 1].
 
     Args:
-        real_outputs: Critic on data.
-        fake_outputs: Critic on generated rows.
+        real_outputs: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_outputs: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`\max(0, 1 - v(x)) + \max(0, 1 + v(\tilde x))` for each pair.
@@ -224,7 +229,7 @@ def hinge_generator_loss(fake_outputs: Float[Array, " B"]) -> Float[Array, " B"]
     r"""The generator's side of the hinge loss, :math:`-v(\tilde x)`.
 
     Args:
-        fake_outputs: Critic on generated rows.
+        fake_outputs: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         The loss of each row.
@@ -245,8 +250,8 @@ def wasserstein_critic_loss(
     r"""Minus the difference that a 1-Lipschitz critic makes as large as the Wasserstein-1 distance.
 
     Args:
-        real_scores: Critic on data.
-        fake_scores: Critic on generated rows.
+        real_scores: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_scores: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         :math:`f(\tilde x) - f(x)` for each pair. If the critic is 1-Lipschitz, its negative mean
@@ -266,7 +271,7 @@ def wasserstein_generator_loss(fake_scores: Float[Array, " B"]) -> Float[Array, 
     r"""The generator's side of the Wasserstein loss, :math:`-f(\tilde x)`.
 
     Args:
-        fake_scores: Critic on generated rows.
+        fake_scores: The critic's outputs on generated rows, any real numbers, ``[B]``.
 
     Returns:
         The loss of each row.
@@ -287,8 +292,9 @@ def relativistic_critic_loss(
     r"""Relativistic pairing loss: each real row is compared with one generated row.
 
     Args:
-        real_logits: Critic on data.
-        fake_logits: Critic on as many generated rows; row ``i`` is paired with row ``i``.
+        real_logits: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_logits: The critic's outputs on as many generated rows, ``[B]``; row ``i`` is paired
+            with row ``i``.
 
     Returns:
         :math:`\log(1 + e^{-(v(x) - v(\tilde x))})` for each pair.
@@ -310,8 +316,9 @@ def relativistic_generator_loss(
     r"""The generator's side of relativistic pairing.
 
     Args:
-        real_logits: Critic on data.
-        fake_logits: Critic on as many generated rows.
+        real_logits: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_logits: The critic's outputs on as many generated rows, ``[B]``; row ``i`` is paired
+            with row ``i``.
 
     Returns:
         :math:`\log(1 + e^{-(v(\tilde x) - v(x))})` for each pair.
@@ -341,6 +348,7 @@ def correct_at(threshold: float) -> Callable[[Array, Array], Array]:
     """
 
     def correct(real_outputs: Array, fake_outputs: Array) -> Array:
+        # An output at the threshold itself is right on neither side.
         right_real, right_fake = real_outputs > threshold, fake_outputs < threshold
         return 0.5 * (right_real.astype(jnp.float32) + right_fake.astype(jnp.float32))
 
@@ -353,9 +361,9 @@ def least_squares_loss(
     """The least-squares game with codes ``b``, ``a`` and the generator's target ``c``.
 
     Args:
-        real_code: Target of data.
-        fake_code: Target of generated rows.
-        target: What the generator wants the critic to say of its rows.
+        real_code: The output ``b`` that the critic is to give to data, above ``fake_code``.
+        fake_code: The output ``a`` that it is to give to generated rows.
+        target: The output ``c`` that the generator wants the critic to give to its rows.
 
     Returns:
         Both players' losses.
@@ -378,6 +386,7 @@ def least_squares_loss(
             real, fake, real_code=real_code, fake_code=fake_code
         ),
         lambda real, fake: least_squares_generator_loss(fake, target=target),
+        # The optimal output (b p + a q) / (p + q) is halfway between the codes where p = q.
         correct_at(0.5 * (real_code + fake_code)),
     )
 

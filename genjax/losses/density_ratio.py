@@ -31,4 +31,5 @@ def log_density_ratio(
     for name, count in [("num_numerator", num_numerator), ("num_denominator", num_denominator)]:
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    # Bayes' rule: the log-odds are log p/q plus the log ratio of the two counts.
     return logits + math.log(num_denominator / num_numerator)

@@ -72,6 +72,8 @@ def _log_lambert_w_exp(y: Array) -> Array:
 
     Neither ``exp(y)`` nor W is formed, which leave the range of float32 long before ``s`` does.
     """
+    # For large y the exponential makes up most of the sum, for small y the s itself; both starts
+    # are exact at y = 1. The inner maximum keeps the branch that is not taken from a log of 0.
     s = jnp.where(y > 1.0, jnp.log(jnp.maximum(y, 1.0)), y - 1.0)
     for _ in range(6):  # Newton's method, quadratic from these starts
         w = jnp.exp(s)
@@ -81,11 +83,14 @@ def _log_lambert_w_exp(y: Array) -> Array:
 
 @_log_lambert_w_exp.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # The equation differentiated: (exp(s) + 1) ds = dy. Nothing goes back through the iteration.
     s = _log_lambert_w_exp(primals[0])
     return s, tangents[0] / (1.0 + jnp.exp(s))
 
 
 def _jeffreys_conjugate(t: Array) -> Array:
+    # f*(t) = u t - f(u) where f'(u) = t. With u = exp(-s) the condition is exp(s) + s = 1 - t, and
+    # the conjugate becomes exp(s) + exp(-s) + t - 2.
     s = _log_lambert_w_exp(1.0 - t)
     return jnp.exp(s) + jnp.exp(-s) + t - 2.0
 
@@ -97,6 +102,8 @@ def _x_log_x(u: Array) -> Array:
 _sp = jax.nn.softplus
 _exp = jnp.exp
 
+# The second entry of each form is f*(T(v)) worked out by hand. To compute f* of T in two steps
+# would round T onto the edge of the domain of f* where outputs are large.
 F_DIVERGENCES: Mapping[str, FDivergence] = {
     # The bounded critic has no gradient off the threshold: tanh only approaches the bound.
     "total_variation": FDivergence(
@@ -132,6 +139,7 @@ F_DIVERGENCES: Mapping[str, FDivergence] = {
         ),
         ratio=CriticForm(lambda v: 2.0 * jnp.expm1(v), lambda v: jnp.expm1(2.0 * v), lambda v: v),
     ),
+    # 1 - T is an exponential, so that its root is one.
     "neyman": FDivergence(
         f=lambda u: jnp.square(1.0 - u) / u,
         critic=lambda u: 1.0 - u**-2,
@@ -158,6 +166,7 @@ F_DIVERGENCES: Mapping[str, FDivergence] = {
         paper=CriticForm(lambda v: LOG2 - _sp(-v), lambda v: _sp(v) - LOG2, lambda v: v),
         ratio=CriticForm(lambda v: LOG2 - _sp(-v), lambda v: _sp(v) - LOG2, lambda v: v),
     ),
+    # T = log sigmoid(v), and -log(1 - sigmoid(v)) = softplus(v).
     "gan": FDivergence(
         f=lambda u: _x_log_x(u) - (u + 1.0) * jnp.log(u + 1.0),
         critic=lambda u: jnp.log(u / (1.0 + u)),
@@ -227,12 +236,13 @@ def f_divergence_bound(
     In ratio form one network's outputs give the bounds on all divergences.
 
     Args:
-        real_outputs: Network on data.
-        fake_outputs: Network on rows of the model.
+        real_outputs: The network's outputs on data, ``[B]``.
+        fake_outputs: Its outputs on rows of the model, ``[B]``.
         divergence: A key of :data:`F_DIVERGENCES`.
         form: ``"ratio"`` if outputs estimate :math:`\log p/q`, ``"paper"`` for the output
             activation of the paper.
-        max_log_ratio: As the network was trained: see :func:`f_gan_loss`.
+        max_log_ratio: The limit of outputs that the network was trained with, see
+            :func:`f_gan_loss`; None for no limit.
 
     Returns:
         :math:`T(v(x)) - f^*(T(v(\tilde x)))` for each pair.
@@ -262,13 +272,14 @@ def f_divergence_log_ratio(
     r"""The log density ratio :math:`\log p/q` that a trained critic stands for.
 
     Args:
-        outputs: Network outputs.
+        outputs: The network's outputs, of any shape.
         divergence: A key of :data:`F_DIVERGENCES`.
-        form: Form the network was trained in.
-        max_log_ratio: Limit it was trained with: see :func:`f_gan_loss`.
+        form: The form that the network was trained in.
+        max_log_ratio: The limit that it was trained with, see :func:`f_gan_loss`; None for no
+            limit.
 
     Returns:
-        The estimate at each row.
+        The estimate for each output, in nats.
 
     Raises:
         ValueError: For total variation, whose optimal critic only tells which density is larger.
@@ -300,7 +311,8 @@ def f_gan_loss(
 
     Args:
         divergence: A key of :data:`F_DIVERGENCES`.
-        form: How outputs become critics.
+        form: How outputs become critics: ``"ratio"`` if they estimate :math:`\log p/q`,
+            ``"paper"`` for the output activation of the paper.
         generator: ``"bound"``: the generator minimises the bound itself, :math:`-f^*(T(\tilde x))`;
             ``"alternative"``: it maximises :math:`E[T(\tilde x)]`, which does not saturate early.
         max_log_ratio: Limit of outputs in ratio form, approached smoothly (``c tanh(v/c)``).
@@ -332,6 +344,8 @@ def f_gan_loss(
         return chosen.conjugate(limit(fake)) - chosen.critic(limit(real))
 
     def generator_loss(real: Array, fake: Array) -> Array:
+        # Section 3.2: of the GAN's divergence f*(T) is flat where the critic is sure of a generated
+        # row, T is not.
         return -(chosen.critic if generator == "alternative" else chosen.conjugate)(limit(fake))
 
     return AdversarialLoss(critic_loss, generator_loss, correct_at(chosen.threshold))

@@ -16,13 +16,13 @@ def straight_path(
     .. math:: x_t = (1 - (1 - \sigma) t)\, x_0 + t x_1, \qquad v = x_1 - (1 - \sigma)\, x_0
 
     Args:
-        noise: Where the path begins at time 0, ``x_0``.
-        data: Where it ends at time 1, ``x_1``.
-        times: Times in [0, 1].
+        noise: Where the path begins at time 0, ``x_0``, ``[B, *event]``.
+        data: Where it ends at time 1, ``x_1``, ``[B, *event]``.
+        times: Times in [0, 1], ``[B]``.
         sigma_min: Standard deviation of the noise left at time 1, ``sigma``.
 
     Returns:
-        ``x_t`` and ``v``.
+        The point ``x_t`` and its velocity ``v``, both ``[B, *event]``.
 
     Raises:
         ValueError: If ``sigma_min`` is not in [0, 1).
@@ -39,6 +39,7 @@ def straight_path(
     if not 0.0 <= sigma_min < 1.0:
         raise ValueError(f"sigma_min must be in [0, 1), got {sigma_min}")
     t = times.reshape(-1, *(1,) * (data.ndim - 1))
+    # Eq. 22 of Lipman et al., and its derivative in t, which is the target of their eq. 23.
     x_t = (1.0 - (1.0 - sigma_min) * t) * noise + t * data
     return x_t, data - (1.0 - sigma_min) * noise
 
@@ -49,11 +50,11 @@ def flow_matching_loss(
     """Mean squared error of a velocity over the entries of an event.
 
     Args:
-        velocity: What the model says.
-        target: The velocity of the path, from :func:`straight_path`.
+        velocity: The model's velocity at points of the paths, ``[B, *event]``.
+        target: The velocity of the paths there, from :func:`straight_path`, ``[B, *event]``.
 
     Returns:
-        The error of each row.
+        The error of each row, ``[B]``.
 
     References:
         Lipman et al., arXiv:2210.02747, eq. 9.

@@ -11,7 +11,7 @@ def importance_weighted_nats(nats: Float[Array, "K *shape"]) -> Float[Array, "*s
 
     Args:
         nats: Bounds ``L`` on negative log-likelihoods, each from a draw of its own: uniform noise,
-            or any other whose density the bound accounts for.
+            or any other whose density the bound accounts for. The draws are the first axis, ``K``.
 
     Returns:
         Bounds at most as high as the mean over the draws, in expectation lower for more draws.
@@ -23,6 +23,8 @@ def importance_weighted_nats(nats: Float[Array, "K *shape"]) -> Float[Array, "*s
     References:
         Burda et al., Importance Weighted Autoencoders, arXiv:1509.00519, eq. 8.
     """
+    # The log of the mean of exp(-L), whose largest term is taken out before anything is
+    # exponentiated.
     return math.log(nats.shape[0]) - jax.nn.logsumexp(-nats, axis=0)
 
 

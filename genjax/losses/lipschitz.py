@@ -21,7 +21,10 @@ _TINY = 1e-12
 def _squared_slope(
     critic_fn: Callable[[Array], Array], x: Float[Array, "B *event"]
 ) -> Float[Array, " B"]:
+    # Row i of the output depends on row i of the input alone, so that the gradient of the sum holds
+    # the gradient of each row.
     slope = jax.grad(lambda x: jnp.sum(critic_fn(x)))(x)
+    # A sum of thousands of squares in bfloat16 would stop growing early.
     slope = slope.astype(jnp.promote_types(slope.dtype, jnp.float32))
     return jnp.sum(jnp.square(slope), axis=tuple(range(1, x.ndim)))
 
@@ -48,7 +51,7 @@ def gradient_penalty(
         critic_fn: Critic of its input alone, ``[B, *event] -> [B]``. Row ``i`` of the output may
             depend on row ``i`` of the input only; batch normalisation breaks this.
         real: Data rows, ``[B, *event]``.
-        fake: Generated rows. Gradients reach them unless the caller stops them.
+        fake: Generated rows, ``[B, *event]``. Gradients reach them unless the caller stops them.
         mix: Weight ``u`` of ``real`` in [0, 1], ``[B]``: one draw an example.
         target_norm: Norm ``c`` the critic is pulled to; 1 in the paper.
         one_sided: Whether only norms above ``c`` count (WGAN-LP).
@@ -68,6 +71,7 @@ def gradient_penalty(
         Gulrajani et al., Improved Training of Wasserstein GANs, arXiv:1704.00028, eq. 3; one-sided:
         Petzka et al., arXiv:1709.08894.
     """
+    # A point of the straight line between a data row and a generated one.
     u = per_row(mix, real)
     return _norm_gap(_squared_slope(critic_fn, u * real + (1.0 - u) * fake), target_norm, one_sided)
 
@@ -103,6 +107,7 @@ def dragan_penalty(
         Kodali et al., On Convergence and Stability of GANs, arXiv:1705.07215. The authors' noise is
         one-sided; centred as in google/compare_gan.
     """
+    # One deviation for all entries of the batch.
     near = real + jnp.std(real) * (uniform - 0.5)
     return _norm_gap(_squared_slope(critic_fn, near), target_norm, one_sided)
 
@@ -133,11 +138,11 @@ def r1_penalty(
 def r2_penalty(
     critic_fn: Callable[[Array], Array], fake: Float[Array, "B *event"]
 ) -> Float[Array, " B"]:
-    r"""R2: the same as :func:`r1_penalty` on generated rows.
+    r"""R2: :math:`\frac12 \lVert\nabla_x f(x)\rVert_2^2` on generated rows, with the half.
 
     Args:
         critic_fn: Critic of its input alone, ``[B, *event] -> [B]``.
-        fake: Generated rows. Gradients reach them unless the caller stops them.
+        fake: Generated rows, ``[B, *event]``. Gradients reach them unless the caller stops them.
 
     Returns:
         Penalty per example, to be multiplied by the paper's :math:`\gamma`.

@@ -17,6 +17,7 @@ Kernel: TypeAlias = Callable[[Array, Array], Array]
 
 
 def _squared_distances(x: Float[Array, "N D"], y: Float[Array, "M D"]) -> Float[Array, "N M"]:
+    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y: one matrix product, and no array of all differences.
     rows, columns = jnp.sum(x * x, axis=-1), jnp.sum(y * y, axis=-1)
     squared = rows[:, None] + columns[None, :] - 2.0 * (x @ y.T)
     return jnp.maximum(squared, 0.0)  # rounding can take it below
@@ -33,7 +34,7 @@ def rbf_kernel(
     Args:
         x: Points, ``[N, D]``.
         y: Points, ``[M, D]``.
-        bandwidths: Standard deviations :math:`\sigma`, in the units of the points.
+        bandwidths: Standard deviations :math:`\sigma > 0`, in the units of the points.
 
     Returns:
         Kernel of every pair, ``[N, M]``.
@@ -60,7 +61,7 @@ def rational_quadratic_kernel(
     Args:
         x: Points, ``[N, D]``.
         y: Points, ``[M, D]``.
-        alphas: Exponents; small ones have heavy tails.
+        alphas: Exponents :math:`\alpha > 0`; kernels of small ones have heavy tails.
 
     Returns:
         Kernel of every pair, ``[N, M]``.
@@ -73,6 +74,7 @@ def rational_quadratic_kernel(
         Binkowski et al., Demystifying MMD GANs, arXiv:1801.01401, section 2.
     """
     squared = _squared_distances(x, y)
+    # The power through log1p, which keeps the digits of distances that are small beside alpha.
     terms = (jnp.exp(-a * jnp.log1p(squared / (2.0 * a))) for a in alphas)
     return sum(terms, jnp.zeros_like(squared))
 
@@ -89,7 +91,7 @@ def mmd_squared(
     Args:
         x: Points of one distribution, ``[N, D]``.
         y: Points of the other, ``[M, D]``.
-        kernel: ``[N, D], [M, D] -> [N, M]``.
+        kernel: The kernel, ``[N, D], [M, D] -> [N, M]``.
         unbiased: Whether to leave each point's kernel with itself out (the U-statistic, which can
             be negative) or to keep it (the V-statistic, which cannot).
 
@@ -113,6 +115,7 @@ def mmd_squared(
         raise ValueError(f"expected at least {least} points in each set, got {n} and {m}")
     k_xx, k_yy, k_xy = kernel(x, x), kernel(y, y), kernel(x, y)
     if unbiased:
+        # A point beside itself would add k(x, x) to the estimate whatever the distributions.
         within_x = (jnp.sum(k_xx) - jnp.trace(k_xx)) / (n * (n - 1))
         within_y = (jnp.sum(k_yy) - jnp.trace(k_yy)) / (m * (m - 1))
     else:
@@ -130,10 +133,10 @@ def mmd_witness(
     r"""The function that tells the two samples apart best, up to scale.
 
     Args:
-        points: Where to evaluate it, ``[K, D]``.
+        points: The points to evaluate it at, ``[K, D]``.
         x: Points of one distribution, ``[N, D]``.
         y: Points of the other, ``[M, D]``.
-        kernel: ``[N, D], [M, D] -> [N, M]``.
+        kernel: The kernel, ``[N, D], [M, D] -> [N, M]``.
 
     Returns:
         :math:`\frac1N \sum_i k(\cdot, x_i) - \frac1M \sum_j k(\cdot, y_j)`, ``[K]``.

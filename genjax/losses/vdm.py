@@ -112,6 +112,8 @@ def decoder_logits(
         Kingma et al., arXiv:2107.00630, eq. 8.
     """
     centres = grey_levels(jnp.arange(num_levels), num_levels).astype(z_0_rescaled.dtype)
+    # Eq. 8: x given z_0 is Gaussian about z_0 / alpha_0 with variance sigma_0^2 / alpha_0^2, which
+    # is exp(gamma_0).
     inverse_scale = per_row(jnp.exp(-0.5 * gamma_0), z_0_rescaled)
     return -0.5 * jnp.square((z_0_rescaled[..., None] - centres) * inverse_scale[..., None])
 
@@ -191,6 +193,7 @@ def _decoder_nll_and_slopes(
     precision = per_row(jnp.minimum(jnp.exp(-gamma_0), jnp.finfo(dtype).max), z)  # 0 times it is 0
     gap = 2.0 / num_levels
     levels = levels.astype(jnp.int32)
+    # Level k is the centre of the bin from -1 + k gap to -1 + (k + 1) gap.
     nearest = jnp.clip(jnp.floor((z + 1.0) / gap), 0, num_levels - 1).astype(jnp.int32)
 
     def excess(distance: Array, steps: Array) -> tuple[Array, Array]:
@@ -201,6 +204,9 @@ def _decoder_nll_and_slopes(
     to_own = z - grey_levels(levels, num_levels).astype(z.dtype)
     to_nearest, growth = excess(to_own, levels - nearest)
 
+    # Masses are those beside the nearest level: exp(-P (d_k^2 - d_nearest^2) / 2) for the precision
+    # P and the distance d_k of z from level k. The largest is 1 or close to it, as in a softmax
+    # whose maximum is taken out.
     def over(candidates: Array) -> tuple[Array, Array, Array]:
         distance = z - grey_levels(nearest, num_levels).astype(z.dtype)
         moves, growths = excess(distance[..., None], nearest[..., None] - candidates)
@@ -222,11 +228,15 @@ def _decoder_nll_and_slopes(
     if num_levels <= 2 * _REACH + 1:
         log_total, move, mean_growth = all_levels()
     else:
-        # Each level left out has at most exp(-_REACH (_REACH + 1) gap^2 precision / 2) times the
-        # largest mass.
+        # One decision for the whole batch, by its least precision: a branch a row would compute
+        # both. Each level left out has at most exp(-_REACH (_REACH + 1) gap^2 precision / 2) times
+        # the largest mass.
         enough = math.log(num_levels) - math.log(jnp.finfo(z.dtype).eps)
         least = jnp.min(precision, initial=jnp.inf) * (_REACH * (_REACH + 1) / 2 * gap**2)
         log_total, move, mean_growth = jax.lax.cond(least >= enough, near_levels, all_levels)
+    # The terms put together, with d_own for the example's own level and E for the decoder's mean:
+    # nats = P (d_own^2 - d_nearest^2) / 2 + log sum of masses, and growth is d_nearest^2 - d_own^2;
+    # by z it is P (d_own - E d_k); by gamma_0, as dP/dgamma_0 = -P, it is P E(d_k^2 - d_own^2) / 2.
     return (
         log_total - 0.5 * precision * growth,
         -precision * (to_nearest + move),
@@ -262,6 +272,7 @@ def gaussian_reconstruction_loss(
     """  # noqa: D205
     _same_shape(x=x, z_0_rescaled=z_0_rescaled)
     gamma_0 = per_row(gamma_0, x)
+    # The variance is exp(gamma_0), so that its log is gamma_0 itself.
     squares = jnp.square(z_0_rescaled - x) * jnp.exp(-gamma_0)
     return 0.5 * _sum_event(squares + gamma_0 + math.log(2.0 * math.pi))
 
@@ -277,7 +288,7 @@ def diffusion_loss(
 
     Args:
         noise: The noise :math:`\epsilon` in :math:`z_t`, ``[B, *event]``.
-        noise_hat: The score network's estimate of it.
+        noise_hat: The score network's estimate of it, ``[B, *event]``.
         gamma_slope_t: :math:`d\gamma/dt` at the sampled times; a scalar or one a row.
 
     Returns:
@@ -294,6 +305,8 @@ def diffusion_loss(
         Kingma et al., arXiv:2107.00630, eq. 17.
     """
     _same_shape(noise=noise, noise_hat=noise_hat)
+    # The slope of gamma is that of -log SNR: the weight of the squared error of x, -SNR'(t) / 2,
+    # becomes gamma'(t) / 2 for that of the noise.
     return 0.5 * _sum_event(per_row(gamma_slope_t, noise) * jnp.square(noise - noise_hat))
 
 
@@ -311,9 +324,9 @@ def discrete_diffusion_loss(
 
     Args:
         noise: The noise :math:`\epsilon` in :math:`z_t`, ``[B, *event]``.
-        noise_hat: The score network's estimate of it.
+        noise_hat: The score network's estimate of it, ``[B, *event]``.
         gamma_s: Negative log signal-to-noise ratio one step earlier; a scalar or one a row.
-        gamma_t: The same at time t.
+        gamma_t: Negative log signal-to-noise ratio at time t; a scalar or one a row.
         num_timesteps: Number of steps ``T``.
 
     Returns:
@@ -336,5 +349,7 @@ def discrete_diffusion_loss(
     _same_shape(noise=noise, noise_hat=noise_hat)
     if num_timesteps < 1:
         raise ValueError(f"num_timesteps must be at least 1, got {num_timesteps}")
+    # Eq. 14. The exponential minus 1 is taken at once: for many steps it is close to 1. The factor
+    # T makes a mean over the steps their sum.
     weight = num_timesteps * jnp.expm1(per_row(gamma_t, noise) - per_row(gamma_s, noise))
     return 0.5 * _sum_event(weight * jnp.square(noise - noise_hat))

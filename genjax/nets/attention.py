@@ -25,7 +25,7 @@ def attention(
         causal: Whether token ``i`` sees tokens up to ``i`` only.
 
     Returns:
-        ``[B, T, H, D]``; weights are float32 inside.
+        Means of the values, ``[B, T, H, D]``; weights are float32 inside.
 
     References:
         Vaswani et al., arXiv:1706.03762, eq. 1.

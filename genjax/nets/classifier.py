@@ -14,7 +14,7 @@ class ConvClassifier(nn.Module):
     Attributes:
         num_classes: Number of classes.
         channels: Channels of the first convolution, doubled at each halving.
-        num_halvings: How often the resolution is halved.
+        num_halvings: Number of times the resolution is halved.
         num_features: Width of the dense layer before the logits: the features.
     """
 
@@ -51,6 +51,7 @@ class ConvClassifier(nn.Module):
             )
         h = x
         for i in range(self.num_halvings):
+            # The first convolution keeps the resolution, the second halves it.
             for j, stride in enumerate((1, 2)):
                 h = Conv(self.channels << i, (3, 3), (stride, stride), name=f"conv_{i}_{j}")(h)
                 h = nn.relu(GroupNorm(num_groups=8, name=f"norm_{i}_{j}")(h))

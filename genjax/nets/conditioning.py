@@ -24,8 +24,8 @@ def apply_layer(
     convolution as an operator.
 
     Args:
-        layer: Layer with two-dimensional or larger weights; biases are left alone.
-        x: Its input.
+        layer: Layer whose weights have two axes or more; biases are left alone.
+        x: Input of the layer.
         spectral_norm: Whether to normalise.
         train: Whether to move the power iteration on.
         name: Name of the layer's state.
@@ -47,7 +47,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
         num_classes: Number of classes, or None for one gain and bias.
-        dtype: Of the computation. Statistics are float32.
+        dtype: The precision of the computation. Statistics are float32.
     """
 
     num_classes: int | None = None
@@ -85,6 +85,7 @@ class BatchNorm(nn.Module):
         gain = nn.Embed(self.num_classes, channels, embedding_init=zeros, name="gain")(label)
         bias = nn.Embed(self.num_classes, channels, embedding_init=zeros, name="bias")(label)
         rows = (x.shape[0], *(1,) * (x.ndim - 2), channels)
+        # Embeddings start at zero, and so every class at a gain of 1 and a bias of 0.
         return y * (1.0 + gain.reshape(rows).astype(y.dtype)) + bias.reshape(rows).astype(y.dtype)
 
 
@@ -193,13 +194,13 @@ class CriticHead(nn.Module):
         """Maps features to outputs, float32.
 
         Args:
-            flat: What the linear layer sees.
-            pooled: What the label's embedding is compared with.
-            label: Class ids.
+            flat: Features that the linear layer sees, ``[B, F]``.
+            pooled: Features that the label's embedding is compared with, ``[B, C]``.
+            label: Class ids, ``[B]``, or None.
             train: Whether spectral normalisation moves its power iteration on.
 
         Returns:
-            ``[B]``, or ``[B, num_outputs]``.
+            Outputs, ``[B]``, or ``[B, num_outputs]``.
 
         Raises:
             ValueError: If a projection is asked of several outputs.
@@ -211,6 +212,7 @@ class CriticHead(nn.Module):
         if projects and self.num_outputs is not None:
             raise ValueError("conditioning 'projection' needs a critic with one output")
         dense = nn.Dense(self.num_outputs or 1, kernel_init=self.kernel_init, name="dense")
+        # The head is float32, whatever the layers before it are.
         y = apply_layer(
             dense,
             flat.astype(jnp.float32),
@@ -227,5 +229,7 @@ class CriticHead(nn.Module):
             vector = apply_layer(
                 embed, label, spectral_norm=self.spectral_norm, train=train, name="projection"
             )
+            # Eq. 3: the embedding's inner product with the features is added to their linear
+            # function.
             y += jnp.sum(vector * pooled.astype(jnp.float32), axis=-1)
         return y

@@ -35,6 +35,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 
+# Frozen, and so hashable: it is a parameter of primitives, by which JAX looks up what it compiled.
 @dataclasses.dataclass(frozen=True)
 class _Geometry:
     """A convolution without its operands; channels last, kernels ``[*taps, I, O]``."""
@@ -54,6 +55,7 @@ class _Geometry:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        # Places that a window of (taps - 1) * dilation + 1 can be put at in the padded input.
         sizes = [
             (n + low + high - ((k - 1) * dilation + 1)) // stride + 1
             for n, (low, high), k, dilation, stride in zip(
@@ -88,11 +90,14 @@ def _conv(x: Array, w: Array, *, geometry: _Geometry) -> Array:
 
 
 def _input_grad(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    # The convolution is linear in x: its transpose is the gradient, for which XLA knows the
+    # operation.
     x = jax.ShapeDtypeStruct(geometry.input_shape, g.dtype)
     return jax.linear_transpose(lambda x: _conv(x, w, geometry=geometry), x)(g)[0]
 
 
 def _weight_grad(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    # Linear in w likewise.
     w = jax.ShapeDtypeStruct(geometry.kernel_shape, x.dtype)
     return jax.linear_transpose(lambda w: _conv(x, w, geometry=geometry), w)(g)[0]
 
@@ -109,6 +114,8 @@ def _weight_grad_by_taps(x: Array, g: Array, *, geometry: _Geometry) -> Array:
     *taps, in_channels, _ = geometry.kernel_shape
     products = []
     for tap in _positions(taps):
+        # A tap's weight meets, for each output, one input pixel: those of all outputs are a strided
+        # slice, and the gradient is the product of that slice with g over rows and places.
         start = [t * d for t, d in zip(tap, geometry.kernel_dilation, strict=True)]
         stop = [
             s + (n - 1) * stride + 1
@@ -132,6 +139,7 @@ def _primitive(name: str, function: Any) -> jex_core.Primitive:
     primitive.def_impl(jax.jit(function, static_argnames="geometry"))
 
     def abstract_eval(*operands: Any, geometry: _Geometry) -> Any:
+        # From the type of an operand, so that what it says besides shape and dtype is kept.
         structs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operands]
         out = jax.eval_shape(functools.partial(function, geometry=geometry), *structs)
         return operands[0].update(shape=out.shape, dtype=out.dtype)
@@ -140,6 +148,8 @@ def _primitive(name: str, function: Any) -> jex_core.Primitive:
     mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
 
     def batch(operands: Any, axes: Any, *, geometry: _Geometry) -> Any:
+        # Under vmap the primitive gives way to the operations that it is made of, which JAX can
+        # batch.
         call = functools.partial(function, geometry=geometry)
         return jax.vmap(call, in_axes=axes)(*operands), 0
 
@@ -161,7 +171,9 @@ mlir.register_lowering(
     _weight_grad_p, mlir.lower_fun(_lower_weight_grad_on_cpu, multiple_results=False), "cpu"
 )
 
-# Each rule takes the cotangent of the output and the other operand.
+# The derivatives of the three primitives, which are the three again. Each rule takes the cotangent
+# of the output and the other operand. In the second, the output is an input gradient: its cotangent
+# is shaped like x. In the third it is shaped like w.
 ad.defbilinear(
     _conv_p,
     lambda ct, x, w, **kw: _input_grad_p.bind(ct, w, **kw),
@@ -206,17 +218,18 @@ def conv(
     """Convolution, channels last, with the result of :func:`jax.lax.conv_general_dilated`.
 
     Args:
-        x: Input, ``[B, *spatial, I]``.
-        kernel: Kernel, ``[*taps, I / groups, O]``, of the dtype of ``x``.
+        x: The input, ``[B, *spatial, I]``.
+        kernel: The kernel, ``[*taps, I / groups, O]``, of the dtype of ``x``.
         strides: Stride of each spatial axis.
         padding: ``"SAME"``, ``"VALID"`` or (low, high) of each spatial axis, which may be negative.
         kernel_dilation: Spacing of the taps along each spatial axis.
         groups: Number of groups of channels that do not mix.
-        precision: As in :func:`jax.lax.conv_general_dilated`.
-        in_loop: Formulate the weight gradient so that it stays fast inside ``lax.scan`` on CPU.
+        precision: Precision of the products, as in :func:`jax.lax.conv_general_dilated`.
+        in_loop: Whether to formulate the weight gradient so that it stays fast inside ``lax.scan``
+            on CPU.
 
     Returns:
-        Output, ``[B, *spatial_out, O]``.
+        The output, ``[B, *spatial_out, O]``.
 
     Raises:
         ValueError: If the ranks, dtypes or channel counts do not match.
@@ -258,18 +271,19 @@ def conv_transpose(
     """Transposed convolution, channels last, with the result of :func:`jax.lax.conv_transpose`.
 
     Args:
-        x: Input, ``[B, *spatial, I]``.
-        kernel: Kernel, ``[*taps, I, O]`` (``[*taps, O, I]`` if ``transpose_kernel``).
+        x: The input, ``[B, *spatial, I]``.
+        kernel: The kernel, ``[*taps, I, O]`` (``[*taps, O, I]`` if ``transpose_kernel``).
         strides: Factor by which each spatial axis grows.
         padding: ``"SAME"``, ``"VALID"`` or (low, high) of each spatial axis, applied to the
             stretched input as in :func:`jax.lax.conv_transpose`.
         kernel_dilation: Spacing of the taps along each spatial axis.
         transpose_kernel: Whether the kernel is that of the convolution whose gradient this is.
-        precision: As in :func:`jax.lax.conv_transpose`.
-        in_loop: Formulate the weight gradient so that it stays fast inside ``lax.scan`` on CPU.
+        precision: Precision of the products, as in :func:`jax.lax.conv_transpose`.
+        in_loop: Whether to formulate the weight gradient so that it stays fast inside ``lax.scan``
+            on CPU.
 
     Returns:
-        Output, ``[B, *spatial_out, O]``.
+        The output, ``[B, *spatial_out, O]``.
 
     Raises:
         ValueError: If the ranks, dtypes or channel counts do not match.
@@ -281,6 +295,9 @@ def conv_transpose(
     if x.shape[-1] != kernel.shape[-1]:
         raise ValueError(f"expected {kernel.shape[-1]} input channels, got x {x.shape}")
     dilation = tuple(kernel_dilation or (1,) * spatial)
+    # For each axis the padding (low, total) of the stretched input, as jax.lax.conv_transpose
+    # defines it, then the size of the output, then the padding of the plain convolution whose input
+    # gradient this is: it has extent - 1 less what is padded here.
     pads, sizes = [], []
     for axis in range(spatial):
         extent = (kernel.shape[axis] - 1) * dilation[axis] + 1
@@ -313,12 +330,13 @@ class Conv(nn.Conv):
     """:class:`flax.linen.Conv` (same fields, parameters and results) with :func:`conv` inside.
 
     Attributes:
-        in_loop: Set where the layer runs inside ``lax.scan`` (scanned blocks).
+        in_loop: Whether the layer runs inside ``lax.scan`` (scanned blocks).
     """
 
     in_loop: bool = False
 
     def __post_init__(self) -> None:
+        # The hook by which Flax lets a layer bring its own convolution.
         if self.conv_general_dilated is None:
             self.conv_general_dilated = functools.partial(_flax_conv, in_loop=self.in_loop)
         super().__post_init__()
@@ -362,12 +380,12 @@ class ConvTranspose(nn.Module):
         kernel_dilation: Spacing of the taps along each spatial axis.
         use_bias: Whether to add a bias.
         transpose_kernel: Whether the kernel is kept as ``[*taps, O, I]``.
-        dtype: Of the computation; inferred from input and parameters if None.
-        param_dtype: Of the parameters.
-        precision: As in :func:`jax.lax.conv_transpose`.
+        dtype: The precision of the computation; inferred from input and parameters if None.
+        param_dtype: The precision of the parameters.
+        precision: Precision of the products, as in :func:`jax.lax.conv_transpose`.
         kernel_init: Initialiser of the kernel.
         bias_init: Initialiser of the bias.
-        in_loop: Set where the layer runs inside ``lax.scan``.
+        in_loop: Whether the layer runs inside ``lax.scan``.
     """
 
     features: int

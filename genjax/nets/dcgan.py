@@ -15,6 +15,7 @@ from genjax.nets.conditioning import (
 )
 from genjax.nets.convolution import Conv, ConvTranspose
 
+# Radford et al.: all weights start as normals of deviation 0.02.
 _NORMAL = nn.initializers.normal(0.02)
 
 
@@ -22,7 +23,7 @@ def num_doublings(event_shape: tuple[int, ...]) -> int:
     """How often a side of 4 (or 7) is doubled to make images of this shape.
 
     Args:
-        event_shape: ``(H, W, C)``.
+        event_shape: Shape of the images, ``(H, W, C)``.
 
     Returns:
         The number of doublings.
@@ -54,15 +55,16 @@ class DCGANGenerator(nn.Module):
     128, 3,812,355 parameters for 32x32x3.
 
     Attributes:
-        event_shape: ``(H, W, C)``, square, with a side of 4 or 7 times a power of two.
+        event_shape: Shape of the images, ``(H, W, C)``, square, with a side of 4 or 7 times a power
+            of two.
         channels: Channels at the lowest resolution, halved at each doubling.
         min_channels: Halving stops here.
         last_layer: ``"conv"``, a 3x3 convolution at full size (StudioGAN), or
             ``"transposed_conv"``, which doubles the size once more (Radford et al., figure 1).
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: ``"batch_norm"`` for gains and biases a class; else see
+        conditioning: ``"batch_norm"`` for gains and biases of each class; else see
             :class:`~genjax.nets.conditioning.LabelledLatent`.
-        dtype: Of the computation between first layer and tanh.
+        dtype: The precision between first layer and tanh.
 
     References:
         Radford et al., arXiv:1511.06434, figure 1; the widths are those of
@@ -111,6 +113,7 @@ class DCGANGenerator(nn.Module):
         h = nn.Dense(side * side * self.channels, kernel_init=_NORMAL, dtype=dtype, name="dense")(h)
         h = h.reshape(-1, side, side, self.channels)
         transposed = self.last_layer == "transposed_conv"
+        # A transposed last layer makes the last doubling itself.
         for i in range(doublings - transposed):
             width = max(self.channels >> (i + 1), self.min_channels)
             h = ConvTranspose(
@@ -137,9 +140,9 @@ class DCGANCritic(nn.Module):
         spectral_norm: Whether to normalise the weights of every layer.
         num_outputs: Length of the output (features of an MMD GAN), or None for one number a row.
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: See :class:`~genjax.nets.conditioning.LabelledInput` and, for
-            ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
-        dtype: Of the convolutions.
+        conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledInput` and,
+            for ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
+        dtype: The precision of the convolutions.
 
     References:
         Radford et al., arXiv:1511.06434, section 3.
@@ -175,7 +178,7 @@ class DCGANCritic(nn.Module):
             train: Whether to normalise by the batch, and to move power iterations on.
 
         Returns:
-            ``[B]``, or ``[B, num_outputs]``, float32.
+            Outputs, ``[B]``, or ``[B, num_outputs]``, float32.
 
         Raises:
             ValueError: If labels or the image size do not fit.
@@ -203,5 +206,6 @@ class DCGANCritic(nn.Module):
             _NORMAL,
             name="head",
         )
+        # The linear layer sees every place, a projection their sum.
         h = h.astype(jnp.float32)
         return head(h.reshape(h.shape[0], -1), jnp.sum(h, axis=(1, 2)), label, train=train)

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 
 def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bool:
@@ -23,32 +23,41 @@ def columns_are_faster(width: int, x: Array, context: Array | None = None) -> bo
 
     Args:
         width: Width of the hidden layers.
-        x: Input; anything but rows ``[B, D]`` stays as it is.
-        context: Further input, or None; the same.
+        x: Input of the network; anything but rows ``[B, D]`` stays as it is.
+        context: A further input, or None; anything but rows stays as it is, too.
+
+    Returns:
+        Whether to transpose rows to columns.
     """
     rows = x.ndim == 2 and (context is None or context.ndim == 2)
     return rows and x.shape[0] > width
 
 
 def dense(
-    x: Array, kernel: Array, bias: Array | None = None, *, columns: bool, dtype: Any = None
-) -> Array:
+    x: Float[Array, "..."],
+    kernel: Float[Array, "I O"],
+    bias: Float[Array, " O"] | None = None,
+    *,
+    columns: bool,
+    dtype: Any = None,
+) -> Float[Array, "..."]:
     """The product ``x @ kernel + bias``, or its transpose of the transpose of ``x``.
 
     Args:
-        x: ``[..., I]``, or columns ``[I, B]``.
-        kernel: ``[I, O]``.
-        bias: ``[O]``, or None.
+        x: Rows, ``[..., I]``, or columns ``[I, B]``.
+        kernel: The matrix, ``[I, O]``.
+        bias: What is added to each row, ``[O]``, or None.
         columns: Whether ``x`` and the result are columns.
-        dtype: Of the computation; None for that which the operands promote to.
+        dtype: The precision of the computation; None for that which the operands promote to.
 
     Returns:
-        ``[..., O]``, or columns ``[O, B]``.
+        Rows, ``[..., O]``, or columns ``[O, B]``.
     """
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=dtype)
     if not columns:
         y = x @ kernel
         return y if bias is None else y + bias
+    # Sums over the first axis of both: [I, O] and [I, B] to [O, B], with no transpose of either.
     y = jax.lax.dot_general(kernel, x, (((0,), (0,)), ((), ())))
     return y if bias is None else y + bias[:, None]
 
@@ -60,7 +69,8 @@ class Dense(nn.Module):
         features: Number of outputs.
         columns: Whether input and output are columns.
         use_bias: Whether to add a bias.
-        dtype: Of the computation; None for that which inputs and parameters promote to.
+        dtype: The precision of the computation; None for that which inputs and parameters promote
+            to.
         kernel_init: Initialiser of the kernel ``[I, O]``.
     """
 

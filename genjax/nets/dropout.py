@@ -32,4 +32,5 @@ class Dropout(nn.Module):
         words = jax.random.bits(self.make_rng("dropout"), (*lead, -(-channels // 2)), jnp.uint32)
         halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
         bits = halves.reshape(*lead, 2 * words.shape[-1])[..., :channels].reshape(x.shape)
+        # Activations that are kept make up for the share that really is dropped, dropped / 65536.
         return jnp.where(bits >= dropped, x * (65536 / (65536 - dropped)), 0).astype(x.dtype)

@@ -12,7 +12,7 @@ def sinusoidal_embedding(
     """Sines, then cosines, of a position at geometrically spaced frequencies.
 
     Args:
-        position: Positions, ``[B]``.
+        position: Positions, any real numbers, ``[B]``.
         num_features: Even number of features, at least 4.
         max_period: The slowest sine has the period ``2 pi max_period``; the fastest ``2 pi``.
 
@@ -33,6 +33,7 @@ def sinusoidal_embedding(
     if num_features % 2 or num_features < 4:
         raise ValueError(f"num_features must be even and at least 4, got {num_features}")
     half = num_features // 2
+    # From 1 down to 1 / max_period, both included, in equal steps of the log.
     frequencies = jnp.exp(
         jnp.arange(half, dtype=jnp.float32) * (-math.log(max_period) / (half - 1))
     )
@@ -70,14 +71,32 @@ def fourier_features(
 def check_conditioning(
     gamma_min: float, gamma_max: float, num_classes: int | None, label: Array | None
 ) -> None:
-    """Raises ValueError where a score network's conditioning cannot be what was meant."""
+    """Refuses conditioning of a score network that cannot be what was meant.
+
+    Args:
+        gamma_min: Gamma that the conditioning maps to 0.
+        gamma_max: Gamma that the conditioning maps to 1.
+        num_classes: Number of classes, or None.
+        label: Class ids, or None.
+
+    Raises:
+        ValueError: If ``gamma_min`` is not below ``gamma_max``, or labels do not fit classes.
+    """
     if not gamma_min < gamma_max:
         raise ValueError(f"gamma_min must be below gamma_max, got {gamma_min} and {gamma_max}")
     check_label(num_classes, label)
 
 
 def check_label(num_classes: int | None, label: Array | None) -> None:
-    """Raises ValueError unless there are labels if and only if there are classes."""
+    """Refuses labels without classes, and classes without labels.
+
+    Args:
+        num_classes: Number of classes, or None.
+        label: Class ids, or None.
+
+    Raises:
+        ValueError: If one of the two is None and the other is not.
+    """
     if (label is None) != (num_classes is None):
         state = "missing" if label is None else "given"
         raise ValueError(f"num_classes is {num_classes}, but the label is {state}")

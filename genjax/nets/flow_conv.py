@@ -19,14 +19,14 @@ _ZEROS = nn.initializers.zeros_init()
 
 
 def join_context(x: Float[Array, "B H W C"], context: Array | None) -> Float[Array, "B H W D"]:
-    """Appends a context to the channels of an image, the same at all pixels if it has none.
+    """Appends a context to the channels of images, one vector at all pixels if it has no pixels.
 
     Args:
-        x: Images.
-        context: ``[B, K]``, ``[B, H, W, K]`` or None.
+        x: Images, ``[B, H, W, C]``.
+        context: One vector an image, ``[B, K]``, one a pixel, ``[B, H, W, K]``, or None.
 
     Returns:
-        ``[B, H, W, C + K]``.
+        Images with the context in further channels, ``[B, H, W, C + K]``.
 
     Raises:
         ValueError: If the context fits neither.
@@ -45,7 +45,7 @@ class _ChannelNorm(nn.Module):
     """Scale and shift of each channel, set at first so that the data has mean 0, deviation 1."""
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         axes = tuple(range(x.ndim - 1))
         data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = self.param("mean", lambda _: jnp.mean(data, axis=axes))
@@ -60,7 +60,7 @@ class ConvNet(nn.Module):
     Attributes:
         num_outputs: Channels of the output.
         hidden_size: Channels inside; 512 in the paper.
-        dtype: Of the trunk; that of the input if None.
+        dtype: The precision of the trunk; that of the input if None.
 
     References:
         Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.3.
@@ -71,8 +71,11 @@ class ConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
+        # The last layer is computed in full precision, whatever the trunk is.
         wide = jnp.promote_types(x.dtype, jnp.float32)
         h = join_context(x, context)
         h = Conv(self.hidden_size, (3, 3), use_bias=False, name="conv_in")(h)
@@ -98,8 +101,9 @@ class ResidualConvNet(nn.Module):
         num_outputs: Channels of the output.
         hidden_size: Channels inside.
         num_blocks: Number of residual blocks of two convolutions.
-        dropout_rate: Dropout in the blocks; acts where an rng ``dropout`` is given.
-        dtype: Of the trunk; that of the input if None.
+        dropout_rate: Share of activations dropped in the blocks, in [0, 1); acts where an rng
+            ``dropout`` is given.
+        dtype: The precision of the trunk; that of the input if None.
 
     References:
         Dinh et al., Real NVP, arXiv:1605.08803, section 4.1; Durkan et al., arXiv:1906.04032,
@@ -113,7 +117,9 @@ class ResidualConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
         h = Conv(self.hidden_size, (3, 3), name="conv_in")(join_context(x, context))
         for i in range(self.num_blocks):
@@ -126,7 +132,8 @@ class ResidualConvNet(nn.Module):
         return Conv(self.num_outputs, (3, 3), kernel_init=_ZEROS, name="conv_out")(h)
 
 
-def _concat_elu(x: Array) -> Array:
+# elu(x) and elu(-x) side by side: gradients pass on both sides of 0, for twice the channels.
+def _concat_elu(x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
     return jnp.concatenate([nn.elu(x), nn.elu(-x)], axis=-1)
 
 
@@ -137,8 +144,9 @@ class GatedConvNet(nn.Module):
         num_outputs: Channels of the output.
         hidden_size: Channels inside.
         num_blocks: Number of gated blocks.
-        dropout_rate: Dropout in the blocks; acts where an rng ``dropout`` is given.
-        dtype: Of the trunk; that of the input if None.
+        dropout_rate: Share of activations dropped in the blocks, in [0, 1); acts where an rng
+            ``dropout`` is given.
+        dtype: The precision of the trunk; that of the input if None.
 
     References:
         The gate: Salimans et al., PixelCNN++, arXiv:1701.05517; in flows Ho et al., Flow++,
@@ -152,7 +160,9 @@ class GatedConvNet(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B *place K"] | None = None
+    ) -> Float[Array, "B H W D"]:
         """Maps images to the parameters of a coupling."""
         size = self.hidden_size
         h = Conv(size, (3, 3), name="conv_in")(join_context(x, context))

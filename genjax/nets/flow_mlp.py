@@ -20,8 +20,9 @@ class ResidualMLP(nn.Module):
         num_outputs: Width of the output.
         hidden_size: Width of every layer.
         num_blocks: Number of residual blocks of two layers.
-        dropout_rate: Dropout in the blocks; acts where an rng ``dropout`` is given.
-        dtype: Of the trunk, ``"bfloat16"`` say; the last layer is float32 or wider.
+        dropout_rate: Share of activations dropped in the blocks, in [0, 1); acts where an rng
+            ``dropout`` is given.
+        dtype: The precision of the trunk, ``"bfloat16"`` say; the last layer is float32 or wider.
 
     References:
         Durkan et al., Neural Spline Flows, arXiv:1906.04032, appendix B.
@@ -50,6 +51,7 @@ class ResidualMLP(nn.Module):
             r = dense(nn.relu(h), f"dense_{i}_0")
             r = Dropout(self.dropout_rate)(nn.relu(r), deterministic=not self.has_rng("dropout"))
             h += dense(r, f"dense_{i}_1")
+        # What the last layer makes has to be inverted, so that bfloat16 ends before it.
         h = nn.relu(h).astype(jnp.promote_types(x.dtype, jnp.float32))
         y = Dense(self.num_outputs, columns, kernel_init=_ZEROS, name="dense_out")(h)
         return y.T if columns else y
@@ -77,6 +79,7 @@ class ConcatSquashMLP(nn.Module):
         context: Float[Array, "B C"] | None = None,
     ) -> Float[Array, "B D"]:
         """Velocity of points ``x`` at time ``t``, which a context may enter like the time."""
+        # Without a context all rows share the condition: one row of gates for the whole batch.
         condition = t[None] if context is None else jnp.concatenate(
             [jnp.broadcast_to(t, (x.shape[0], 1)), context], axis=-1
         )  # fmt: skip

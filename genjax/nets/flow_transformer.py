@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genjax.nets.attention import attention
 
@@ -17,8 +17,8 @@ class Cache(NamedTuple):
     """Keys and values of the tokens a causal transformer has seen.
 
     Attributes:
-        keys: For each layer ``[B, T, heads, head_size]``.
-        values: The same shapes.
+        keys: Keys of each layer, ``[B, T, heads, head_size]``.
+        values: Values of each layer, ``[B, T, heads, head_size]``.
     """
 
     keys: tuple[Array, ...]
@@ -43,27 +43,38 @@ class _Block(nn.Module):
         self.mlp_in = dense(4 * self.hidden_size, dtype=self.dtype)
         self.mlp_out = dense(self.hidden_size, dtype=self.dtype)
 
-    def _heads(self, x: Array) -> tuple[Array, Array, Array]:
+    def _heads(
+        self, x: Float[Array, "B T W"]
+    ) -> tuple[Float[Array, "B T H S"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
         joined = self.query_key_value(self.norm_attention(x))
         query, key, value = jnp.split(joined, 3, axis=-1)
         shape = (*x.shape[:2], self.num_heads, self.hidden_size // self.num_heads)
         return query.reshape(shape), key.reshape(shape), value.reshape(shape)
 
-    def _rest(self, x: Array, attended: Array) -> Array:
+    def _rest(
+        self, x: Float[Array, "B T W"], attended: Float[Array, "B T H S"]
+    ) -> Float[Array, "B T W"]:
         x = x + self.attention_out(attended.reshape(x.shape))
         return x + self.mlp_out(nn.gelu(self.mlp_in(self.norm_mlp(x))))
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         """Maps ``[B, T, hidden_size]`` to the same shape."""
         query, key, value = self._heads(x)
         attended = attention(query, key, value, causal=self.causal)
         return self._rest(x, attended)
 
-    def step(self, x: Array, keys: Array, values: Array, index: Array) -> tuple[Array, ...]:
+    def step(
+        self,
+        x: Float[Array, "B 1 W"],
+        keys: Float[Array, "B T H S"],
+        values: Float[Array, "B T H S"],
+        index: Int[Array, ""],
+    ) -> tuple[Float[Array, "B 1 W"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
         """One token ``[B, 1, hidden_size]`` at position ``index``, and its cache moved on."""
         query, key, value = self._heads(x)
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key.astype(keys.dtype), index, 1)
         values = jax.lax.dynamic_update_slice_in_dim(values, value.astype(keys.dtype), index, 1)
+        # The cache has room for all tokens; those after this one hold nothing yet.
         seen = (jnp.arange(keys.shape[1]) <= index)[None, None, None, :]
         attended = jax.nn.dot_product_attention(query.astype(keys.dtype), keys, values, mask=seen)
         return self._rest(x, attended), keys, values
@@ -81,8 +92,8 @@ class CouplingTransformer(nn.Module):
         num_outputs: Width of the output of a token.
         hidden_size: Width of a token inside.
         num_blocks: Number of transformer blocks.
-        num_heads: Attention heads; must divide ``hidden_size``.
-        dtype: Of the trunk; first and last layers are float32 or wider.
+        num_heads: Number of attention heads; must divide ``hidden_size``.
+        dtype: The precision of the trunk; first and last layers are float32 or wider.
 
     References:
         Kolesnikov et al., Jet, arXiv:2412.15129, section 3.
@@ -118,9 +129,9 @@ class CausalTransformer(nn.Module):
         num_outputs: Width of the output of a token.
         hidden_size: Width of a token inside.
         num_blocks: Number of transformer blocks.
-        num_heads: Attention heads; must divide ``hidden_size``.
-        num_tokens: Tokens of a sequence.
-        dtype: Of the trunk; first and last layers are float32 or wider.
+        num_heads: Number of attention heads; must divide ``hidden_size``.
+        num_tokens: Number of tokens of a sequence.
+        dtype: The precision of the trunk; first and last layers are float32 or wider.
 
     References:
         Zhai et al., Normalizing Flows are Capable Generative Models, arXiv:2412.06329, section 2.
@@ -158,10 +169,19 @@ class CausalTransformer(nn.Module):
         for block in self.blocks:
             h = block(h)
         outputs = self.dense_out(self.norm_out(h))
+        # Moved on by one: what was computed from tokens up to i is the output for token i + 1.
         return jnp.pad(outputs[:, :-1], ((0, 0), (1, 0), (0, 0)))
 
     def empty_cache(self, batch_size: int, dtype: Any) -> Cache:
-        """A cache of no tokens, for sequences of a dtype."""
+        """A cache of no tokens yet.
+
+        Args:
+            batch_size: Number of sequences.
+            dtype: Their precision, which the cache has unless the trunk has one of its own.
+
+        Returns:
+            Keys and values of zeros, with room for all tokens.
+        """
         heads = (self.num_heads, self.hidden_size // self.num_heads)
         shape = (batch_size, self.num_tokens, *heads)
         dtype = self.dtype or dtype
@@ -171,17 +191,17 @@ class CausalTransformer(nn.Module):
     def step(
         self,
         x: Float[Array, "B D"],
-        index: Array,
+        index: Int[Array, ""],
         cache: Cache,
         context: Float[Array, "B C"] | None = None,
     ) -> tuple[Float[Array, "B K"], Cache]:
         """Takes in token ``index``; gives the outputs for the one after it.
 
         Args:
-            x: The token.
-            index: Its position, ``[]``.
-            cache: Of the tokens before it.
-            context: The same for all tokens.
+            x: The token, ``[B, D]``.
+            index: Its position in ``[0, num_tokens)``, ``[]``.
+            cache: Keys and values of the tokens before it.
+            context: What all tokens are conditional on, ``[B, C]``, or None.
 
         Returns:
             The outputs and the cache with the token in it.

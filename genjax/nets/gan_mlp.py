@@ -13,11 +13,11 @@ class MLPGenerator(nn.Module):
     """Multilayer perceptron from latents to points.
 
     Attributes:
-        event_shape: ``(D,)``.
+        event_shape: Shape of a point, ``(D,)``.
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers.
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: See :class:`~genjax.nets.conditioning.LabelledLatent`.
+        conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledLatent`.
     """
 
     event_shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class MLPGenerator(nn.Module):
         Args:
             latent: Draws of the latent distribution, ``[B, Z]``.
             label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
-            train: Has no effect.
+            train: Has no effect: nothing is normalised.
 
         Returns:
             Points, ``[B, D]``.
@@ -68,8 +68,8 @@ class MLPCritic(nn.Module):
         num_outputs: Length of the output (features of an MMD GAN), or None for one number a row.
         spectral_norm: Whether to normalise the weights of every layer.
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: See :class:`~genjax.nets.conditioning.LabelledInput` and, for
-            ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
+        conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledInput` and,
+            for ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
     """
 
     hidden_size: int = 128
@@ -100,7 +100,7 @@ class MLPCritic(nn.Module):
             train: Whether spectral normalisation moves its power iterations on.
 
         Returns:
-            ``[B]``, or ``[B, num_outputs]``.
+            Outputs, ``[B]``, or ``[B, num_outputs]``.
 
         Raises:
             ValueError: If ranks or labels do not fit.

@@ -35,12 +35,13 @@ class ResNetGenerator(nn.Module):
     """Latents to images by residual blocks, each of which doubles the resolution.
 
     Attributes:
-        event_shape: ``(H, W, C)``, square, with a side of 4 or 7 times a power of two.
+        event_shape: Shape of the images, ``(H, W, C)``, square, with a side of 4 or 7 times a power
+            of two.
         channels: Channels of every block: 256 in SNGAN, 128 in WGAN-GP.
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: ``"batch_norm"`` for gains and biases a class; else see
+        conditioning: ``"batch_norm"`` for gains and biases of each class; else see
             :class:`~genjax.nets.conditioning.LabelledLatent`.
-        dtype: Of the computation between first layer and tanh.
+        dtype: The precision between first layer and tanh.
 
     References:
         Miyato et al., arXiv:1802.05957, table 4; Gulrajani et al., arXiv:1704.00028, appendix F.
@@ -119,9 +120,9 @@ class ResNetCritic(nn.Module):
         spectral_norm: Whether to normalise the weights of every layer.
         num_outputs: Length of the output (features of an MMD GAN), or None for one number a row.
         num_classes: Number of classes, or None for an unconditional model.
-        conditioning: See :class:`~genjax.nets.conditioning.LabelledInput` and, for
-            ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
-        dtype: Of the convolutions.
+        conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledInput` and,
+            for ``"projection"``, :class:`~genjax.nets.conditioning.CriticHead`.
+        dtype: The precision of the convolutions.
 
     References:
         Miyato et al., arXiv:1802.05957, table 4; Gulrajani et al., arXiv:1704.00028, appendix F.
@@ -157,12 +158,12 @@ class ResNetCritic(nn.Module):
             train: Whether spectral normalisation moves its power iterations on.
 
         Returns:
-            ``[B]``, or ``[B, num_outputs]``, float32.
+            Outputs, ``[B]``, or ``[B, num_outputs]``, float32.
 
         Raises:
             ValueError: If labels or the image size do not fit.
         """
-        num_doublings(x.shape[1:])
+        num_doublings(x.shape[1:])  # refuses sizes that the generator could not make
         dtype: Any = jnp.dtype(self.dtype)
         width = self.channels
 
@@ -180,6 +181,7 @@ class ResNetCritic(nn.Module):
         # The first block sees the image itself, before any ReLU.
         r = conv(nn.relu(conv(h, 3, "block_0_conv_0")), 3, "block_0_conv_1")
         h = conv(_downsample(h), 1, "block_0_shortcut") + _downsample(r)
+        # Blocks halve until a side is 8 (7) or less, then two keep the resolution.
         kept, i = 0, 1
         while kept < 2:
             halves = h.shape[1] > 8

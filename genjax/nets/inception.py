@@ -85,14 +85,16 @@ def resize_as_tensorflow_1(
     FID by more than published gaps (clean-fid).
 
     Args:
-        images: ``[B, H, W, C]``.
-        side: Height and width of the result.
+        images: Images, ``[B, H, W, C]``.
+        side: Height and width of the result in pixels.
 
     Returns:
-        ``[B, side, side, C]``.
+        Images, ``[B, side, side, C]``.
     """
     for axis in (1, 2):
         size = images.shape[axis]
+        # Where each output pixel is read, between which two input pixels, and how near to the
+        # second.
         at = jnp.arange(side, dtype=jnp.float32) * jnp.float32(size / side)
         low = jnp.floor(at).astype(jnp.int32)
         high = jnp.minimum(low + 1, size - 1)
@@ -111,7 +113,7 @@ class _ConvNorm(nn.Module):
     same: bool = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B I J D"]:
         x = Conv(
             self.features,
             self.taps,
@@ -129,6 +131,7 @@ class _ConvNorm(nn.Module):
                 ("var", nn.initializers.ones),
             ]
         }
+        # 1e-3 is the epsilon that the weights were trained with.
         gain = norm["scale"] * jax.lax.rsqrt(norm["var"] + 1e-3)
         return nn.relu((x - norm["mean"]) * gain + norm["bias"])
 
@@ -148,7 +151,7 @@ class _Block(nn.Module):
     splits: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B I J D"]:
         outputs = []
         for branch, layers in self.branches.items():
             h = x
@@ -173,7 +176,7 @@ class _Block(nn.Module):
             outputs[-1] = _layer((self.pool_features, 1, 1), "branch_pool")(outputs[-1])
         return jnp.concatenate(outputs, axis=-1)
 
-    def _both(self, h: Array, name: str) -> list[Array]:
+    def _both(self, h: Float[Array, "B H W C"], name: str) -> list[Float[Array, "B H W D"]]:
         wide, tall = _layer((384, (1, 3), 1), f"{name}a"), _layer((384, (3, 1), 1), f"{name}b")
         return [wide(h), tall(h)]
 
@@ -188,7 +191,7 @@ class InceptionV3(nn.Module):
         """Computes features of 8-bit images of any size.
 
         Args:
-            images: ``[B, H, W, C]``, uint8, with one channel (shown grey) or three.
+            images: Images, ``[B, H, W, C]``, uint8, with one channel (shown grey) or three.
 
         Returns:
             Features ``[B, 2048]`` (of FID, KID, precision and recall); logits without bias
@@ -234,7 +237,7 @@ def inception_variables(weights: Mapping[str, Any]) -> dict[str, Any]:
             ``Mixed_5b.branch1x1.conv.weight``.
 
     Returns:
-        Variables.
+        Variables with the one collection ``params``.
 
     Raises:
         ValueError: If a weight is missing, unknown or of another shape.

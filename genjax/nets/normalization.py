@@ -15,10 +15,10 @@ class GroupNorm(nn.Module):
     On GPU and TPU it computes what that does; see :func:`group_norm` for CPUs.
 
     Attributes:
-        num_groups: Groups of neighbouring channels, which are normalised together.
-        epsilon: Added to the variance.
-        dtype: Of the result, that of the input and parameters if None; statistics are float32 at
-            least.
+        num_groups: Number of groups of neighbouring channels, which are normalised together.
+        epsilon: The number that is added to the variance.
+        dtype: The precision of the result, that of input and parameters if None; statistics are
+            float32 at least.
 
     References:
         Wu and He, arXiv:1803.08494, eq. 1, 2, 6 and 7.
@@ -29,7 +29,7 @@ class GroupNorm(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B *spatial C"]) -> Float[Array, "B *spatial C"]:
         """Normalises ``[B, *spatial, C]``.
 
         Raises:
@@ -57,11 +57,11 @@ def group_norm(
     matrix products bring them to the groups and back, and each pixel has one slope and offset.
 
     Args:
-        x: Input.
-        scale: Standard deviation of each channel of the result.
-        bias: Mean of each channel of the result.
-        num_groups: Groups of neighbouring channels.
-        epsilon: Added to the variance.
+        x: The input, ``[B, *spatial, C]``.
+        scale: Factor of each channel after the normalisation, ``[C]``.
+        bias: What is added to each channel after that, ``[C]``.
+        num_groups: Number of groups of neighbouring channels; must divide ``C``.
+        epsilon: The number that is added to the variance.
 
     Returns:
         The result, float32 at least.
@@ -95,8 +95,10 @@ def _by_channel(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon
     count = size * math.prod(x.shape[1:-1])
     member = jnp.repeat(jnp.eye(num_groups, dtype=x.dtype), size, axis=0)  # [C, groups]
     mean = jnp.sum(x, axis=space) @ (member / count)
+    # E[x^2] - E[x]^2, which needs one pass over x; rounding below 0 is taken out before the root.
     variance = jnp.sum(jnp.square(x), axis=space) @ (member / count) - jnp.square(mean)
     inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+    # (x - mean) * inverse * scale + bias as one slope and one offset for each channel.
     slope = inverse @ (member.T * scale)
     offset = bias - (mean * inverse) @ (member.T * scale)
     return x * jnp.expand_dims(slope, space) + jnp.expand_dims(offset, space)

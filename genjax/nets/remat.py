@@ -13,10 +13,11 @@ def with_remat(target: Any, remat: Remat, **options: Any) -> Any:
     """A module class or a function of modules under :func:`flax.linen.remat`.
 
     Args:
-        target: What is computed again.
-        remat: How much of it.
-        options: Of :func:`flax.linen.remat`. Inside a scan ``prevent_cse`` may be False: the loop
-            itself keeps XLA from merging the two computations.
+        target: The module class or function that the backward pass computes again.
+        remat: How much of it is computed again: ``"none"``, ``"dots"`` (all but the results of
+            matrix products and convolutions) or ``"full"``.
+        options: Options of :func:`flax.linen.remat`. Inside a scan ``prevent_cse`` may be False:
+            the loop itself keeps XLA from merging the two computations.
 
     Returns:
         The target itself if nothing is.

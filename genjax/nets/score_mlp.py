@@ -67,6 +67,7 @@ class ScoreMLP(nn.Module):
             raise ValueError(f"expected points [B, D], got shape {z_t.shape}")
         check_conditioning(self.gamma_min, self.gamma_max, self.num_classes, label)
         position = (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        # Scaled to the range of steps, 0 to 1000, that the embedding's frequencies are made for.
         embedding = sinusoidal_embedding(1000.0 * position, self.hidden_size)
         condition = nn.swish(nn.Dense(self.hidden_size, name="condition")(embedding))
         if label is not None:
@@ -81,5 +82,7 @@ class ScoreMLP(nn.Module):
             r = nn.Dense(self.hidden_size, name=f"dense_{i}_0")(r)
             r = nn.swish(r + nn.Dense(self.hidden_size, name=f"condition_{i}")(condition))
             h += nn.Dense(self.hidden_size, kernel_init=_ZEROS, name=f"dense_{i}_1")(r)
+        # The last layer starts at zero: the first estimate of the noise is z_t itself, which at
+        # high noise is nearly right.
         h = nn.swish(nn.LayerNorm(name="norm_out")(h))
         return z_t + nn.Dense(z_t.shape[-1], kernel_init=_ZEROS, name="dense_out")(h)

@@ -25,9 +25,9 @@ class ResidualBlock(nn.Module):
 
     Attributes:
         channels: Output channels; a linear shortcut is learned if the input has others.
-        num_groups: Groups of the group normalisation.
-        dropout_rate: Share of activations dropped before the second convolution.
-        dtype: Of the computation.
+        num_groups: Number of groups of the group normalisation.
+        dropout_rate: Share of activations dropped before the second convolution, in [0, 1).
+        dtype: The precision of the computation.
         in_loop: Whether the block runs inside ``lax.scan``.
     """
 
@@ -57,6 +57,7 @@ class ResidualBlock(nn.Module):
             in_loop=self.in_loop,
             name="conv_1",
         )(h)
+        # On the way up the input holds a skip connection and is twice as wide.
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, dtype=self.dtype, name="shortcut")(x)
         return x + h
@@ -66,8 +67,8 @@ class AttentionBlock(nn.Module):
     """Residual single-head self-attention over all pixels; softmax in float32.
 
     Attributes:
-        num_groups: Groups of the group normalisation.
-        dtype: Of the computation.
+        num_groups: Number of groups of the group normalisation.
+        dtype: The precision of the computation.
     """
 
     num_groups: int
@@ -91,6 +92,14 @@ class Layer(nn.Module):
 
     Takes and returns its activations twice over so that a stack of layers can be a ``lax.scan``,
     whose carry is the activation and whose inputs and outputs are the skip connections.
+
+    Attributes:
+        channels: Output channels.
+        num_groups: Number of groups of the group normalisation.
+        dropout_rate: Share of activations dropped in the residual block, in [0, 1).
+        with_attention: Whether self-attention follows the residual block.
+        dtype: The precision of the computation.
+        in_loop: Whether the layer runs inside ``lax.scan``.
     """
 
     channels: int
@@ -130,9 +139,9 @@ class ScoreResNet(nn.Module):
     Attributes:
         channels: Channels of every layer; 128 for CIFAR-10 in the paper.
         num_layers: Layers on the way down; 32 in the paper.
-        dropout_rate: Dropout inside the residual blocks.
+        dropout_rate: Share of activations dropped inside the residual blocks, in [0, 1).
         attention: ``"middle"`` or ``"everywhere"`` (after every residual block as well).
-        num_groups: Groups of the group normalisation; must divide ``channels``.
+        num_groups: Number of groups of the group normalisation; must divide ``channels``.
         fourier_exponents: Exponents of the Fourier features of ``z_t``; (6, 7) for 8-bit data.
         gamma_min: Gamma that the conditioning maps to 0.
         gamma_max: Gamma that the conditioning maps to 1.
@@ -207,6 +216,8 @@ class ScoreResNet(nn.Module):
         everywhere = self.attention == "everywhere"
         if self.scan_layers:
             stack = self._scanned("down", self.num_layers, everywhere)
+            # The way up takes the skips from the last to the first, which is conv_in's: one more
+            # than layers on the way down.
             first = h
             h, skips = stack(h, None, condition, deterministic)
             skips = jnp.concatenate([first[None], skips])[::-1]
@@ -230,6 +241,7 @@ class ScoreResNet(nn.Module):
         correction = Conv(
             z_t.shape[-1], (3, 3), kernel_init=_ZEROS, dtype=jnp.float32, name="conv_out"
         )(h)
+        # Zero at the start: the first estimate of the noise is z_t itself.
         return z_t + correction
 
     def _check(self, z_t: Array, label: Array | None) -> None:
@@ -249,6 +261,7 @@ class ScoreResNet(nn.Module):
     def _condition(self, gamma_t: Array, label: Array | None, context: Array | None) -> Array:
         width = 4 * self.channels
         position = (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        # Scaled to the range of steps, 0 to 1000, that the embedding's frequencies are made for.
         embedding = sinusoidal_embedding(1000.0 * position, self.channels)
         if self.context_size:
             if context is None:
@@ -273,6 +286,8 @@ class ScoreResNet(nn.Module):
         return with_remat(layer, self.remat, prevent_cse=not self.scan_layers, static_argnums=(4,))
 
     def _scanned(self, name: str, length: int, with_attention: bool) -> Any:
+        # Parameters get a leading axis of layers. Skips come one a layer; condition and flag are
+        # shared.
         return nn.scan(
             self._remat(Layer),
             variable_axes={"params": 0},

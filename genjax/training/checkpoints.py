@@ -172,9 +172,7 @@ class Checkpoints:
         with self._writing():
             self._manager.save(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), host=host
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=host),
                 metrics={self._best_metric: float(score)},
             )
 
@@ -363,4 +361,4 @@ def _copies(state: TrainState, *, held: bool = False) -> dict[str, np.ndarray]:
 
 def _checksum(array: np.ndarray) -> int:
     """CRC-32 of the bytes of an array."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

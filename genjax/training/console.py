@@ -1,5 +1,6 @@
-"""What a run says while it goes: tables, lines and progress bars, on a terminal or in a notebook."""
+"""What a run says while it goes: tables, lines and bars, on a terminal or in a notebook."""
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,9 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False):
         self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
-        shown = not quiet and (self.console.is_terminal or self.console.is_jupyter)
+        # Bars in a notebook are widgets; without them it has the lines.
+        widgets = self.console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        shown = not quiet and (self.console.is_terminal or widgets)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -2,14 +2,23 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax import data
+from genjax.data import (
+    Augment,
+    DataSet,
+    Feature,
+    TrainBatches,
+    Transform,
+    augmenter,
+    stream_name,
+    stream_seed,
+)
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.loop import Periods
@@ -200,10 +209,10 @@ class Stream:
         transforms: What is done to ``x``: those that are drawn anew in each step.
     """
 
-    train: data.DataSet
-    test: data.DataSet
+    train: DataSet
+    test: DataSet
     batch_size: int
-    transforms: Sequence[data.Transform] = ()
+    transforms: Sequence[Transform] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,8 +229,8 @@ class Experiment:
         sample: Settings of sampling.
         parallel: How the run is spread over devices.
         quality: Measures of samples that evaluation makes, if any.
-        frozen: Variables of networks that were trained before, by the name of the network: a new
-            run starts with them in its state.
+        frozen: What loads the state of networks that were trained before, by the name of the
+            network: a new run starts with it, a resumed one has it.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
             held against it.
 
@@ -237,7 +246,7 @@ class Experiment:
     sample: SampleSettings = SampleSettings()
     parallel: ParallelSettings = ParallelSettings()
     quality: SampleQuality | None = None
-    frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -249,20 +258,20 @@ class Experiment:
             )
 
     @property
-    def train_data(self) -> data.DataSet:
+    def train_data(self) -> DataSet:
         """Split of the first stream to train on."""
         return self.streams[""].train
 
     @property
-    def test_data(self) -> data.DataSet:
+    def test_data(self) -> DataSet:
         """Split of the first stream to evaluate on."""
         return self.streams[""].test
 
     @property
-    def spec(self) -> dict[str, data.Feature]:
+    def spec(self) -> dict[str, Feature]:
         """Features of a batch, of all streams."""
         return {
-            data.stream_name(name, feature): described
+            stream_name(name, feature): described
             for name, stream in self.streams.items()
             for feature, described in stream.train.spec.items()
         }
@@ -311,14 +320,14 @@ class Experiment:
                 requests[name] = source.rows(np.arange(num_samples) % len(source))[feature]
         return requests
 
-    def train_batches(self) -> dict[str, data.TrainBatches]:
+    def train_batches(self) -> dict[str, TrainBatches]:
         """This process's batches of each stream."""
         seed = self.train.seed
         return {
-            name: data.TrainBatches(
+            name: TrainBatches(
                 stream.train.source,
                 stream.batch_size,
-                seed=data.stream_seed(seed, name) if name else seed,
+                seed=stream_seed(seed, name) if name else seed,
                 batches_per_step=self.family.batches_per_step,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
@@ -326,13 +335,13 @@ class Experiment:
             for name, stream in self.streams.items()
         }
 
-    def augment(self) -> dict[str, data.Augment]:
+    def augment(self) -> dict[str, Augment]:
         """What is drawn anew in each step for the rows of a stream, where anything is."""
         found = {}
         for number, (name, stream) in enumerate(self.streams.items()):
             key = jax.random.fold_in(random_key(self.train.seed, "augment"), number)
             rank = len(stream.train.event_shape)
-            made = data.augmenter(stream.transforms, key, rank)
+            made = augmenter(stream.transforms, key, rank)
             if made is not None:
                 found[name] = made
         return found
@@ -359,9 +368,7 @@ class Experiment:
                 )
         fsdp = self.parallel.fsdp
         if fsdp < 1 or num_devices % fsdp:
-            raise ValueError(
-                f"parallel.fsdp must divide the {num_devices} devices, got {fsdp}"
-            )
+            raise ValueError(f"parallel.fsdp must divide the {num_devices} devices, got {fsdp}")
         if self.parallel.strategy == "pmap" and fsdp > 1:
             raise ValueError(
                 f"parallel.strategy 'pmap' copies the state to every device, got fsdp {fsdp}: "
@@ -371,7 +378,7 @@ class Experiment:
             # Each device runs the step on its rows: what does not divide is found here.
             lead = (self.family.batches_per_step,) if self.family.batches_per_step > 1 else ()
             rows = {
-                data.stream_name(name, feature): jax.ShapeDtypeStruct(
+                stream_name(name, feature): jax.ShapeDtypeStruct(
                     (*lead, stream.batch_size // num_devices, *described.shape), described.dtype
                 )
                 for name, stream in self.streams.items()
@@ -395,7 +402,8 @@ class Experiment:
             )
         names = set(self.quality.names) if self.quality else set()
         if family.eval_step is not None:
-            rows = {**self.example_rows(1), "index": np.zeros(1, np.int32)}
+            rows = {name: rows for name, rows in self.example_rows(1).items() if "/" not in name}
+            rows["index"] = np.zeros(1, np.int32)
             key = jax.random.key(0)
             names |= set(jax.eval_shape(family.eval_step, self.state_shapes, rows, key))
         named = sorted(f"eval/{name}" for name in names if not name.startswith(HIGHER_IS_BETTER))

@@ -117,7 +117,7 @@ class JoinedFeed:
 
     def batch(self, fed: Fed, step: Any, i: Any) -> Any:
         """The batches of all streams in one step, as one."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for name, part in self._parts.items():
             batch = part.batch(fed[name], step, i)
             if name in self._augment:

@@ -111,9 +111,7 @@ def plan_experiment(experiment: Experiment) -> Plan:
     rows = {}
     for name, feature in experiment.spec.items():
         stream, _, _ = name.rpartition("/")
-        rows[name] = np.broadcast_to(
-            np.zeros((), feature.dtype), (size[stream], *feature.shape)
-        )
+        rows[name] = np.broadcast_to(np.zeros((), feature.dtype), (size[stream], *feature.shape))
     family, mesh = experiment.on_devices()
     return plan(family, experiment.state_shapes, rows, mesh)
 

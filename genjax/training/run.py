@@ -11,7 +11,9 @@ from etils import epath
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import feeds, loop, mesh as meshes, pictures, signals, step as steps, workdir
+from genjax.training import feeds, loop, pictures, signals, workdir
+from genjax.training import mesh as meshes
+from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.console import Reporter
 from genjax.training.evaluate import Evaluator
@@ -142,7 +144,6 @@ class Run:
             ValueError: If the family generates nothing, or does not read what is given.
         """
         self._check_samples()
-        _, state = self.newest()
         given = {name: np.asarray(rows) for name, rows in reads.items()}
         for name, rows in given.items():
             if name not in self.family.reads:
@@ -151,6 +152,7 @@ class Run:
             num_samples = num_samples or len(rows)
             if len(rows) != num_samples:
                 raise ValueError(f"expected {num_samples} rows of {name}, got {len(rows)}")
+        _, state = self.newest()
         settings = self.experiment.sample
         count = num_samples or settings.num_samples
         requests = self.experiment.sample_requests(count)
@@ -184,7 +186,9 @@ class Run:
         for name, values in {"x": x, **features}.items():
             array, feature = np.asarray(values), spec.get(name)
             if feature is None or array.shape[1:] != feature.shape or len(array) != len(x):
-                expected = f"[{len(x)}, {', '.join(map(str, feature.shape))}]" if feature else "none"
+                expected = (
+                    f"[{len(x)}, {', '.join(map(str, feature.shape))}]" if feature else "none"
+                )
                 raise ValueError(f"{name}: expected rows {expected}, got shape {array.shape}")
             if feature.num_levels and not np.issubdtype(array.dtype, np.integer):
                 raise ValueError(
@@ -249,20 +253,23 @@ class Run:
 
     def init_state(self) -> TrainState:
         """The state before the first step, frozen parts filled in."""
-        first = {
-            data.stream_name(name, feature): rows
-            for name, batches in self._batches.items()
-            for feature, rows in batches[0].items()
-        }
         key = random_key(self.experiment.train.seed, "init")
-        state = steps.init_state(self.family, key, first, self.mesh)
+        state = steps.init_state(self.family, key, self.first_batch(), self.mesh)
         if not self.experiment.frozen:
             return state
         shardings = meshes.state_sharding(state.model_state, self.mesh)
         kept = dict(state.model_state)
-        for name, variables in self.experiment.frozen.items():
-            kept[name] = {**kept[name], **meshes.put(variables, meshes.replicated(self.mesh))}
+        for name, load in self.experiment.frozen.items():
+            kept[name] = {**kept[name], **meshes.put(load(), meshes.replicated(self.mesh))}
         return state.replace(model_state=jax.device_put(kept, shardings))
+
+    def first_batch(self) -> dict[str, np.ndarray]:
+        """This process's rows of the first step."""
+        return {
+            data.stream_name(name, feature): rows
+            for name, batches in self._batches.items()
+            for feature, rows in batches[0].items()
+        }
 
     def feed(self) -> feeds.Feed:
         """Where the batches of training come from, and the most steps of a compiled call."""

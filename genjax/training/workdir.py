@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,7 +116,7 @@ def check_config(
     Raises:
         WorkdirError: If they differ in more than may.
     """
-    changed = set(changed_keys(own, config)) - FREE_KEYS
+    changed = {key for key in changed_keys(own, config) if not _is_free(key)}
     # A state goes on on any devices; only the strategy changes what a step computes.
     changed = {
         key for key in changed if not key.startswith("parallel.") or key == "parallel.strategy"
@@ -127,6 +128,13 @@ def check_config(
             f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
             "use another --workdir, or --allow_config_change to go on all the same"
         )
+
+
+def _is_free(key: str) -> bool:
+    """Whether a run may go on with another value of a key."""
+    # A further stream's section is like that of the first; a frozen part was copied at the start.
+    key = re.sub(r"^data\.streams\.[^.]+\.", "data.", key)
+    return key in FREE_KEYS or key.endswith(".frozen.workdir")
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -370,6 +370,7 @@ def test_squeeze_puts_the_upper_left_pixel_first():
     (lambda: bij.Logit(0.6).apply({}, jnp.ones((1, 2))), "alpha must be in"),
     (lambda: bij.Repeat(bij.ActNorm(), 2, True).init(KEY, jnp.ones((1, 2))), "none, dots or full"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -64,6 +64,7 @@ def test_what_does_not_converge_is_nan_and_not_a_number_that_looks_right():
     (dict(rtol=0.0), "must be positive"), (dict(num_steps=0), "must be positive"),
     (dict(max_steps=0), "must be positive"), (dict(method="rk4"), "method must be dopri5"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         bij.Solver(**kwargs)

@@ -291,7 +291,7 @@ def test_images_are_rows_of_a_table_to_flows_of_vectors(make):
     state = jax.jit(family.init)(KEY, data)
     bits = jax.jit(family.eval_step)(state, data, KEY)["bits_per_dim"]
     assert bits.shape == (32,) and np.isfinite(bits).all()
-    assert jax.jit(family.sample)(state, KEY, data)["samples"].shape == data["x"].shape
+    assert jax.jit(family.sample)(state, KEY, data).rows.shape == data["x"].shape
 
 
 def test_a_large_round_trip_error_is_named():

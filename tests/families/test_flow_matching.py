@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from genjax import families, losses, nets
-from genjax.families.flow_matching import optimal_pairing
+from genjax.families.matched_flow import optimal_pairing
 
 KEY = jax.random.key(0)
 
@@ -132,6 +132,7 @@ def test_samples_of_levels_and_labels():
     (dict(trace="exakt"), "trace must be"),
     (dict(sample_num_steps=0), "must be positive"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)

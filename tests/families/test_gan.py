@@ -329,7 +329,9 @@ def test_lazy_penalties_act_on_their_steps_with_their_weight():
 
 def test_lazy_adam_makes_the_same_progress_over_an_interval():
     # k updates and one more, each with c times the rate: the rate over an interval is unchanged.
-    lazy = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0, acts=families.Acts(regularize_every=4))
+    lazy = optimizers.adam(
+        learning_rate=0.1, b1=0.0, b2=0.0, acts=families.Acts(regularize_every=4)
+    )
     plain = optimizers.adam(learning_rate=0.1, b1=0.0, b2=0.0)
 
     def moved(optimizer, updates):
@@ -439,8 +441,7 @@ def test_conditional_samples_depend_on_their_labels(conditioning):
     state = state.replace(ema={"generator": noisy})
     sample = jax.jit(family.sample)
     zero, one = (
-        sample(state, KEY, {"x": jnp.zeros((4, 1)), "label": jnp.full(4, y)}).rows
-        for y in (0, 1)
+        sample(state, KEY, {"x": jnp.zeros((4, 1)), "label": jnp.full(4, y)}).rows for y in (0, 1)
     )
     assert zero.shape == (4, 8, 8, 1) and zero.dtype == jnp.uint8
     assert (zero != one).mean() > 0.1
@@ -638,7 +639,7 @@ DEVICES = """
 import json
 import jax, numpy as np, optax
 from genjax import families, nets
-from genjax.training import mesh as meshes, stepping
+from genjax.training import mesh as meshes, step as stepping
 mesh = meshes.make_mesh()
 found = [mesh.size]
 small = dict(channels=8, min_channels=4, num_classes=10)
@@ -646,7 +647,8 @@ family = families.sngan(
     generator=nets.DCGANGenerator((8, 8, 1), **small),
     critic=nets.DCGANCritic(**small, norm="none", spectral_norm=True),
     generator_optimizer=optax.adam(1e-3), critic_optimizer=optax.adam(1e-3),
-    event_shape=(8, 8, 1), num_levels=17, batch_size=16, latents=families.Latent(latent_size=4), critic_steps=2)
+    event_shape=(8, 8, 1), num_levels=17, batch_size=16, critic_steps=2,
+    latents=families.Latent(latent_size=4))
 rng = np.random.default_rng(0)
 batch = {"x": rng.integers(17, size=(2, 16, 8, 8, 1)).astype(np.uint8),
          "label": rng.integers(10, size=(2, 16)).astype(np.int32)}

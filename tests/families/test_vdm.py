@@ -272,7 +272,7 @@ import jax, numpy as np, optax
 from genjax import diffusion
 from genjax.families import vdm
 from genjax.nets import ScoreResNet
-from genjax.training import mesh as meshes, stepping
+from genjax.training import mesh as meshes, step as stepping
 mesh = meshes.make_mesh()
 found = [mesh.size]
 family = vdm(

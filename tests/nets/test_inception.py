@@ -77,6 +77,7 @@ def test_resizing_reads_at_corners_without_antialiasing():
     np.testing.assert_allclose(resize_as_tensorflow_1(row, 2)[0, :, 0, 0], [0.0, 20.0])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_only_8_bit_images_are_taken():
     for images in (np.ones((1, 32, 32, 3), np.float32), np.ones((1, 32, 32, 4), np.uint8)):
         with pytest.raises(ValueError, match="expected uint8 images"):

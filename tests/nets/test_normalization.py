@@ -57,6 +57,7 @@ def test_an_empty_batch_is_normalised():
     assert GroupNorm(3).apply(variables, jnp.zeros((0, 4, 6))).shape == (0, 4, 6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_one_axis_is_refused():
     with pytest.raises(ValueError, match=r"expected \[B, \*spatial, C\]"):
         GroupNorm(3).init(jax.random.key(0), jnp.zeros(6))

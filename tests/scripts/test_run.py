@@ -520,7 +520,7 @@ def test_bad_input_gets_one_line_before_any_compilation(tmp_path, case):
 @pytest.mark.parametrize("own", [None, "/elsewhere"])
 def test_compiled_programs_are_kept_where_the_environment_says(own):
     program = (
-        "import jax, runpy; runpy.run_path('scripts/run.py')['_keep_compiled_programs']();"
+        "import jax; from genjax import command; command._keep_compiled_programs();"
         "print(jax.config.jax_compilation_cache_dir)"
     )
     env = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
@@ -800,12 +800,14 @@ def test_a_plan_says_what_devices_need_that_are_not_there(tmp_path, fsdp, code):
 def test_out_of_device_memory_names_what_helps():
     code = """
 import sys
-sys.path.insert(0, "scripts")
-import jax, run
+import jax
+from absl import flags
+from genjax import command
 def full():
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
-run._run = full
-run.main([])
+command._run = full
+flags.FLAGS(["run.py"])
+command.main([])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 1

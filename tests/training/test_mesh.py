@@ -11,7 +11,7 @@ import json, pathlib, tempfile
 import jax, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules
-from genjax.training import mesh as meshes, stepping
+from genjax.training import mesh as meshes, step as stepping
 from genjax.training.checkpoints import Checkpoints
 
 adam = lambda: optax.adam(1e-3)
@@ -98,11 +98,11 @@ for before, after in [("1", "4"), ("4", "1"), ("1", "1x2"), ("1x2", "2x4"), ("2x
         state, _ = train(family, state, mesh, 0, 2)
         shapes = jax.eval_shape(lambda: state)
         with Checkpoints(pathlib.Path(workdir)) as checkpoints:
-            checkpoints.save(2, state, {})
+            checkpoints.save(2, state, [])
             checkpoints.wait()
         mesh = made(*MESHES[after])
         with Checkpoints(pathlib.Path(workdir)) as checkpoints:
-            step, state, _ = checkpoints.restore(stepping.state_template(shapes, mesh))
+            state = checkpoints.restore(stepping.state_template(shapes, mesh)).state
         _, losses = train(family, state, mesh, 2, 3)
         restored[f"{before} to {after}"] = losses[0]["loss"]
 found["restored"] = restored

@@ -8,7 +8,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from genjax import bijectors, families, nets
 from genjax.diffusion import schedules, stratified_times
 from genjax.nets.conditioning import BatchNorm
-from genjax.training import mesh as meshes, stepping
+from genjax.training import mesh as meshes, step as stepping
 
 mesh = meshes.make_mesh()
 key = jax.random.key(0)

@@ -10,7 +10,8 @@ import pytest
 STOPPING = """
 import signal, sys
 from genjax.training import signals
-stop = signals.stop_on_signals()
+stopping = signals.stopping()
+stop = stopping.__enter__()
 print(stop.is_set())
 signal.raise_signal(int(sys.argv[1]))
 print(stop.is_set(), flush=True)
@@ -36,6 +37,25 @@ def test_the_first_interrupt_asks_and_the_second_ends():
 def test_an_interrupt_after_a_notice_is_a_first_one(number):
     done = program(STOPPING, str(int(number)), stderr=subprocess.PIPE)
     assert done.returncode == 0 and done.stdout == "False\nTrue\ngoes on\n"
+
+
+def test_in_a_notebook_the_second_interrupt_is_an_ordinary_one():
+    text = """if True:
+        import signal, sys
+        sys.modules["ipykernel"] = sys  # the process is a kernel, which must live on
+        from genjax.training import signals
+        before = signal.getsignal(signal.SIGINT)
+        with signals.stopping() as stop:
+            signal.raise_signal(signal.SIGINT)
+            print(stop.is_set())
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                print("interrupted")
+        print(signal.getsignal(signal.SIGINT) is before)
+    """
+    done = program(text, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\ninterrupted\nTrue\n", "")
 
 
 def test_nohup_is_heeded():
@@ -71,7 +91,8 @@ def test_what_one_of_several_is_told_is_a_notice(number):
         import signal, sys
         from genjax.training import signals
         signal.signal(signal.SIGTERM, lambda *_: print("noticed"))
-        signals.notice_interrupts()
+        noticing = signals.noticing_interrupts()
+        noticing.__enter__()
         signal.raise_signal(int(sys.argv[1]))
     """
     done = program(text, str(int(number)), stderr=subprocess.PIPE)

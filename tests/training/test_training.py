@@ -13,10 +13,11 @@ import pytest
 
 from genjax import data, nets
 from genjax.data import ArraySource, TrainBatches
-from genjax.families.base import Family, TrainState
+from genjax.families.base import Family, Samples, TrainState
 from genjax.families.minimizing import minimizing
-from genjax.training import allocator, loop, optimizers, pictures, stepping
+from genjax.training import allocator, feeds, loop, optimizers, pictures
 from genjax.training import mesh as meshes
+from genjax.training import step as stepping
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.evaluate import Evaluator
 from genjax.training.logs import MetricLog
@@ -27,9 +28,9 @@ KEY = jax.random.key(0)
 def linear_family(bad_step=None):
     """Learns the mean of its batches; turns bad at a step if asked to."""
 
-    def loss_fn(params, model_state, batch, key):
+    def loss_fn(params, model_state, batch, key, step):
         noise = 0.01 * jax.random.normal(key)
-        return jnp.mean(jnp.square(params["net"]["w"] - batch["x"])) + noise, {}
+        return jnp.mean(jnp.square(params["net"]["w"] - batch["x"])) + noise, ({}, model_state)
 
     init, train_step = minimizing(
         init_model=lambda key, batch: ({"net": {"w": jnp.zeros(())}}, {}),
@@ -49,7 +50,7 @@ def linear_family(bad_step=None):
         init=init,
         train_step=spoiled,
         eval_step=lambda state, batch, key: {"error": batch["x"] - state.ema["net"]["w"]},
-        sample=lambda state, key, batch: {"samples": batch["x"] + state.ema["net"]["w"]},
+        sample=lambda state, key, batch: Samples(rows=batch["x"] + state.ema["net"]["w"]),
         eval_protocol={"bound": "none"},
     )
 
@@ -78,13 +79,13 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
     shapes = jax.eval_shape(family.init, KEY, BATCHES[0])
     template = stepping.state_template(shapes, mesh)
     with MetricLog(tmp_path) as log, Checkpoints(tmp_path, keep=keep) as checkpoints:
-        restored = checkpoints.restore(template)
-        step, state, host_state = restored or (0, None, None)
-        log.rewind(step)
+        resumed = checkpoints.restore(template)
+        state = resumed.state
+        log.rewind(resumed.step)
         if state is None:
             state = stepping.init_state(family, KEY, BATCHES[0], mesh)
         limit = 1 if resident else 0
-        feed = stepping.make_feed(batches or BATCHES, mesh, most=most, device_limit_mib=limit)
+        feed = feeds.make_feed({"": batches or BATCHES}, mesh, most=most, device_limit_mib=limit)
         return loop.train(
             state,
             stepping.TrainingSteps(family, template, feed, key=KEY, mesh=mesh),
@@ -94,7 +95,7 @@ def run(tmp_path, num_steps, *, family=None, periods=None, recorder=None, stop=N
             periods=periods or loop.Periods(log=2, evaluate=0, sample=0, checkpoint=3),
             evaluate=recorder.evaluate,
             sample=recorder.sample,
-            host_state=host_state,
+            resumed=resumed,
             stop=lambda step: stop is not None and stop.is_set(),
             **kwargs,
         )
@@ -335,7 +336,7 @@ def test_one_flipped_bit_is_noticed(tmp_path):
     }
     with Checkpoints(tmp_path) as checkpoints:
         for step, state in states.items():
-            checkpoints.save(step, state, {})
+            checkpoints.save(step, state, [])
     shapes = jax.eval_shape(lambda: states[1])
     template = stepping.state_template(shapes, meshes.make_mesh())
     folder = tmp_path / "checkpoints" / "2" / "state"
@@ -346,9 +347,9 @@ def test_one_flipped_bit_is_noticed(tmp_path):
     for offset in range(100, len(sound), len(sound) // 8):
         file.write_bytes(sound[:offset] + bytes([sound[offset] ^ 4]) + sound[offset + 1 :])
         with Checkpoints(tmp_path, read_only=True) as checkpoints:
-            step, state, _ = checkpoints.restore(template)
-        assert_same(state, states[step])  # never the newest with another content
-        noticed += step == 1
+            resumed = checkpoints.restore(template)
+        assert_same(resumed.state, states[resumed.step])  # never the newest with another content
+        noticed += resumed.step == 1
     assert noticed >= 6
 
 
@@ -414,7 +415,7 @@ def test_sampling_in_batches_gives_one_sample_a_request():
     state = stepping.init_state(family, KEY, BATCHES[0], mesh)
     requests = {"x": np.arange(7, dtype=np.float32)}
     drawn = Evaluator(family, mesh).sample(state, requests, KEY, batch_size=3)
-    np.testing.assert_array_equal(drawn["samples"], requests["x"])
+    np.testing.assert_array_equal(drawn.rows, requests["x"])
 
 
 def test_decay_spares_biases_norms_and_the_schedule():
@@ -483,7 +484,7 @@ def test_optimizer_arguments_out_of_range_raise(kwargs):
 
 @pytest.mark.slow
 def test_clipping_is_not_spent_on_the_shape_of_the_schedule():
-    from genjax import builders
+    from genjax import config as configs
 
     config = ml_collections.ConfigDict(
         dict(
@@ -496,7 +497,7 @@ def test_clipping_is_not_spent_on_the_shape_of_the_schedule():
             sample=dict(num_samples=1),
         )
     )
-    experiment = builders.build(config)
+    experiment = configs.build(config)
     batch = data.TrainBatches(experiment.train_data.source, 32, seed=0)[0]
     state = jax.jit(experiment.family.init)(KEY, batch)
     # After one step from zero, Adam's first moment is the gradient up to a factor.

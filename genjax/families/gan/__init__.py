@@ -10,7 +10,9 @@ from genjax.families.gan.aliases import (
     wgan,
     wgan_gp,
 )
-from genjax.families.gan.game import Game, Rows, diagnose, gan
+from genjax.families.gan.family import diagnose, gan
+from genjax.families.gan.game import Game
+from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
 
 __all__ = [

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from genjax import losses
 from genjax.families.base import Family
-from genjax.families.gan.game import gan
+from genjax.families.gan.family import gan
 from genjax.families.gan.slope_control import SlopeControl
 
 

@@ -1,7 +1,6 @@
-"""Generative adversarial networks: any adversarial loss, any control of the critic's slope."""
+"""The losses of a GAN's players: any adversarial loss, any control of the critic's slope."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
@@ -9,91 +8,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.adversarial import Adversarial, HalfLife, Player, Turn
 from genjax.families.base import (
     Batch,
-    Family,
     Metrics,
     ModelState,
-    Optimizer,
     Params,
     Samples,
-    Suspicion,
     TrainState,
     init_network,
     label_of,
     num_classes_of,
 )
 from genjax.families.draws import Latent
+from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
-from genjax.families.levels import Bins, Ends, Reals, Units
-from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Which rows the players see together.
-
-    Attributes:
-        generator_batch_factor: Samples in a generator step, as a multiple of the batch size.
-        share_fakes: Whether to generate less: one pass of the generator makes the rows of all
-            critic steps but the last, another those of the last, and the generator's own step goes
-            back through the latter, with the last critic step's data (as the DCGAN of
-            pytorch/examples). Batch normalisation then sees the rows of a pass together.
-        joint_batches: Whether the critic sees real and generated rows in one pass, with joint batch
-            statistics, or in two. In one pass the generator's step takes real rows, too.
-        pack_size: Rows of one origin that the critic sees as one, joined along the last axis
-            (PacGAN, arXiv:1712.04086).
-    """
-
-    generator_batch_factor: int = 1
-    share_fakes: bool = False
-    joint_batches: bool = False
-    pack_size: int = 1
-
-    def check(self, game: AdversarialLoss, *, batch_size: int, conditional: bool) -> None:
-        """Whether the arguments fit each other, a loss and a batch.
-
-        Raises:
-            ValueError: If they do not.
-        """
-        for name in ("generator_batch_factor", "pack_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if batch_size % self.pack_size:
-            raise ValueError(
-                f"pack_size ({self.pack_size}) must divide the batch size ({batch_size})"
-            )
-        if self.pack_size > 1 and conditional:
-            raise ValueError("pack_size above 1 needs an unconditional model: packs mix labels")
-        if self.generator_batch_factor == 1:
-            return
-        if self.takes_real(game):
-            raise ValueError(
-                "generator_batch_factor above 1 does not fit a generator's step that sees as many "
-                "real rows as generated ones (joint_batches, or a loss that compares the two)"
-            )
-        if self.share_fakes:
-            raise ValueError(
-                "share_fakes gives the generator's step the critic's rows, of which there are not "
-                f"{self.generator_batch_factor} times as many: set generator_batch_factor to 1"
-            )
-
-    def takes_real(self, game: AdversarialLoss) -> bool:
-        """Whether the generator's step looks at real rows."""
-        return game.uses_real or self.joint_batches
-
-    def pack(self, x: Array) -> Array:
-        """Joins each ``pack_size`` consecutive rows along the last axis."""
-        if self.pack_size == 1:
-            return x
-        if x.shape[0] % self.pack_size:
-            raise ValueError(
-                f"family.pack_size ({self.pack_size}) must divide the {x.shape[0]} rows that a "
-                "device sees"
-            )
-        rows = x.reshape(-1, self.pack_size, *x.shape[1:])
-        return jnp.concatenate([rows[:, i] for i in range(self.pack_size)], axis=-1)
+from genjax.families.levels import Bins, Units
+from genjax.families.players import Turn
+from genjax.losses import AdversarialLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -267,111 +198,6 @@ class Game:
         )
 
 
-def gan(
-    *,
-    generator: nn.Module,
-    critic: nn.Module,
-    generator_optimizer: Optimizer,
-    critic_optimizer: Optimizer,
-    event_shape: tuple[int, ...],
-    num_levels: int | None,
-    batch_size: int,
-    loss: AdversarialLoss | str = "nonsaturating",
-    latents: Latent = Latent(),
-    critic_steps: int = 1,
-    slope_control: SlopeControl = SlopeControl(),
-    rows: Rows = Rows(),
-    dequantize: bool = False,
-    average: HalfLife = HalfLife(),
-) -> Family:
-    r"""Generative adversarial network.
-
-    Each step makes ``critic_steps`` steps of the critic, each on fresh data and fresh latents, and
-    one of the generator, on fresh latents (but see ``Rows.share_fakes``). Images are scaled to
-    [-1, 1]. Generated rows take the labels of the real rows of their batch.
-
-    During the critic's steps the generator normalises by the batch and its running statistics stand
-    still; during the generator's step the critic's state does. Samples come from the averaged
-    parameters with the running statistics of the current ones, which are copied, not averaged.
-
-    Args:
-        generator: Module ``(latent, label, train=...) -> rows``.
-        critic: Module ``(rows, label, train=...) -> [B]``, or ``[B, K]`` for an MMD GAN.
-        generator_optimizer: Optimiser of the generator.
-        critic_optimizer: Optimiser of the critic; two learning rates are a matter of these two
-            (TTUR, arXiv:1706.08500).
-        event_shape: Shape of one example.
-        num_levels: Number of grey levels of integer data; None for real-valued data.
-        batch_size: Examples in a batch.
-        loss: Losses of both players, or a key of
-            :data:`~genjax.losses.adversarial.ADVERSARIAL_LOSSES`.
-        latents: What the generator starts from.
-        critic_steps: Steps of the critic for each of the generator.
-        slope_control: Penalties and limits on the critic.
-        rows: Which rows the players see together.
-        dequantize: Whether to spread whole grey levels over their bins with uniform noise.
-        average: Moving average of the generator that samples come from.
-
-    Returns:
-        The family. It has no ``eval_step``: a GAN is evaluated by its samples.
-
-    Raises:
-        ValueError: If arguments are out of range or contradict each other or the networks.
-
-    References:
-        Goodfellow et al., arXiv:1406.2661; for losses and penalties see their functions.
-    """
-    if isinstance(loss, str):
-        if loss not in ADVERSARIAL_LOSSES:
-            raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
-        loss = ADVERSARIAL_LOSSES[loss]
-    if dequantize and num_levels is None:
-        raise ValueError("dequantize is for data of whole grey levels")
-    units: Units = Reals()
-    if num_levels is not None:
-        units = Bins(num_levels, -1.0, 1.0) if dequantize else Ends(num_levels)
-    game = Game(
-        generator=generator,
-        critic=critic,
-        loss=loss,
-        latents=latents,
-        slope_control=slope_control,
-        rows=rows,
-        units=units,
-    )
-    _check_networks(game, event_shape, batch_size)
-    step = Adversarial(
-        init_networks=lambda key, batch: game.init_networks(key, batch, event_shape),
-        generate=game.generate,
-        critic=Player(
-            networks=("critic",),
-            loss_fn=game.critic_loss,
-            optimizer=critic_optimizer,
-            project=slope_control.project,
-            regularizer_fn=game.penalty_loss if slope_control.lazy else None,
-            regularize_every=slope_control.penalty_every,
-        ),
-        generator=Player(
-            networks=("generator",), loss_fn=game.generator_loss, optimizer=generator_optimizer
-        ),
-        batch_size=batch_size,
-        critic_steps=critic_steps,
-        share_fakes=rows.share_fakes,
-        generator_factor=rows.generator_batch_factor,
-        generator_batch=rows.takes_real(loss) and not rows.share_fakes,
-        average=average,
-    )
-    return Family(
-        init=step.init,
-        train_step=step.train_step,
-        sample=game.sample,
-        eval_protocol={"parameters": "moving average" if average.ema_half_life_kimg else "current"},
-        reads=("label",) if game.conditional else (),
-        batches_per_step=step.batches_per_step,
-        diagnose=diagnose,
-    )
-
-
 def _in_training(
     network: nn.Module, params: Any, state: Any, x: Array, label: Array | None
 ) -> tuple[Array, Any]:
@@ -380,64 +206,6 @@ def _in_training(
     return cast(Array, y), {**state, **new}
 
 
-def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -> None:
-    """Whether the networks fit each other, the loss and the data; found on shapes alone."""
-    classes = [num_classes_of(net) for net in (game.generator, game.critic)]
-    if classes[0] != classes[1]:
-        raise ValueError(
-            f"generator and critic must agree on num_classes, got {classes[0]} and {classes[1]}"
-        )
-    game.rows.check(game.loss, batch_size=batch_size, conditional=game.conditional)
-    label = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if game.conditional else {}
-    params, kept = jax.eval_shape(
-        lambda key, batch: game.init_networks(key, batch, event_shape), jax.random.key(0), label
-    )
-    packed = (*event_shape[:-1], event_shape[-1] * game.rows.pack_size)
-    rows = jax.ShapeDtypeStruct((2, *packed), jnp.float32)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32) if game.conditional else None
-    scored = jax.eval_shape(
-        game.critic.apply, {"params": params["critic"], **kept["critic"]}, rows, labels
-    )
-    rank = 1 if game.loss.witness is None else 2
-    if len(scored.shape) != rank:
-        expected = "one number a row" if rank == 1 else "several features a row (num_outputs)"
-        raise ValueError(
-            f"this loss needs a critic with {expected}, but it gives {scored.shape[1:]} a row"
-        )
-    game.slope_control.check(kept["critic"])
-
-
 def _diversity(x: Array) -> Array:
     """Mean squared distance between neighbouring rows of a batch."""
     return jnp.mean(jnp.square(x - jnp.roll(x, 1, axis=0)))
-
-
-def diagnose(metrics: Mapping[str, float]) -> Sequence[Suspicion]:
-    """Names what looks wrong in the logged means of an adversarial run.
-
-    Args:
-        metrics: Means over a window of training steps, by name.
-
-    Returns:
-        The suspicions; none if there is none.
-    """
-    found = []
-    diversity = metrics.get("diversity", 1.0)
-    if diversity < 0.05:
-        found.append(
-            Suspicion(
-                "mode collapse",
-                f"mode collapse: generated rows differ by {diversity:.1%} of what real rows differ "
-                "by (mean square); lower the generator's learning rate or strengthen the penalty",
-            )
-        )
-    accuracy = metrics.get("critic_accuracy", 0.5)
-    if accuracy > 0.995:
-        found.append(
-            Suspicion(
-                "sure critic",
-                f"sure critic: it is right on {accuracy:.1%} of rows, so the generator learns "
-                "little from it; lower its learning rate or add a penalty (r1, gradient_penalty)",
-            )
-        )
-    return found

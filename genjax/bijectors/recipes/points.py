@@ -76,19 +76,20 @@ def coupling_flow(
     Args:
         event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
             ``(D,)``, of which there must be at least 2: to it images are rows of a table.
-        elementwise: What a coupling layer applies to each entry.
-        num_layers: Number of coupling layers; they keep even and odd entries in turn.
-        hidden_size: Width of the networks.
-        num_blocks: Their number of residual blocks.
-        num_bins: Bins of a spline.
-        bound: Half the interval of a spline.
-        dropout_rate: Dropout in the networks.
+        elementwise: What a coupling layer applies to each entry that it maps: ``"additive"``,
+            ``"affine"`` or ``"spline"``.
+        num_layers: Number of coupling layers, at least 1; they keep even and odd entries in turn.
+        hidden_size: Width of the couplings' networks.
+        num_blocks: Number of residual blocks of each network.
+        num_bins: Number of bins of a spline.
+        bound: Half the length of the interval on which a spline is not the identity.
+        dropout_rate: Share of activations dropped in the networks, in [0, 1).
         linear: Whether to put an invertible linear layer before each, and one at the end.
         permute: Whether to put a fixed random permutation before each linear layer.
         marginal: Whether the entries that a coupling keeps are mapped too, each on its own.
         actnorm: Whether to begin with a scale and shift set by the data, which brings it into the
             interval of a spline.
-        context_size: Length of a context, or None.
+        context_size: Length of the context that the flow is conditional on; None for no context.
 
     Returns:
         The flow, from data to latents.
@@ -116,6 +117,7 @@ def coupling_flow(
             parts.append(Marginal(maps, mask))
         return parts
 
+    # Pairs of layers are one loop; of an odd number of layers the last stands by itself.
     layers += _repeated([*layer(even=True), *layer(even=False)], num_layers // 2)
     if num_layers % 2:
         layers += layer(even=True)
@@ -145,14 +147,15 @@ def autoregressive_flow(
     Args:
         event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
             ``(D,)``: to it images are rows of a table.
-        elementwise: What a layer applies to each entry.
-        num_layers: Number of layers.
-        hidden_size: Width of the networks.
-        num_hidden_layers: Their number of hidden layers.
-        num_bins: Bins of a spline.
-        bound: Half the interval of a spline.
+        elementwise: What a layer applies to each entry: ``"additive"``, ``"affine"`` or
+            ``"spline"``.
+        num_layers: Number of autoregressive layers, at least 1.
+        hidden_size: Width of the layers' networks.
+        num_hidden_layers: Number of hidden layers of each network.
+        num_bins: Number of bins of a spline.
+        bound: Half the length of the interval on which a spline is not the identity.
         actnorm: Whether to begin with a scale and shift set by the data.
-        context_size: Length of a context, or None.
+        context_size: Length of the context that the flow is conditional on; None for no context.
 
     Returns:
         The flow, from data to latents.
@@ -190,14 +193,14 @@ def continuous_flow(
         event_shape: Shape of one example, of any rank. The flow maps rows of as many entries,
             ``(D,)``: to it images are rows of a table.
         hidden_size: Width of the field's network.
-        num_layers: Its number of hidden layers.
+        num_layers: Number of its hidden layers, at least 1.
         trace: How the divergence is computed: ``"exact"`` or ``"hutchinson"``; None for exact up to
             16 entries.
-        method: See :class:`~genjax.bijectors.continuous.Solver`.
-        tolerance: Relative and absolute tolerance of the adaptive methods.
-        num_steps: Steps of the methods of fixed steps.
+        method: The method of the :class:`~genjax.bijectors.continuous.Solver`.
+        tolerance: Relative and absolute tolerance of the adaptive methods, above 0.
+        num_steps: Number of steps of the methods of fixed steps.
         actnorm: Whether to begin with a scale and shift set by the data.
-        context_size: Length of a context, or None.
+        context_size: Length of the context that the flow is conditional on; None for no context.
 
     Returns:
         The flow, from data to latents.

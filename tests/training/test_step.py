@@ -11,7 +11,7 @@ import json
 import jax, numpy as np, optax
 from genjax import bijectors, families
 from genjax.data import ArraySource, TrainBatches
-from genjax.training import mesh as meshes, stepping
+from genjax.training import feeds, mesh as meshes, step as stepping
 from genjax.training.plan import collectives_of
 
 key = jax.random.key(0)
@@ -31,7 +31,7 @@ for per_step in (1, 2):
         batches = TrainBatches(source, 8, seed=1, batches_per_step=per_step)
         for limit in (0, 1):
             for most in (1, 3):
-                feed = stepping.make_feed(batches, mesh, most=most, device_limit_mib=limit)
+                feed = feeds.make_feed({"": batches}, mesh, most=most, device_limit_mib=limit)
                 look = jax.jit(lambda fed, step, i, feed=feed: feed.batch(fed, step, i))
                 feed.start(70, 10**6)
                 step = 70
@@ -53,7 +53,7 @@ for strategy in ("jit", "pmap"):
     batches = TrainBatches(source, 8, seed=1)
     for limit in (0, 1):
         for most in (1, 4):
-            feed = stepping.make_feed(batches, mesh, most=most, device_limit_mib=limit)
+            feed = feeds.make_feed({"": batches}, mesh, most=most, device_limit_mib=limit)
             state = stepping.init_state(mapped, key, batches[0], mesh)
             shapes = jax.eval_shape(lambda: state)
             steps = stepping.TrainingSteps(
@@ -100,7 +100,7 @@ import dataclasses, sys, threading, time
 import jax, jax.numpy as jnp, numpy as np, optax
 from genjax import bijectors, families
 from genjax.data import ArraySource, TrainBatches
-from genjax.training import mesh as meshes, stepping
+from genjax.training import feeds, mesh as meshes, step as stepping
 
 family = families.flow(
     model=bijectors.coupling_flow(event_shape=(2,), num_layers=1, hidden_size=8),
@@ -124,7 +124,7 @@ jax.monitoring.register_event_duration_secs_listener(
     and lowered.set())
 steps = stepping.TrainingSteps(
     dataclasses.replace(family, train_step=train_step), template,
-    stepping.make_feed(batches, mesh, device_limit_mib=0), key=key, mesh=mesh)
+    feeds.make_feed({"": batches}, mesh, device_limit_mib=0), key=key, mesh=mesh)
 assert lowered.wait(120) and not steps._compiled.done()
 time.sleep(0.2)
 print("in the compiler:", not steps._compiled.done())

@@ -276,7 +276,7 @@ DEVICES = """
 import json
 import jax, numpy as np, optax
 from genjax import bijectors, families
-from genjax.training import mesh, stepping
+from genjax.training import mesh, step as stepping
 
 model = bijectors.glow(event_shape=(4, 4, 1), num_scales=1, num_steps=2, hidden_size=4)
 family = families.flow(

@@ -105,17 +105,18 @@ def real_nvp(
     ``alpha`` from both ends.
 
     Args:
-        event_shape: ``(H, W, C)``.
+        event_shape: Shape of the images, ``(H, W, C)``.
         num_scales: Number of scales; all but the last squeeze.
-        num_couplings: Couplings of each kind in a scale.
-        num_final_couplings: Couplings of the last scale.
-        net: The networks: ``"residual"`` or ``"gated"``.
-        hidden_size: Their channels; doubled at each scale.
-        num_blocks: Their residual blocks.
-        dropout_rate: Their dropout.
-        alpha: Of the :class:`~genjax.bijectors.shapes.Logit` at the beginning.
-        context_size: Length of a context, or None.
-        dtype: Of the trunks of the networks.
+        num_couplings: Number of couplings of each kind in a scale.
+        num_final_couplings: Number of couplings of the last scale.
+        net: The couplings' networks: ``"residual"`` or ``"gated"``.
+        hidden_size: Channels of the networks in the first scale; doubled at each scale.
+        num_blocks: Number of residual blocks of each network.
+        dropout_rate: Share of activations dropped in the networks, in [0, 1).
+        alpha: Distance from 0 and 1, in (0, 0.5), that the
+            :class:`~genjax.bijectors.shapes.Logit` at the beginning keeps.
+        context_size: Length of the context that the flow is conditional on; None for no context.
+        dtype: The precision of the trunks of the networks; None for that of the images.
 
     Returns:
         The flow, from [0, 1] to latents.
@@ -140,6 +141,7 @@ def real_nvp(
         return layers
 
     for i in range(num_scales):
+        # Section 3.6 of the paper: checkerboards, squeeze, channels; the last scale has no squeeze.
         last = i == num_scales - 1
         count = num_final_couplings if last else num_couplings
         board = [checkerboard_mask(height, width, even=j % 2 == 0) for j in range(count)]
@@ -148,7 +150,7 @@ def real_nvp(
             height, width, channels = height // 2, width // 2, 4 * channels
             halves = [half_mask(channels, first=j % 2 == 0) for j in range(count)]
             layers += [Squeeze(), *couplings(halves, hidden_size * 2 ** (i + 1))]
-            channels //= 2
+            channels //= 2  # the other half is put aside by MultiScale
         first = _to_real_line(alpha, Affine()) if not i else ()
         scales.append(Chain((*first, *layers)))
     bijector = MultiScale(tuple(scales)) if num_scales > 1 else scales[0]
@@ -181,27 +183,29 @@ def glow(
     one loop over stacked parameters. A scale ends with a 1x1 convolution.
 
     Args:
-        event_shape: ``(H, W, C)``.
+        event_shape: Shape of the images, ``(H, W, C)``.
         num_scales: Number of scales, each of which squeezes.
-        num_steps: Steps of a scale.
+        num_steps: Number of steps of a scale.
         elementwise: What a coupling applies to each entry; ``"affine"`` is Glow's, with a scale of
             ``sigmoid(r + 2)``.
-        net: The networks: ``"conv"`` (Glow's), ``"residual"`` or ``"gated"``.
-        hidden_size: Their channels.
-        num_blocks: Their residual blocks, if they have any.
-        dropout_rate: Their dropout, if they have any.
-        num_bins: Bins of a spline.
-        bound: Half the interval of a spline.
-        linear: 1x1 convolutions as they are or as triangular factors.
+        net: The couplings' networks: ``"conv"`` (Glow's), ``"residual"`` or ``"gated"``.
+        hidden_size: Channels of the networks.
+        num_blocks: Number of residual blocks of each network, if it has any.
+        dropout_rate: Share of activations dropped in the networks, in [0, 1); ``"conv"`` has no
+            dropout.
+        num_bins: Number of bins of a spline.
+        bound: Half the length of the interval on which a spline is not the identity.
+        linear: ``"direct"`` for 1x1 convolutions by a matrix as it is, ``"lu"`` for its triangular
+            factors.
         split: Whether half of the channels are put aside between scales.
         learned_prior: Whether what is put aside has a mean and scale that depend on what goes on.
-        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
-            it; None for the paper's scaling to [-0.5, 0.5]. Helps where many pixels are at an end
-            of their range.
+        alpha: Distance from 0 and 1, in (0, 0.5), that a :class:`~genjax.bijectors.shapes.Logit` at
+            the beginning keeps, with an actnorm after it; None for the paper's scaling to
+            [-0.5, 0.5]. Helps where many pixels are at an end of their range.
         remat: What the backward pass computes again, see
             :class:`~genjax.bijectors.containers.Repeat`.
-        context_size: Length of a context, or None.
-        dtype: Of the trunks of the networks.
+        context_size: Length of the context that the flow is conditional on; None for no context.
+        dtype: The precision of the trunks of the networks; None for that of the images.
 
     Returns:
         The flow, from [0, 1] to latents.
@@ -239,10 +243,12 @@ def glow(
         layers = [Squeeze(), Repeat(step, num_steps, remat), rotation()]
         first = _to_real_line(alpha, Affine(1.0, -0.5)) if not i else ()
         scales.append(Chain((*first, *layers)))
+        # Half of the channels go on to the next scale, whose squeeze makes four of each.
         if split:
             channels //= 2
     if not split or num_scales == 1:
         return Flow(Chain(tuple(scales)), event_shape, context_size, _domain(alpha))
+    # Without blocks: a 3x3 convolution in, another out, which starts at zero: a standard normal.
     prior = functools.partial(ResidualConvNet, hidden_size=32, num_blocks=0)
     bijector = MultiScale(tuple(scales), prior if learned_prior else None)
     return Flow(bijector, event_shape, context_size, _domain(alpha))
@@ -287,21 +293,21 @@ def jet(
     splits of the patches in turn are a cycle of 30: ``kinds`` takes any.)
 
     Args:
-        event_shape: ``(H, W, C)``.
+        event_shape: Shape of the images, ``(H, W, C)``.
         patch_size: Side of a patch in pixels.
         num_couplings: Number of couplings.
         kinds: What they split, in turn: ``channels`` by a fixed random permutation, or patches by
             ``checkerboard``, ``columns`` or ``rows``, with ``_inverse`` for the other half.
         hidden_size: Width of the transformers.
-        num_blocks: Their number of blocks.
-        num_heads: Their attention heads.
-        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
-            it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
-            of their range.
+        num_blocks: Number of blocks of each transformer.
+        num_heads: Number of attention heads, which must divide ``hidden_size``.
+        alpha: Distance from 0 and 1, in (0, 0.5), that a :class:`~genjax.bijectors.shapes.Logit` at
+            the beginning keeps, with an actnorm after it; None for the paper's scaling to [-1, 1].
+            Helps where many pixels are at an end of their range.
         remat: What the backward pass computes again, see
             :class:`~genjax.bijectors.containers.Repeat`.
-        context_size: Length of a context, or None.
-        dtype: Of the trunks of the transformers.
+        context_size: Length of the context that the flow is conditional on; None for no context.
+        dtype: The precision of the trunks of the transformers; None for that of the images.
 
     Returns:
         The flow, from [0, 1] to latents.
@@ -338,6 +344,7 @@ def jet(
     mapped = {"channels": (size - size // 2) / size}
     shares = [mapped.get(kinds[i % len(kinds)], 0.5) for i in range(num_couplings)]
     bound = (1.0 + sum(shares)) * math.log(2.0) if alpha is None else math.inf
+    # Whole cycles have one structure and can share a loop; what is left over is written out.
     cycles, rest = divmod(num_couplings, len(kinds))
     couplings: tuple[Bijector, ...] = ()
     if cycles:
@@ -372,19 +379,19 @@ def tarflow(
     scales are limited to 3 by a tanh.
 
     Args:
-        event_shape: ``(H, W, C)``.
+        event_shape: Shape of the images, ``(H, W, C)``.
         patch_size: Side of a patch in pixels.
         num_layers: Number of autoregressive maps.
         hidden_size: Width of the transformers.
-        num_blocks: Their number of blocks.
-        num_heads: Their attention heads.
-        alpha: Of a :class:`~genjax.bijectors.shapes.Logit` at the beginning, with an actnorm after
-            it; None for the paper's scaling to [-1, 1]. Helps where many pixels are at an end
-            of their range.
+        num_blocks: Number of blocks of each transformer.
+        num_heads: Number of attention heads, which must divide ``hidden_size``.
+        alpha: Distance from 0 and 1, in (0, 0.5), that a :class:`~genjax.bijectors.shapes.Logit` at
+            the beginning keeps, with an actnorm after it; None for the paper's scaling to [-1, 1].
+            Helps where many pixels are at an end of their range.
         remat: What the backward pass computes again, see
             :class:`~genjax.bijectors.containers.Repeat`.
-        context_size: Length of a context, or None.
-        dtype: Of the trunks of the transformers.
+        context_size: Length of the context that the flow is conditional on; None for no context.
+        dtype: The precision of the trunks of the transformers; None for that of the images.
 
     Returns:
         The flow, from [0, 1] to latents.
@@ -402,6 +409,8 @@ def tarflow(
     layer = TransformerAutoregressive(
         affine(), num_tokens, hidden_size, num_blocks, num_heads, dtype
     )
+    # Each layer sees the tokens in the opposite order of the one before it: a token that came
+    # first, and was left as it is, comes last.
     turn = Permutation(tuple(range(num_tokens))[::-1], axis=1)
     return Flow(
         Chain(

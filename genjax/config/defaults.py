@@ -97,7 +97,9 @@ def complete(config: Any) -> dict[str, Any]:
         raise ConfigError(f"unknown config section {unknown[0]!r}{nearest(unknown[0], SECTIONS)}")
     for name in _OPTIONAL:
         sections.setdefault(name, {})
-    recipe = look_up_family(sections.get("family", {}).get("name")) if "family" in sections else None
+    recipe = (
+        look_up_family(sections.get("family", {}).get("name")) if "family" in sections else None
+    )
     if recipe is not None and not recipe.optimizers:
         sections.setdefault("optimizer", {})
     for name in sorted(SECTIONS):
@@ -138,6 +140,8 @@ def _parts(
         section = sections["family"].get(argument)
         if isinstance(section, Mapping):
             yield from _named(f"family.{argument}", section, table)
+    _check_players(sections["model"], "model", list(recipe.model_sections()))
+    _check_players(sections["optimizer"], "optimizer", list(recipe.optimizer_sections()))
     for where, slot in recipe.model_sections().items():
         section = _get(sections, where)
         if isinstance(section, Mapping) and "frozen" in section:
@@ -149,6 +153,18 @@ def _parts(
     features = sections["eval"].get("features")
     if isinstance(features, Mapping):
         yield from _named("eval.features", features, FEATURES)
+
+
+def _check_players(section: Mapping[str, Any], where: str, places: list[str]) -> None:
+    """Whether a section that describes several things has a section for each."""
+    players = [place.partition(".")[2] for place in places]
+    if players in ([], [""]):
+        return
+    if set(section) != set(players) or not all(isinstance(v, Mapping) for v in section.values()):
+        raise ConfigError(
+            f"{where} must have the sections {', '.join(players)}, each with a name; got "
+            f"{', '.join(map(str, section)) or 'none'}"
+        )
 
 
 _NAME = {"name": Argument(str, None)}
@@ -185,10 +201,7 @@ def _get(sections: Mapping[str, Any], where: str) -> Any:
     for key in where.split("."):
         walked.append(key)
         if not isinstance(node, Mapping) or key not in node:
-            raise ConfigError(
-                f"the config has no section {'.'.join(walked)!r}: of this family, "
-                f"{walked[0]} must have a section for each of its parts"
-            )
+            raise ConfigError(f"the config has no section {'.'.join(walked)!r}")
         node = node[key]
     return node
 

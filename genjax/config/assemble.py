@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax import data, nets
 from genjax.config.arguments import arguments, call, check, refusing
-from genjax.config.complete import SETTINGS, as_json, complete
+from genjax.config.defaults import SETTINGS, as_json, complete
 from genjax.config.errors import ConfigError
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
@@ -152,7 +152,9 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
 
 def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
     """One split; of an import path, what its function returns for it."""
-    shared = dict(data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib)
+    shared: dict[str, Any] = dict(
+        data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib
+    )
     try:
         if ":" in settings.name:
             load = look_up({}, settings.name, where)
@@ -203,12 +205,10 @@ def _assemble(
         if name in frozen:
             found = build_frozen(frozen[name], f"{where}.frozen", dataset.event_shape)
             kwargs[name] = found.module()
-            loaders[slot.key or name] = lambda found=found: {
-                "frozen": {"variables": found.load()[0]}
-            }
+            loaders[slot.key or name] = found.for_state
         else:
             kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
-        _check_fit(kwargs[name], dataset, where)
+        _check_fit(kwargs[name], dataset, where, slot)
     for where, name in recipe.optimizer_sections().items():
         kwargs[name] = _optimizer_factory(sections, where)
     section = {k: v for k, v in sections["family"].items() if k != "name"}
@@ -223,6 +223,11 @@ def _assemble(
         kwargs[name] = call(look_up(table, part.pop("name", None), where), part, where)
     check(section, recipe.keys(), "family")
     own = recipe.arguments()
+    for name, value in section.items():
+        # Such as a loss: what may be more than a string may be an import path.
+        plain = name not in own or own[name].hint in (str, str | None)
+        if isinstance(value, str) and ":" in value and not plain:
+            section[name] = look_up({}, value, f"family.{name}")
     for name, group in recipe.groups.items():
         fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
         taken = {f: section.pop(f) for f in sorted(fields & set(section))}
@@ -272,7 +277,7 @@ def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Act
     return factory
 
 
-def _check_fit(net: Any, dataset: data.DataSet, where: str) -> None:
+def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot) -> None:
     """Whether a network takes such examples, as far as it says what it takes."""
     rank = getattr(net, "event_rank", None)
     if rank is not None and len(dataset.event_shape) != rank:
@@ -282,18 +287,13 @@ def _check_fit(net: Any, dataset: data.DataSet, where: str) -> None:
             f"{where}: {called} takes {kinds.get(rank, f'{rank} axes')}, but an example of "
             f"{dataset.name} has shape {dataset.event_shape}"
         )
-    for key in ("num_classes", "context_size"):
-        classes = getattr(net, key, None)
-        if classes is None:
-            continue
-        if dataset.num_classes is None:
-            raise ConfigError(
-                f"{where}.{key} is {classes}, but {dataset.name} has no labels; set it to None"
-            )
-        if classes != dataset.num_classes:
-            raise ConfigError(
-                f"{where}.{key} is {classes}, but {dataset.name} has {dataset.num_classes} classes"
-            )
+    classes, key = getattr(net, slot.classes, None), f"{where}.{slot.classes}"
+    if classes is not None and dataset.num_classes is None:
+        raise ConfigError(f"{key} is {classes}, but {dataset.name} has no labels; set it to None")
+    if classes is not None and classes != dataset.num_classes:
+        raise ConfigError(
+            f"{key} is {classes}, but {dataset.name} has {dataset.num_classes} classes"
+        )
     domain = getattr(net, "domain", None)
     if domain is not None and isinstance(dataset.source, data.ArraySource):
         x = dataset.source.arrays["x"]

@@ -1,0 +1,256 @@
+"""The bound of a variational diffusion model, its gradients and its sampler."""
+
+import dataclasses
+import math
+from typing import cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.devices import average, mapped_axes, own_key
+from genjax.diffusion import (
+    ancestral_sample,
+    diffuse,
+    gamma_and_slope,
+    independent_times,
+    stratified_times,
+)
+from genjax.diffusion.times import stratify
+from genjax.families.base import (
+    Batch,
+    Metrics,
+    ModelState,
+    Params,
+    Samples,
+    Step,
+    label_of,
+    num_classes_of,
+)
+from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.levels import Centres, Reals, Units
+from genjax.losses import (
+    diffusion_loss,
+    discrete_diffusion_loss,
+    gaussian_reconstruction_loss,
+    nats_to_bits_per_dim,
+    prior_loss,
+    reconstruction_loss,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariationalDiffusion:
+    """The bound of a VDM and its sampler, as functions of parameters and rows.
+
+    Attributes:
+        score_net: Module ``(z_t, gamma_t, label, deterministic=...) -> noise_hat``.
+        schedule: Module that maps times to gamma.
+        event_shape: Shape of one example.
+        num_levels: Number of grey levels of integer data; None for real-valued data.
+        num_timesteps: Steps ``T`` of the bound, or 0 for continuous time.
+        time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
+    """
+
+    score_net: nn.Module
+    schedule: nn.Module
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    num_timesteps: int = 0
+    time_sampling: str = "stratified"
+
+    @property
+    def num_dims(self) -> int:
+        """Entries of an example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        return Reals() if self.num_levels is None else Centres(self.num_levels)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the score network takes labels."""
+        return num_classes_of(self.score_net) is not None
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
+        """Parameters of score network and schedule."""
+        key_net, key_schedule = jax.random.split(key)
+        x, times = jnp.zeros((1, *self.event_shape)), jnp.zeros(1)
+        label = batch["label"][:1] if self.conditional else None
+        params = {
+            "score_net": self.score_net.init(key_net, x, times, label)["params"],
+            # A fixed schedule has no parameters at all.
+            "schedule": self.schedule.init(key_schedule, times).get("params", {}),
+        }
+        return params, {}
+
+    def gamma(self, params: Params, times: Array) -> Array:
+        """Minus the log signal-to-noise ratio at times in [0, 1]."""
+        return cast(Array, self.schedule.apply({"params": params["schedule"]}, times))
+
+    def denoise(
+        self,
+        params: Params,
+        z_t: Array,
+        gamma_t: Array,
+        label: Array | None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """The score network's estimate of the noise in ``z_t``."""
+        noise_hat = self.score_net.apply(
+            {"params": params["score_net"]},
+            z_t,
+            gamma_t,
+            label,
+            deterministic=dropout_key is None,
+            rngs=None if dropout_key is None else {"dropout": dropout_key},
+        )
+        return cast(Array, noise_hat)
+
+    def endpoint_losses(self, params: Params, data: Array, noise_0: Array) -> Metrics:
+        """The two terms that depend on the endpoints of the schedule only, nats ``[B]``."""
+        x = self.units.encode(data)
+        gamma_0, gamma_1 = self.gamma(params, jnp.array([0.0, 1.0]))
+        # z_0 over alpha_0: what the decoder sees is the data and noise of scale sigma_0 / alpha_0.
+        z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * noise_0
+        if self.num_levels is None:
+            reconstruction = gaussian_reconstruction_loss(x, z_0_rescaled, gamma_0)
+        else:
+            reconstruction = reconstruction_loss(
+                data, z_0_rescaled, gamma_0, num_levels=self.num_levels
+            )
+        return {"prior": prior_loss(x, gamma_1), "reconstruction": reconstruction}
+
+    def at_times(self, params: Params, times: Array) -> tuple[Array, Array]:
+        """Gamma_t, and gamma's slope in continuous time or gamma_s on the grid of T steps."""
+        if not self.num_timesteps:
+            return gamma_and_slope(lambda t: self.gamma(params, t), times)
+        last = self.num_timesteps - 1
+        step = jnp.minimum(jnp.floor(times * self.num_timesteps), last)
+        gamma_s = self.gamma(params, step / self.num_timesteps)
+        return self.gamma(params, (step + 1) / self.num_timesteps), gamma_s
+
+    def noise_loss(
+        self,
+        params: Params,
+        batch: Batch,
+        noise: Array,
+        gamma_t: Array,
+        other: Array,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """Diffusion loss for given noise, nats ``[B]``; ``other`` as :meth:`at_times` gives it."""
+        z_t = diffuse(self.units.encode(batch["x"]), noise, gamma_t)
+        label = label_of(batch, conditional=self.conditional)
+        noise_hat = self.denoise(params, z_t, gamma_t, label, dropout_key)
+        if self.num_timesteps:
+            return discrete_diffusion_loss(
+                noise, noise_hat, other, gamma_t, num_timesteps=self.num_timesteps
+            )
+        return diffusion_loss(noise, noise_hat, other)
+
+    def loss_and_grad(
+        self,
+        params: Params,
+        model_state: ModelState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        step: Step,
+    ) -> tuple[tuple[Array, tuple[Metrics, ModelState]], Params]:
+        """The bound in bits/dim and its gradients: see :func:`vdm` for what follows which."""
+        del step
+        batch_size = batch["x"].shape[0]
+        shape = (batch_size, *self.event_shape)
+        # Stratified times are those of the global batch, so their key is the same on all devices.
+        key_time, *_ = jax.random.split(key, 4)
+        own_key_time, key_noise_0, key_noise, key_dropout = jax.random.split(own_key(key), 4)
+        if self.time_sampling == "stratified":
+            times = stratified_times(key_time, batch_size, axis_name=mapped_axes())
+        else:
+            times = independent_times(own_key_time, batch_size)
+        noise_0 = jax.random.normal(key_noise_0, shape)
+        noise = jax.random.normal(key_noise, shape)
+
+        def loss_fn(params: Params, gamma_t: Array, other: Array) -> tuple[Array, Metrics]:
+            parts = {
+                **self.endpoint_losses(params, batch["x"], noise_0),
+                "diffusion": self.noise_loss(params, batch, noise, gamma_t, other, key_dropout),
+            }
+            bits = {k: nats_to_bits_per_dim(part, self.num_dims) for k, part in parts.items()}
+            return jax.tree.reduce(jnp.add, {k: jnp.mean(v) for k, v in bits.items()}), bits
+
+        # The schedule enters the diffusion loss through gamma at the sampled times alone, so one
+        # backward pass to there serves both objectives of its parameters.
+        (gamma_t, other), schedule_vjp = jax.vjp(lambda p: self.at_times(p, times), params)
+        (loss, bits), (grads, *gamma_grads) = jax.value_and_grad(
+            loss_fn, argnums=(0, 1, 2), has_aux=True
+        )(params, gamma_t, other)
+
+        (through_gamma,) = schedule_vjp(tuple(gamma_grads))
+        grads = jax.tree.map(jnp.add, grads, through_gamma)
+        mean_diffusion = average(jnp.mean(bits["diffusion"]))
+        if "shape" in params["schedule"] and not self.num_timesteps:
+            # d E[L^2] = E[2 L dL]: each example's gradient is weighted by its loss. Relative to the
+            # mean loss, so that the gradient has the size of the others under a common clip.
+            weight = bits["diffusion"] / mean_diffusion
+            (of_square,) = schedule_vjp(tuple(weight * g for g in gamma_grads))
+            grads = {
+                **grads,
+                "schedule": {**grads["schedule"], "shape": of_square["schedule"]["shape"]},
+            }
+
+        endpoints = self.gamma(params, jnp.array([0.0, 1.0]))
+        metrics = {name: jnp.mean(part) for name, part in bits.items()}
+        metrics |= {
+            "bits_per_dim": loss,
+            "diffusion_variance": jnp.mean(jnp.square(bits["diffusion"] - mean_diffusion)),
+            "gamma_0": endpoints[0],
+            "gamma_1": endpoints[1],
+        }
+        return (loss, (metrics, model_state)), grads
+
+    def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
+        """Parts of the bound of each example in nats, ``[B]``, from several stratified times."""
+        keys = keys_by_example(key, batch["index"])
+        offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
+        draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
+
+        def one_draw(index: Array) -> Metrics:
+            noise = draw_noise(fold_each(keys, index + 1))
+            gamma_t, other = self.at_times(params, stratify(offsets, index, num_times))
+            return {
+                **self.endpoint_losses(params, batch["x"], noise[:, 0]),
+                "diffusion": self.noise_loss(params, batch, noise[:, 1], gamma_t, other),
+            }
+
+        draws = jax.lax.map(one_draw, jnp.arange(num_times))
+        return {name: jnp.mean(draw, axis=0) for name, draw in draws.items()}
+
+    def sample(
+        self,
+        params: Params,
+        key: PRNGKeyArray,
+        batch: Batch,
+        *,
+        num_steps: int,
+        num_trajectories: int,
+        num_frames: int,
+    ) -> Samples:
+        """Ancestral samples, and the way of the first of them."""
+        label = label_of(batch, conditional=self.conditional)
+        z_0_rescaled, latents = ancestral_sample(
+            lambda z_t, gamma_t: self.denoise(params, spread_rows(z_t), gamma_t, label),
+            lambda times: self.gamma(params, times),
+            key,
+            (batch["x"].shape[0], *self.event_shape),
+            num_steps=num_steps,
+            num_frames=min(num_frames, num_steps),
+        )
+        # A latent has variance near one at all times: shown in the units of the data as it is.
+        return Samples(
+            rows=self.units.decode(z_0_rescaled),
+            trajectory=self.units.decode(latents[:, :num_trajectories]),
+        )
