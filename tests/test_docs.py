@@ -1,5 +1,6 @@
 """What the documentation shows is run as it stands there."""
 
+import doctest
 import importlib
 import json
 import os
@@ -332,6 +333,21 @@ def test_config_keys_named_exist(page):
     named = re.findall(rf"(?:`|--config\.)({'|'.join(sections)})\.(\w+)", TEXTS[page])
     for section, key in named:
         assert key in sections[section] or key in ("npy", "py"), f"{section}.{key}"
+
+
+def test_the_reference_has_every_key_and_refuses_one_without_a_meaning(monkeypatch):
+    pytest.importorskip("sphinx")
+    pytest.importorskip("docstring_parser")
+    monkeypatch.syspath_prepend(str(REPO / "docs"))
+    reference = importlib.import_module("reference")
+    assert not doctest.testmod(reference).failed
+    page = reference.config_reference("sections") + reference.config_reference("families")
+    known = known_keys()
+    for section in (*SETTINGS, "family"):
+        assert not [key for key in known[section] - {"name"} if f"``{key}``" not in page]
+    valid = {"width": arguments(SETTINGS["train"])["num_steps"]}
+    with pytest.raises(ValueError, match="net: the docstring says nothing of width"):
+        reference.key_table("net", valid, {"wdith": "Its width."})
 
 
 @pytest.mark.slow
