@@ -2,7 +2,7 @@
 
 Command:  python scripts/run.py --config=experiments/flow/mnist.py:glow \
               --workdir=/tmp/genjax/flow_mnist_glow
-Expected: the README has the table.
+Expected: experiments/README.md has the table.
 
 The file takes the name of a flow. Those of FLOWS are sized for two CPU cores; those of LARGE are
 for an accelerator and have not been run: eight checkerboard couplings with the settings of the

@@ -2,7 +2,7 @@
 
 Command:  python scripts/run.py --config=experiments/flow/tarflow_1b.py --mode=plan \
               --config.parallel.plan_devices=64
-Expected: the README has what it prints. Not trained.
+Expected: docs/pods.md has what it prints. Not trained.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Normalizing flows on two-dimensional densities, for a CPU.
 
 Command:  python scripts/run.py --config=experiments/flow/toy2d.py --workdir=/tmp/genjax/flow_toy2d
-Expected: 0.325 nats (the entropy is 0.312); the README has the table over flows.
+Expected: 0.325 nats (the entropy is 0.312); experiments/README.md has the table over flows.
 
 The file takes the name of a flow: `--config=experiments/flow/toy2d.py:affine`; FLOWS has them all.
 The continuous ones differ in how they are trained: by likelihood, or by matching velocities with

@@ -10,7 +10,7 @@ for what was asked. It is measured with the features of a classifier, to be trai
 
 Command:  python scripts/run.py --config=experiments/gan/cgan_mnist.py \
               --workdir=/tmp/genjax/cgan_mnist --config.data.data_dir=DIR
-Expected: the README has FD-mnist over the run, with the time it took on two CPU cores.
+Expected: experiments/README.md has FD-mnist over the run, with the time it took on two CPU cores.
 """
 
 from ml_collections import ConfigDict

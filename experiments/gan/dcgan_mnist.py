@@ -9,7 +9,7 @@ of 64. It is measured with the features of a classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/gan/dcgan_mnist.py \
               --workdir=/tmp/genjax/dcgan_mnist --config.data.data_dir=DIR
-Expected: the README has FD-mnist over the run, with the time it took on two CPU cores.
+Expected: experiments/README.md has FD-mnist over the run, with the time it took on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@
 The test of mode collapse of Metz et al., arXiv:1611.02163, with eight distinct modes.
 
 Command:  python scripts/run.py --config=experiments/gan/ring2d.py --workdir=/tmp/genjax/ring2d
-Expected: all 8 modes covered; the README has the table over games and seeds, with its times.
+Expected: all 8 modes covered; experiments/README.md has the table over games and seeds,
+          with its times.
 
 The file takes the name of a game: `--config=experiments/gan/ring2d.py:wgan_gp`; GAMES has them all.
 """

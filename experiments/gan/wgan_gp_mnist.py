@@ -10,7 +10,7 @@ features of a classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/gan/wgan_gp_mnist.py \
               --workdir=/tmp/genjax/wgan_gp_mnist --config.data.data_dir=DIR
-Expected: the README has FD-mnist over the run, with the time it took on two CPU cores.
+Expected: experiments/README.md has FD-mnist over the run, with the time it took on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Command:  python scripts/run.py --config=experiments/vdm/digits.py --workdir=/tmp/genjax/digits
 Expected: at most 1.95 bits/dim on the 360 held-out digits (a histogram a pixel scores 2.42), in
-          under 3 minutes on two CPU cores; the README has the measured numbers.
+          under 3 minutes on two CPU cores; experiments/README.md has the measured numbers.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
 Command:  python scripts/run.py --config=experiments/vdm/mnist.py --workdir=/tmp/genjax/mnist \
               --config.data.data_dir=DIR
-Expected: the README has the measured bits/dim with the time it took on two CPU cores. (A per-pixel
-          histogram of MNIST scores 1.69.)
+Expected: experiments/README.md has the measured bits/dim with the time it took on two CPU
+          cores. (A per-pixel histogram of MNIST scores 1.69.)
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """VDM on a two-dimensional density; ``--config.data.name`` picks which.
 
 Command:  python scripts/run.py --config=experiments/vdm/toy2d.py --workdir=/tmp/genjax/toy2d
-Expected: the README has the measured bits/dim and a picture, from under a minute on two CPU cores.
-          Real-valued data has a density, so its bits/dim may be negative.
+Expected: experiments/README.md has the measured bits/dim and a picture, from under a
+          minute on two CPU cores. Real-valued data has a density, so its bits/dim may be negative.
 """
 
 from ml_collections import ConfigDict

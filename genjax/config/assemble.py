@@ -26,6 +26,7 @@ from genjax.training.experiment import (
 from genjax.training.quality import Reference, SampleQuality
 
 Mode = Literal["train", "eval", "sample", "plan"]
+"""What an experiment is built for."""
 
 
 def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") -> Experiment:

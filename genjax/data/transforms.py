@@ -38,6 +38,7 @@ class Augmentation(Protocol):
 
 
 Transform: TypeAlias = Preparation | Augmentation
+"""What ``data.transforms`` lists: one of the two."""
 
 
 def _check_image(x: Any, name: str) -> None:
