@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from genjax.config.errors import ConfigError, nearest
+from genjax.data import MissingDataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def refusing(where: str, function: Callable[..., Any], **kwargs: Any) -> Any:
     """
     try:
         return function(**kwargs)
-    except ConfigError:
+    except (ConfigError, MissingDataError):
         raise
     except ValueError as error:
         # Settings name their keys in full.

@@ -154,6 +154,8 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
 
 def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
     """One split; of an import path, what its function returns for it."""
+    if settings.name is None:
+        raise ConfigError(f"{where} has no name: expected a data set, such as digits, mnist or npy")
     shared: dict[str, Any] = dict(
         data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib
     )

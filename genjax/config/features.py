@@ -14,7 +14,7 @@ from genjax.config.frozen import build_frozen, checksum, complete_frozen
 from genjax.config.recipes import Table
 from genjax.families.levels import Ends
 from genjax.training.quality import Features
-from genjax.training.workdir import WorkdirError, read_config
+from genjax.training.workdir import WorkdirError, read_config, resolved
 
 
 def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
@@ -35,7 +35,7 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         f"--workdir={workdir}"
     )
     try:
-        config = read_config(epath.Path(workdir).expanduser())
+        config = read_config(resolved(workdir))
     except WorkdirError:
         raise ConfigError(
             f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "

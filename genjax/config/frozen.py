@@ -13,7 +13,6 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import numpy as np
-from etils import epath
 
 from genjax import nets
 from genjax.config.arguments import arguments, call, check, fill_in
@@ -22,7 +21,7 @@ from genjax.config.recipes import Slot
 from genjax.config.tables import look_up, look_up_family
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.mesh import make_mesh, replicated
-from genjax.training.workdir import WorkdirError, read_config
+from genjax.training.workdir import WorkdirError, read_config, resolved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ class FrozenNetwork:
         Raises:
             ConfigError: If the workdir has no checkpoint of it.
         """
-        place = epath.Path(self.place).expanduser()
+        place = resolved(self.place)
         try:
             with Checkpoints(place, read_only=True) as checkpoints:
                 found = checkpoints.restore_any(replicated(make_mesh()))
@@ -168,7 +167,7 @@ def build_network(
 
 def _config_of(workdir: str, where: str) -> dict[str, Any]:
     try:
-        config = read_config(epath.Path(workdir).expanduser())
+        config = read_config(resolved(workdir))
         config["family"], config["model"]  # noqa: B018 - both must be there
     except (WorkdirError, KeyError) as error:
         raise ConfigError(f"{where}.workdir: there is no trained run in {workdir}") from error

@@ -154,4 +154,7 @@ def divide_cpu(config: Any) -> None:
         # XLA's pool has a thread for each core, of which each device that waits for the others
         # holds one: on a busy machine none was left for those waited for, and XLA aborted. This is
         # how many XLA takes the cores to be.
-        os.environ.setdefault("NPROC", str((os.cpu_count() or 1) + count))
+        # With two devices cores + 2 have sufficed, beside three busy processes; eight, whose short
+        # steps meet often, have run out of cores + 8.
+        spare = count if count <= 2 else max(64, 4 * count)
+        os.environ.setdefault("NPROC", str((os.cpu_count() or 1) + spare))

@@ -6,6 +6,7 @@ Other packages need no row: a name with a colon is an import path, such as
 
 import dataclasses
 import importlib
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -141,7 +142,16 @@ def _imported(path: str, where: str) -> Any:
             "environment (and on every worker)?"
         ) from error
     if not hasattr(module, attribute):
-        names = [name for name in vars(module) if not name.startswith("_")]
+        # What the module itself defines, not what it imports.
+        names = [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and not isinstance(value, types.ModuleType)
+            and not (
+                isinstance(value, type | types.FunctionType) and value.__module__ != module_name
+            )
+        ]
         raise ConfigError(
             f"{where}.name {path!r}: {module_name} has no {attribute!r}{nearest(attribute, names)}"
         )

@@ -44,7 +44,8 @@ class DataSettings:
 
     Attributes:
         name: Name of the data set (:func:`genjax.data.load`), or an import path
-            ``package.module:function`` of what loads it.
+            ``package.module:function`` of what loads it. Configs must have it; an experiment that
+            is made by hand brings its data.
         batch_size: Examples a step, over all devices.
         data_dir: Where the data is. None for ``$TFDS_DATA_DIR`` or the TFDS default.
         options: Further arguments of a function named by an import path.
@@ -60,7 +61,7 @@ class DataSettings:
             differs. Their features come to the family as ``stream/x``.
     """
 
-    name: str = "arrays"
+    name: str | None = None
     batch_size: int
     data_dir: str | None = None
     options: Mapping[str, Any] | None = None

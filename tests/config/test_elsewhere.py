@@ -16,7 +16,7 @@ import pytest
 import genjax
 from genjax import config as configs
 
-GALAXIES = {
+NEBULAE = {
     "nets.py": '''
         import flax.linen as nn
 
@@ -40,7 +40,7 @@ GALAXIES = {
         def load(split, *, data_dir=None, num_rows: int = 64):
             rng = np.random.default_rng(len(split))
             x = rng.normal(size=(num_rows, 3)).astype(np.float32)
-            return from_arrays("galaxies", x=x, redshift=rng.random((num_rows, 2)))
+            return from_arrays("nebulae", x=x, redshift=rng.random((num_rows, 2)))
 
 
         class Shift:
@@ -57,7 +57,7 @@ GALAXIES = {
         from genjax.config import Recipe, Slot
         from genjax.families.base import Family, Samples, init_network
         from genjax.families.minimizing import minimizing
-        from galaxies import nets
+        from nebulae import nets
 
         def autoencoder(*, net, optimizer, event_shape, noise_scale: float = 0.3):
             if noise_scale <= 0:
@@ -94,10 +94,10 @@ GALAXIES = {
 CONFIG = """
     def get_config():
         return dict(
-            data=dict(name="galaxies.data:load", options=dict(num_rows=50), batch_size=8,
-                      transforms=(dict(name="galaxies.data:Shift", by=0.5),)),
-            model=dict(name="galaxies.nets:TwoLayers", hidden_size=5),
-            family=dict(name="galaxies.families:RECIPE", noise_scale=0.2),
+            data=dict(name="nebulae.data:load", options=dict(num_rows=50), batch_size=8,
+                      transforms=(dict(name="nebulae.data:Shift", by=0.5),)),
+            model=dict(name="nebulae.nets:TwoLayers", hidden_size=5),
+            family=dict(name="nebulae.families:RECIPE", noise_scale=0.2),
             optimizer=dict(name="optax:sgd", learning_rate=0.1),
             train=dict(num_steps=40, log_every=10, eval_every=0, sample_every=0,
                        checkpoint_every=5),
@@ -110,9 +110,9 @@ CONFIG = """
 def elsewhere(tmp_path_factory):
     """A folder with the package and an experiment, which can be imported here, too."""
     place = tmp_path_factory.mktemp("elsewhere")
-    (place / "galaxies").mkdir()
-    for name, text in GALAXIES.items():
-        (place / "galaxies" / name).write_text(textwrap.dedent(text))
+    (place / "nebulae").mkdir()
+    for name, text in NEBULAE.items():
+        (place / "nebulae" / name).write_text(textwrap.dedent(text))
     (place / "mine.py").write_text(textwrap.dedent(CONFIG))
     sys.path.insert(0, str(place))
     yield place
@@ -161,7 +161,7 @@ def test_the_complete_config_finds_the_package_again(elsewhere, tmp_path):
     )
     genjax.Run(experiment, tmp_path, quiet=True).train()
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["model"]["name"] == "galaxies.nets:TwoLayers"
+    assert config["model"]["name"] == "nebulae.nets:TwoLayers"
     assert config["optimizer"]["nesterov"] is False, "defaults of the optimiser, too"
     run = genjax.load(tmp_path, quiet=True)
     assert run.sample(4).shape == (4, 3), "it reads rows of the test split"
@@ -170,11 +170,11 @@ def test_the_complete_config_finds_the_package_again(elsewhere, tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"model.name": "galaxies.nets:ThreeLayers"}, "has no 'ThreeLayers'; did you mean 'TwoLayers'"),
-    ({"model.name": "galaxy.nets:TwoLayers"}, "cannot be imported: No module named 'galaxy'"),
+    ({"model.name": "nebulae.nets:ThreeLayers"}, "did you mean .TwoLayers.. valid: TwoLayers$"),
+    ({"model.name": "nebula.nets:TwoLayers"}, "cannot be imported: No module named 'nebula'"),
     ({"model.name": "tow"}, "unknown model.name 'tow'; did you mean 'two'"),
-    ({"family.name": "galaxies.families:autoencoder"}, "must lead to a genjax.config.Recipe"),
-    ({"data.name": "galaxies.data:np"}, "expected a function or a class, got module"),
+    ({"family.name": "nebulae.families:autoencoder"}, "must lead to a genjax.config.Recipe"),
+    ({"data.name": "nebulae.data:np"}, "expected a function or a class, got module"),
     ({"data.options": {"num_row": 3}}, "did you mean 'num_rows'"),
     ({"data.options": {"num_rows": "3"}}, "data.options.num_rows must be int, got '3'"),
     ({"family.noise_scale": -1.0}, "family: noise_scale must be positive"),
@@ -236,11 +236,11 @@ def test_bad_frozen_sections_are_named(tmp_path, frozen, message):
 
 
 def test_a_loss_from_elsewhere_is_played(elsewhere, tmp_path):
-    (elsewhere / "galaxies" / "losses.py").write_text(
+    (elsewhere / "nebulae" / "losses.py").write_text(
         "from genjax.losses import ADVERSARIAL_LOSSES\nMINE = ADVERSARIAL_LOSSES['hinge']\n"
     )
     made = []
-    for loss in ("galaxies.losses:MINE", "hinge"):
+    for loss in ("nebulae.losses:MINE", "hinge"):
         config = gan()
         config["family"]["loss"] = loss
         run = genjax.Run(genjax.build(config), tmp_path / loss[-5:], quiet=True)
@@ -248,6 +248,6 @@ def test_a_loss_from_elsewhere_is_played(elsewhere, tmp_path):
         made.append(jax.tree.leaves(run.state))
     for a, b in zip(*made, strict=True):
         np.testing.assert_array_equal(a, b)
-    config["family"]["loss"] = "galaxies.losses:MIN"
+    config["family"]["loss"] = "nebulae.losses:MIN"
     with pytest.raises(configs.ConfigError, match="did you mean 'MINE'"):
         genjax.build(config)
