@@ -8,18 +8,20 @@ The checkpoint is the msgpack file that the official code writes (its README nam
 bucket). The optimiser starts afresh: continue training from it only as a fine-tuning.
 """
 
+import argparse
 import sys
 
-from absl import app, flags, logging
+from absl import logging
 from etils import epath
 
-_CONFIG = flags.DEFINE_string("config", None, "Experiment file of the same model.", required=True)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Official checkpoint file.", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir to create.", required=True)
 
-
-def main(_: list[str]) -> None:
+def main() -> None:
     """Imports, checks every shape, saves."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--config", required=True, help="experiment file of the same model")
+    parser.add_argument("--checkpoint", required=True, help="official checkpoint file")
+    parser.add_argument("--workdir", required=True, help="workdir to create")
+    args, overrides = parser.parse_known_args()
     logging.set_verbosity(logging.WARNING)
     import flax.serialization
     import jax
@@ -30,18 +32,18 @@ def main(_: list[str]) -> None:
     from genjax.training import mesh, workdir
     from genjax.training.checkpoints import Checkpoints
 
-    place = workdir.resolved(_WORKDIR.value)
+    place = workdir.resolved(args.workdir)
     if workdir.has_run(place):
         sys.exit(f"error: {place} already has checkpoints; give a new --workdir")
     try:
-        experiment = genjax.build(_CONFIG.value)
+        experiment = genjax.build(args.config, overrides)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    path = epath.Path(_CHECKPOINT.value)
+    path = epath.Path(args.checkpoint)
     if not path.exists():
-        path = epath.Path(f"{_CHECKPOINT.value}.flax")  # the suffix is not part of its name
+        path = epath.Path(f"{args.checkpoint}.flax")  # the suffix is not part of its name
     if not path.exists():
-        sys.exit(f"error: there is no file {_CHECKPOINT.value}")
+        sys.exit(f"error: there is no file {args.checkpoint}")
     official = flax.serialization.msgpack_restore(path.read_bytes())
     missing = {"step", "params", "ema_params"} - set(official)
     if missing:
@@ -81,4 +83,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -134,7 +134,7 @@ def states(workdir):
 
 @pytest.mark.slow
 def test_a_package_elsewhere_trains_is_killed_resumes_and_samples(elsewhere, tmp_path):
-    long = ["--config.train.num_steps=4000"]
+    long = ["--config.train.num_steps=4000", "--config.train.checkpoint_every=400"]
     killed = command(elsewhere, f"--workdir={tmp_path / 'killed'}", *long)
     checkpoints = tmp_path / "killed" / "checkpoints"
     deadline = time.monotonic() + 120
