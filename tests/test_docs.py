@@ -100,6 +100,7 @@ def test_diffusion_loss_example_runs(capsys):
     assert float(capsys.readouterr().out) > 0
 
 
+@pytest.mark.slow
 def test_notebooks_train_evaluate_sample_score_and_open_a_run_again(in_repo, capsys):
     first = block("README.md", "genjax.build(")
     assert first.replace("  # goes on with what is there", "") == block("docs/index.md", "build(")
@@ -267,6 +268,7 @@ def test_wasserstein_gan_example_uses_only_the_losses_and_covers_the_modes(capsy
 
 
 @pytest.mark.usefixtures("unchecked")  # its data are a NumPy array
+@pytest.mark.slow
 def test_flow_example_fits_the_array(capsys):
     run(block("docs/extending.md", "import coupling_flow"))
     nats = float(capsys.readouterr().out.split()[0])

@@ -329,6 +329,7 @@ def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_made_outputs_see_all_that_comes_before_and_nothing_else():
     for size, hidden_size in ((1, 7), (2, 7), (5, 7), (10, 4)):
         net = bij.MADE(3, hidden_size=hidden_size, num_layers=3)

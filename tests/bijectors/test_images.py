@@ -152,6 +152,7 @@ def prior_of_rest(outputs):
     return Net()
 
 
+@pytest.mark.slow
 def test_what_is_computed_again_is_not_kept_and_changes_no_gradient():
     layer = bij.Coupling((True, False), bij.rational_quadratic_spline(num_bins=3), bij_mlp)
     x = jax.random.normal(KEY, (16, 2))
@@ -215,6 +216,7 @@ def test_causal_transformer_outputs_see_only_earlier_tokens():
     np.testing.assert_array_equal(depends, np.tril(np.ones((5, 5), bool), -1))
 
 
+@pytest.mark.slow
 def test_the_bound_on_jets_log_det_holds():
     model, variables, x, _ = built("jet")
     # All scales as large as they get: the bound is reached.

@@ -265,6 +265,7 @@ def histogram_bits_per_dim(train, test, num_levels):
     return -np.log2(probability[test, np.arange(test.shape[1])]).mean()
 
 
+@pytest.mark.slow
 def test_histograms_score_what_the_readme_says(tfds_dir):
     digits = [data.load("digits", split).source.arrays["x"] for split in ("train", "test")]
     assert histogram_bits_per_dim(*digits, 17) == pytest.approx(2.42, abs=0.005)

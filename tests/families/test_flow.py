@@ -60,6 +60,7 @@ def test_a_uniform_density_scores_the_bits_of_the_levels(num_levels):
 
 @pytest.mark.parametrize("make", [bij.coupling_flow, bij.autoregressive_flow])
 @pytest.mark.parametrize("elementwise", ["affine", "spline", "continuous"])
+@pytest.mark.slow
 def test_density_integrates_to_one_and_samples_follow_it(make, elementwise):
     if elementwise == "continuous":
         model = bij.continuous_flow(event_shape=(2,), hidden_size=8)

@@ -71,6 +71,7 @@ def test_a_field_without_motion_scores_the_standard_normal(trace):
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+@pytest.mark.slow
 def test_a_row_scores_the_same_in_any_batch(trace):
     family = build(trace=trace, tolerance=1e-3, eval_num_draws=2)
     batch = {"x": jax.random.normal(KEY, (8, 2)), "index": jnp.arange(8, dtype=jnp.int32)}

@@ -217,6 +217,7 @@ def test_training_lowers_the_bound_and_the_average_trails():
     assert 0 < float(gap) < 1.0
 
 
+@pytest.mark.slow
 def test_accumulation_acts_once_on_the_mean_of_its_gradients():
     data, keys = batch(), jax.random.split(jax.random.key(0), 2)
     single = build(optimizer=optax.sgd(0.1), ema_decay=0.5)

@@ -78,6 +78,7 @@ def test_spectral_normalisation_reaches_every_layer_and_converges(critic):
     np.testing.assert_allclose(sorted(found.values()), expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_spectral_norm_is_one_power_iteration_with_gradient_through_sigma():
     critic = nets.MLPCritic(4, 1, spectral_norm=True)
     x = jax.random.normal(KEY, (3, 2))

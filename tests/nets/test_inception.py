@@ -48,6 +48,7 @@ def weights():
     return out
 
 
+@pytest.mark.slow
 def test_every_layer_agrees_with_torch_fidelity():
     images = np.random.Generator(np.random.Philox(8)).integers(0, 256, size=(2, 32, 40, 3))
     variables = nets.inception_variables(weights())

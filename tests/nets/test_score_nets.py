@@ -47,6 +47,7 @@ def stacked(params):
 
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
 @pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.slow
 def test_scan_and_remat_change_nothing(params, scan, remat):
     z_t, gamma_t = inputs()
     net = ScoreResNet(**SMALL, scan_layers=scan, remat=remat)
@@ -63,6 +64,7 @@ def test_scan_and_remat_change_nothing(params, scan, remat):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_scanned_network_initialises_each_layer_differently():
     net = ScoreResNet(**SMALL, scan_layers=True)
     kernel = net.init(jax.random.key(1), *inputs())["params"]["down"]["residual"]["conv_0"][
@@ -247,6 +249,7 @@ def test_official_network_schedule_is_a_monotone_schedule(x64):
     assert np.ptp(expected - np.interp(t[:, 0], [0, 1], expected[[0, -1]])) > 0.05  # not a line
 
 
+@pytest.mark.slow
 def test_official_attention_everywhere_maps_onto_ours(golden):
     tree = official_tree(golden)
     attention = tree["score_model"]["mid.attn_1"]

@@ -49,6 +49,7 @@ def test_a_benchmark_is_measured_written_and_compared(tmp_path):
     assert row.endswith("| 2.000 |")
 
 
+@pytest.mark.slow
 def test_the_baselines_layers_are_the_same_layers():
     stock = runpy.run_path(str(REPO / "scripts" / "bench.py"))["_stock_layers"]
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
@@ -69,6 +70,7 @@ def test_the_baselines_layers_are_the_same_layers():
         assert own not in program and stocks in program
 
 
+@pytest.mark.slow
 def test_the_baselines_flows_are_the_same_flows():
     stock = runpy.run_path(str(REPO / "scripts" / "bench.py"))["_stock_layers"]
     x = jax.random.normal(jax.random.key(0), (7, 3))

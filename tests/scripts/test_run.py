@@ -567,6 +567,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
         first.wait()
 
 
+@pytest.mark.slow
 def test_a_relative_workdir_is_taken(tmp_path):
     workdir = os.path.relpath(tmp_path / "run", REPO)
     run(workdir, "--config.train.num_steps=1")
@@ -579,6 +580,7 @@ def test_an_unwritable_workdir_is_refused(tmp_path):
     assert "cannot be written" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_points_train_through_the_same_command(tmp_path):
     small = ["--config.train.num_steps=20", "--config.train.log_every=10"]
     small += ["--config.eval.num_times=1", "--config.sample.num_samples=50"]

@@ -122,6 +122,7 @@ def test_labels_may_be_asked_for(tmp_path):
         run.sample(2, label=[1, 2, 3])
 
 
+@pytest.mark.slow
 def test_an_experiment_needs_no_config(tmp_path):
     import optax
 
@@ -179,6 +180,7 @@ def test_streams_come_to_the_family_under_their_names(tmp_path):
         feed.stop()
 
 
+@pytest.mark.slow
 def test_augmented_runs_are_resumed_bit_for_bit_however_they_are_fed(tmp_path):
     flips = dict(transforms=(dict(name="horizontal_flip"), dict(name="random_crop", padding=1)))
     made = {}

@@ -75,10 +75,12 @@ def found(in_a_process):
     return in_a_process(FOUR, devices=4)
 
 
+@pytest.mark.slow
 def test_each_step_gets_its_rows_as_announced(found):
     assert len(found["rows"]) == 2 * 2 * 2 * (3 + 7) and all(found["rows"])
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_how_batches_come(found):
     for strategy in ("jit", "pmap"):
         first = found["losses"][f"{strategy} 0 1"]
@@ -88,6 +90,7 @@ def test_losses_do_not_depend_on_how_batches_come(found):
                 assert losses == pytest.approx(first, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_picking_rows_of_a_resident_set_moves_nothing(found):
     for most in (1, 4):
         moved = [found["collectives"][f"jit {limit} {most}"] for limit in (0, 1)]
@@ -132,6 +135,7 @@ sys.exit(3)
 """
 
 
+@pytest.mark.slow
 def test_an_error_while_the_step_compiles_ends_the_process_with_its_code():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(
