@@ -50,8 +50,8 @@ def load(
 
     Args:
         place: Directory of the run.
-        overrides: Values by dotted key that may differ from the run's, of ``eval``, ``sample`` and
-            where its data is.
+        overrides: Values by dotted key that may differ from the run's: those of ``eval`` and
+            ``sample``, ``train.num_steps``, and where its data is.
         quiet: Whether the run says nothing.
 
     Returns:
@@ -66,4 +66,6 @@ def load(
         raise workdir.WorkdirError(f"there is no run in {folder}: it has no checkpoints")
     own = configs.as_json(configs.complete(workdir.read_config(folder)))
     experiment = build(own, overrides or {}, mode="sample")
-    return Run(experiment, folder, quiet=quiet, own_config=own)
+    run = Run(experiment, folder, quiet=quiet, own_config=own)
+    run.check_config(training=False)
+    return run

@@ -180,7 +180,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         word = words.pop(0)
         if word.startswith(("--config.", "-config.")):
             overrides.append(word)
-            if "=" not in word and words:
+            if "=" not in word and words and not words[0].startswith("--"):
                 overrides.append(words.pop(0))
         else:
             own.append(word)

@@ -67,15 +67,22 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         experiment.state_shapes  # noqa: B018 - what does not fit is found on shapes alone
     except ValueError as error:
         raise ConfigError(f"model or schedule: {error}") from error
+    except Exception as error:  # noqa: BLE001 - networks of other packages may raise anything
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"model: the networks cannot be initialised with this data: {type(error).__name__}: "
+            f"{reason}"
+        ) from error
     refusing("config", experiment.check_devices, num_devices=num_devices)
     # Features may be those of a run of minutes, or a file to fetch: asked for where they are used.
     evaluates = mode == "eval" or (mode == "train" and settings["train"].eval_every > 0)
-    if settings["eval"].metrics and evaluates:
-        parts["quality"] = _build_quality(experiment)
+    if settings["eval"].metrics:
+        plain = experiment
+        parts["quality"] = _build_quality(plain) if evaluates else lambda: _build_quality(plain)
         experiment = Experiment(**parts)
     if mode == "train":
         refusing("config", experiment.check_evaluation)
-    elif evaluates and family.eval_step is None and experiment.quality is None:
+    elif evaluates and family.eval_step is None and not settings["eval"].metrics:
         raise ConfigError(
             "this family is evaluated by its samples: name measures in eval.metrics, or set "
             "train.eval_every to 0"
@@ -110,7 +117,9 @@ def _build_streams(settings: DataSettings, num_devices: int) -> dict[str, Stream
     for name, section in (settings.streams or {}).items():
         if not isinstance(section, Mapping):
             raise ConfigError(f"data.streams.{name} must be a mapping, got {section!r}")
-        sections[name] = {**own, **section}
+        # Options are those of a function, and of another function they are others.
+        same = section.get("name", own["name"]) == own["name"]
+        sections[name] = {**own, **({} if same else {"options": None}), **section}
     built = {}
     for name, section in sections.items():
         where = f"data.streams.{name}" if name else "data"
@@ -130,9 +139,14 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
     def split(key: str) -> data.DataSet:
         loaded = _load(settings, getattr(settings, key), where)
         try:
-            return data.prepared(loaded, transforms)
+            made = data.prepared(loaded, transforms)
         except ValueError as error:
             raise ConfigError(f"{where}.transforms: {error}") from error
+        if isinstance(made.source, data.ArraySource):
+            x = made.source.arrays["x"]
+            if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+                raise ConfigError(f"{where}.{key}: {made.name} holds NaN or infinity")
+        return made
 
     train, test = split("train_split"), split("test_split")
     for key, dataset in [("train_split", train), ("test_split", test)]:
@@ -174,10 +188,17 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
                 f"{where}.options are for functions named by an import path, not {settings.name!r}"
             )
         return data.load(settings.name, split, **shared)
-    except (data.MissingDataError, ConfigError):
+    except (data.MissingDataError, data.DamagedDataError, ConfigError):
         raise
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:
+        if ":" not in settings.name:
+            raise
+        # A function of another package may raise anything.
+        raise ConfigError(
+            f"{where}.name {settings.name!r} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:

@@ -130,12 +130,32 @@ def overridable(sections: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(settable_sections)
 
 
+def every_argument(sections: Mapping[str, Any]) -> dict[str, Argument]:
+    """The arguments that the keys of a completed config are, by dotted key."""
+    recipe = look_up_family(sections["family"].get("name"))
+    return {
+        f"{where}.{name}": argument
+        for where, _, valid in _parts(sections, recipe)
+        for name, argument in valid.items()
+    }
+
+
 def _parts(
     sections: Mapping[str, Any], recipe: Recipe
 ) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
     """Each section with its place, and the arguments that are its keys; ``name`` is one."""
     for name, settings in SETTINGS.items():
         yield name, sections[name], arguments(settings)
+    loader = sections["data"].get("name")
+    if isinstance(loader, str) and ":" in loader:
+        options = sections["data"].get("options")
+        if options is None:
+            options = {}
+            _put(sections, "data.options", options)
+        if isinstance(options, Mapping):
+            made = arguments(look_up({}, loader, "data"))
+            taken = ("split", "data_dir", "memory_limit_mib")
+            yield "data.options", options, {n: a for n, a in made.items() if n not in taken}
     yield "family", sections["family"], {**_NAME, **recipe.keys(), **_part_keys(recipe)}
     for argument, table in recipe.parts.items():
         section = sections["family"].get(argument)

@@ -9,9 +9,16 @@ from typing import Any
 
 import jax
 from absl import flags
+from beartype.door import is_bearable
 from ml_collections import ConfigDict, config_flags
 
-from genjax.config.defaults import as_dict, complete, overridable, unknown_key
+from genjax.config.defaults import (
+    as_dict,
+    complete,
+    every_argument,
+    overridable,
+    unknown_key,
+)
 from genjax.config.errors import ConfigError
 
 
@@ -33,18 +40,44 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
     sections = as_dict(_get_config(config) if isinstance(config, str | os.PathLike) else config)
     if isinstance(overrides, Mapping):
         return ConfigDict(_with_values(sections, overrides))
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise ConfigError(
+            "overrides must be a mapping of section.key to values, or a list of "
+            f"--config.section.key=value, got {overrides!r}"
+        )
     words = _words(overrides)
     # Names first: they decide which keys there are.
     for path, value in words:
         parent, _, last = path.rpartition(".")
         if last == "name":
             _set_name(sections, parent, value)
-    completed = overridable(complete(sections))
-    for path, _ in words:
+    filled = complete(sections)
+    completed, valid = overridable(filled), every_argument(filled)
+    absent = [path for path, value in words if value == "None"]
+    for path, value in words:
         message = unknown_key(completed, path)
         if message:
             raise ConfigError(message)
-    return _with_flags(completed, [f"--config.{path}={value}" for path, value in words])
+        if isinstance(_at(completed, path), ConfigDict):
+            if not value.startswith("{"):
+                raise ConfigError(
+                    f"{path} is a section; did you mean --config.{path}.name={value}?"
+                )
+        if path in absent and path in valid and not is_bearable(None, valid[path].hint):
+            raise ConfigError(f"{path} must not be None")
+    given = [f"--config.{path}={value}" for path, value in words if path not in absent]
+    config = _with_flags(completed, given)
+    if not absent:
+        return config
+    # ml_collections would take the word for a string, or refuse it.
+    plain = as_dict(config)
+    for path in absent:
+        *parents, last = path.split(".")
+        node: Any = plain
+        for key in parents:
+            node = node[key]
+        node[last] = None
+    return ConfigDict(plain)
 
 
 def _get_config(file: str | os.PathLike[str]) -> Any:
@@ -67,18 +100,30 @@ def _get_config(file: str | os.PathLike[str]) -> Any:
         return names["get_config"](*([argument] if argument else []))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file}: {error}") from error
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(
+            f"{file}: get_config() failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _at(config: ConfigDict, path: str) -> Any:
+    """The value of a dotted key."""
+    node: Any = config
+    for key in path.split("."):
+        node = node[key]
+    return node
 
 
 def _words(overrides: Sequence[str]) -> list[tuple[str, str]]:
     """Keys and values of ``--config.key=value`` or ``--config.key value``."""
     found, words = [], list(overrides)
     while words:
-        word = words.pop(0)
+        word = str(words.pop(0))
         name, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("-") or not name.startswith("config."):
             raise ConfigError(f"expected --config.section.key=value, got {word!r}")
         if not equals:
-            if not words:
+            if not words or words[0].startswith("--"):
                 raise ConfigError(f"{word} has no value")
             value = words.pop(0)
         found.append((name.removeprefix("config."), value))
@@ -113,6 +158,8 @@ def _with_flags(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
 
 def _with_values(sections: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     for path, value in overrides.items():
+        if not isinstance(path, str):
+            raise ConfigError(f"overrides are by section.key, got {path!r}")
         parent, _, last = path.rpartition(".")
         if last == "name":
             _set_name(sections, parent, value)

@@ -141,6 +141,10 @@ def _imported(path: str, where: str) -> Any:
             f"{where}.name {path!r} cannot be imported: {error}; is the package installed in this "
             "environment (and on every worker)?"
         ) from error
+    except Exception as error:  # noqa: BLE001 - a module may raise anything, a SyntaxError too
+        raise ConfigError(
+            f"{where}.name {path!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, attribute):
         # What the module itself defines, not what it imports.
         names = [

@@ -118,6 +118,11 @@ def from_arrays(
         if key == "x":
             levels = num_levels or (256 if array.dtype == np.uint8 else None)
         elif key == "label":
+            if not np.issubdtype(array.dtype, np.integer) or array.ndim != 1 or array.min() < 0:
+                raise ValueError(
+                    "label must hold class ids 0, 1, ... as whole numbers [N], got "
+                    f"{array.dtype} {list(array.shape)} from {array.min()} on"
+                )
             classes = int(array.max()) + 1
         spec[key] = Feature(array.shape[1:], array.dtype, levels, classes)
     return DataSet(name, ArraySource(**arrays), spec, mixture)

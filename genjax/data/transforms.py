@@ -214,7 +214,12 @@ def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:
 
     def prepare(x: np.ndarray) -> np.ndarray:
         for step in steps:
-            x = step.prepare(x)
+            made = step.prepare(x)
+            if len(made) != len(x):
+                raise ValueError(
+                    f"{type(step).__name__}.prepare must keep the rows: {len(x)} became {len(made)}"
+                )
+            x = made
         return x
 
     source: Source

@@ -229,7 +229,8 @@ class Experiment:
         eval: Settings of evaluation.
         sample: Settings of sampling.
         parallel: How the run is spread over devices.
-        quality: Measures of samples that evaluation makes, if any.
+        quality: Measures of samples that evaluation makes, or what makes them when they are needed:
+            the features of some are another run's, or a file's. None for no measures.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
@@ -246,7 +247,7 @@ class Experiment:
     eval: EvalSettings = EvalSettings()
     sample: SampleSettings = SampleSettings()
     parallel: ParallelSettings = ParallelSettings()
-    quality: SampleQuality | None = None
+    quality: SampleQuality | Callable[[], SampleQuality] | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
@@ -402,7 +403,8 @@ class Experiment:
                 "this family is evaluated by its samples: name measures in eval.metrics, or set "
                 "train.eval_every to 0"
             )
-        names = set(self.quality.names) if self.quality else set()
+        quality = self.quality
+        names = set(quality.names) if isinstance(quality, SampleQuality) else set()
         if family.eval_step is not None:
             rows = {name: rows for name, rows in self.example_rows(1).items() if "/" not in name}
             rows["index"] = np.zeros(1, np.int32)

@@ -20,6 +20,7 @@ from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment
 from genjax.training.logs import MetricLog
 from genjax.training.processes import AgreedStop
+from genjax.training.quality import SampleQuality
 from genjax.training.random import random_key
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -63,6 +64,7 @@ class Run:
         self._own_config = own_config
         self._allow_config_change = allow_config_change
         self._stop: Any = None
+        self._quality: SampleQuality | None = None
         self._held: tuple[int, TrainState] | None = None
 
     # What a notebook calls.
@@ -83,6 +85,8 @@ class Run:
         """
         settings = self.experiment.train
         self.check_config(training=True)
+        if settings.eval_every:
+            self._make_quality()  # what it lacks is said before anything is trained
         workdir.make_writable(self.workdir)
         with contextlib.ExitStack() as stack:
             if self.writes:
@@ -123,6 +127,10 @@ class Run:
             Numbers and the protocol they were made by, named ``eval/...``.
         """
         step, state = self.newest()
+        if self.family.eval_step is None and self._make_quality() is None:
+            raise ValueError(
+                "this family is evaluated by its samples: name measures in eval.metrics"
+            )
         with self.log, self.report.bars:
             return self._evaluate(step, state)
 
@@ -149,12 +157,14 @@ class Run:
             if name not in self.family.reads:
                 known = ", ".join(self.family.reads) or "nothing"
                 raise ValueError(f"this family does not read {name!r}; it reads {known}")
-            num_samples = num_samples or len(rows)
+            num_samples = len(rows) if num_samples is None else num_samples
             if len(rows) != num_samples:
                 raise ValueError(f"expected {num_samples} rows of {name}, got {len(rows)}")
-        _, state = self.newest()
         settings = self.experiment.sample
-        count = num_samples or settings.num_samples
+        count = settings.num_samples if num_samples is None else num_samples
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
+        _, state = self.newest()
         requests = self.experiment.sample_requests(count)
         requests |= {name: rows.astype(requests[name].dtype) for name, rows in given.items()}
         with self.report.bars:
@@ -195,7 +205,15 @@ class Run:
                     f"{name}: expected whole grey levels from 0 to {feature.num_levels - 1}, got "
                     f"{array.dtype}"
                 )
+            levels = feature.num_levels
+            if levels and array.size and not (0 <= array.min() and array.max() < levels):
+                raise ValueError(
+                    f"{name}: expected whole grey levels from 0 to {levels - 1}, got "
+                    f"{array.min()} to {array.max()}"
+                )
             rows[name] = array.astype(feature.dtype)
+        if not len(x):
+            return np.zeros(0, np.float32)
         _, state = self.newest()
         batches = data.EvalBatches(
             data.ArraySource(**rows), meshes.filled_up(self.experiment.eval.batch_size, self.mesh)
@@ -387,12 +405,19 @@ class Run:
 
         return self.report.progress(items, total, label, give_way)
 
+    def _make_quality(self) -> SampleQuality | None:
+        """Measures of samples, made when they are first needed."""
+        if self._quality is None and self.experiment.quality is not None:
+            given = self.experiment.quality
+            self._quality = given if isinstance(given, SampleQuality) else given()
+        return self._quality
+
     def _evaluate(self, step: int, state: TrainState) -> dict[str, Any]:
         family = self.family
         result: dict[str, Any] = {}
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
-        if self.experiment.quality is not None:
+        if self._make_quality() is not None:
             result |= self._measure_samples(state)
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
@@ -419,7 +444,7 @@ class Run:
 
     def _measure_samples(self, state: TrainState) -> dict[str, Any]:
         """Samples against the reference split."""
-        settings, quality = self.experiment.eval, self.experiment.quality
+        settings, quality = self.experiment.eval, self._make_quality()
         assert quality is not None
         requests = self.experiment.sample_requests(quality.num_samples)
         drawn = self._evaluator.sample(

@@ -163,10 +163,73 @@ def test_the_complete_config_finds_the_package_again(elsewhere, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model"]["name"] == "nebulae.nets:TwoLayers"
     assert config["optimizer"]["nesterov"] is False, "defaults of the optimiser, too"
+    assert config["data"]["options"] == {"num_rows": 50}
     run = genjax.load(tmp_path, quiet=True)
     assert run.sample(4).shape == (4, 3), "it reads rows of the test split"
     assert run.sample(redshift=np.zeros((5, 2))).shape == (5, 3)
     assert genjax.build(str(elsewhere / "mine.py"), ["--config.optimizer.nesterov=true"])
+
+
+def test_options_of_a_function_have_its_defaults_and_are_its_own(elsewhere):
+    config = configs.as_dict(configs.load_config(str(elsewhere / "mine.py")))
+    del config["data"]["options"]
+    completed = configs.load_config(config, ["--config.data.options.num_rows=40"])
+    assert completed.data.options.num_rows == 40
+    config["data"] |= dict(options=dict(num_rows=50), streams=dict(sky=dict(name="swirl")))
+    experiment = genjax.build(config)
+    assert experiment.spec["sky/x"].shape == (2,)
+
+
+BROKEN = """
+import flax.linen as nn
+import numpy as np
+from genjax.data import from_arrays
+
+
+def raises(split):
+    raise KeyError("boom")
+
+
+def holes(split):
+    return from_arrays("holes", x=np.full((9, 3), np.nan, np.float32))
+
+
+def labels(split):
+    return from_arrays("labels", x=np.zeros((9, 3)), label=np.arange(9) - 1)
+
+
+class Fewer:
+    def prepare(self, x):
+        return x[:5]
+
+
+class Deep(nn.Module):
+    @nn.compact
+    def __call__(self, x, y):
+        return x
+"""
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"data.name": "broken:raises"}, r"data.name 'broken:raises' failed: KeyError: 'boom'"),
+    ({"data.name": "broken:holes"}, r"data.train_split: holes holds NaN or infinity"),
+    ({"data.name": "broken:labels"}, r"label must hold class ids .* from -1 on"),
+    ({"data.transforms": (dict(name="broken:Fewer"),)}, "must keep the rows: 50 became 5"),
+    ({"model.name": "broken:Deep"}, "cannot be initialised with this data: TypeError"),
+    ({"model.name": "unparsable:Deep"}, "cannot be imported: SyntaxError"),
+])  # fmt: skip
+def test_what_fails_in_a_package_elsewhere_is_one_line_that_names_the_key(
+    elsewhere, changes, message
+):
+    (elsewhere / "broken.py").write_text(BROKEN)
+    (elsewhere / "unparsable.py").write_text("def (")
+    config = configs.as_dict(configs.load_config(str(elsewhere / "mine.py")))
+    if "data.name" in changes:
+        config["data"]["options"] = None
+    if "model.name" in changes:
+        del config["model"]["hidden_size"]
+    with pytest.raises(configs.ConfigError, match=message):
+        genjax.build(config, changes)
 
 
 @pytest.mark.parametrize("changes, message", [

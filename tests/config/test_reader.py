@@ -37,6 +37,13 @@ def test_what_is_left_out_can_be_overridden_whatever_its_default():
     assert config.optimizer.critic.decay_steps == 100 and config.parallel.strategy == "pmap"
 
 
+def test_none_can_be_said_on_the_command_line():
+    overrides = ["--config.data.data_dir=None", "--config.optimizer.critic.clip_norm=None"]
+    config = configs.load_config(RING, [*overrides, "--config.train.num_steps=7"])
+    assert config.data.data_dir is None and config.optimizer.critic.clip_norm is None
+    assert config.train.num_steps == 7
+
+
 def test_another_name_brings_its_own_keys():
     config = configs.load_config(
         "experiments/flow/toy2d.py:affine",
@@ -56,6 +63,15 @@ def test_another_name_brings_its_own_keys():
         (["--config.train.num_steps"], "has no value"),
         (["train.num_steps=3"], r"expected --config\.section\.key=value"),
         (["--config.model.critic.name=mpl"], r"did you mean 'mlp'"),
+        (
+            ["--config.model.critic=mlp"],
+            r"a section; did you mean --config\.model\.critic\.name=mlp",
+        ),
+        (["--config.train.num_steps=None"], r"train\.num_steps must not be None"),
+        (["--config.train.num_steps", "--config.train.seed=3"], "num_steps has no value"),
+        ("train.num_steps=5", "overrides must be a mapping"),
+        (3, "overrides must be a mapping"),
+        ({5: 5}, r"overrides are by section\.key, got 5"),
         ({"train.num_stps": 3}, r"did you mean 'num_steps'"),
     ],
 )
@@ -73,6 +89,7 @@ def test_overrides_of_nothing_are_named(overrides, message):
         ("def get_config(): return 3", "a config is a mapping of sections, got int"),
         ("def get_config(): return dict(train=3)", "section 'train' must be a mapping, got 3"),
         ("def get_config(): raise ValueError('no such variant')", "no such variant"),
+        ("def get_config(): return {}['name']", r"get_config\(\) failed: KeyError: 'name'"),
         ("def get_config(): return dict(family='vdm')", "section 'family' must be a mapping"),
         ("def get_config(): return dict(family=dict(name=['vdm']))", "family.name must be str"),
         ("def get_config(): return dict()", "has no section 'data'"),

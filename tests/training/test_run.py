@@ -101,12 +101,42 @@ def test_training_in_a_thread_takes_no_signals(tmp_path):
     (lambda run: run.log_prob(np.zeros((3, 8, 8, 1), int), colour=[0]), "expected rows none"),
     (lambda run: run.sample(2, label=[0, 1]), "does not read 'label'; it reads nothing"),
     (lambda run: run.evaluate(), "there is no checkpoint"),
+    (lambda run: run.log_prob(np.full((3, 8, 8, 1), 200)), "from 0 to 16, got 200 to 200"),
+    (lambda run: run.log_prob(np.full((3, 8, 8, 1), -1)), "from 0 to 16, got -1 to -1"),
+    (lambda run: run.sample(0), "num_samples must be a positive whole number, got 0"),
+    (lambda run: run.sample(2.0), "num_samples must be a positive whole number, got 2.0"),
 ])  # fmt: skip
 def test_what_a_run_cannot_do_is_said_in_one_line(tmp_path, call, message):
     run = genjax.Run(genjax.build(flow_config()), tmp_path, quiet=True)
     with pytest.raises(ValueError, match=message):
         call(run)
     assert not list(tmp_path.iterdir())
+
+
+def gan_config(**eval_section):
+    return dict(
+        data=dict(name="ring", batch_size=16),
+        model=dict(generator=dict(name="mlp", hidden_size=8), critic=dict(name="mlp")),
+        family=dict(name="gan", latent_size=4),
+        optimizer=dict(generator=dict(name="adam"), critic=dict(name="adam")),
+        train=dict(num_steps=2, log_every=2, eval_every=2, sample_every=0, best_metric="eval/w1"),
+        eval=dict(num_samples=50, num_reference=50, **eval_section),
+    )
+
+
+def test_a_loaded_run_is_evaluated_by_the_measures_of_its_config(tmp_path):
+    run = genjax.Run(genjax.build(gan_config(metrics=("w1",))), tmp_path, quiet=True)
+    run.train()
+    found = genjax.load(tmp_path, quiet=True).evaluate()
+    assert found["eval/w1"] == run.evaluate()["eval/w1"]
+    genjax.load(tmp_path, {"train.num_steps": 4}, quiet=True).train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 4 and "eval/w1" in rows[-1]
+    with pytest.raises(WorkdirError, match="model.generator.hidden_size"):
+        genjax.load(tmp_path, {"model.generator.hidden_size": 9})
+    bare = genjax.load(tmp_path, {"eval.metrics": ()}, quiet=True)
+    with pytest.raises(ValueError, match=r"name measures in eval\.metrics"):
+        bare.evaluate()
 
 
 def test_labels_may_be_asked_for(tmp_path):
