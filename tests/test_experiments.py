@@ -139,7 +139,7 @@ RING = load("experiments/gan/ring2d.py")
 @pytest.mark.parametrize("game", RING.GAMES)
 def test_every_game_on_the_ring_builds(game):
     experiment = configs.build(RING.get_config(game))
-    assert experiment.quality.names == ["modes_covered", "high_quality", "mode_kl", "w1"]
+    assert experiment.quality().names == ["modes_covered", "high_quality", "mode_kl", "w1"]
     assert "generator" in experiment.state_shapes.ema
 
 

@@ -141,9 +141,8 @@ def refusing(where: str, function: Callable[..., Any], **kwargs: Any) -> Any:
     except ValueError as error:
         # Settings name their keys in full.
         message = str(error)
-        raise ConfigError(
-            message if message.startswith(f"{where}.") else f"{where}: {message}"
-        ) from error
+        named = not where or message.startswith(f"{where}.")
+        raise ConfigError(message if named else f"{where}: {message}") from error
 
 
 def fill_in(section: Mapping[str, Any], valid: Mapping[str, Argument]) -> dict[str, Any]:

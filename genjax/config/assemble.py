@@ -62,7 +62,10 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         config=as_json(sections),
         **settings,
     )
-    experiment = refusing("config", Experiment, **parts)
+    if settings["eval"].metrics:
+        # Features may be those of a run of minutes, or a file to fetch: made where they are used.
+        parts["quality"] = functools.cache(lambda: _build_quality(experiment))
+    experiment: Experiment = refusing("", Experiment, **parts)
     try:
         experiment.state_shapes  # noqa: B018 - what does not fit is found on shapes alone
     except ValueError as error:
@@ -73,20 +76,11 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
             f"model: the networks cannot be initialised with this data: {type(error).__name__}: "
             f"{reason}"
         ) from error
-    refusing("config", experiment.check_devices, num_devices=num_devices)
-    # Features may be those of a run of minutes, or a file to fetch: asked for where they are used.
-    evaluates = mode == "eval" or (mode == "train" and settings["train"].eval_every > 0)
-    if settings["eval"].metrics:
-        plain = experiment
-        parts["quality"] = _build_quality(plain) if evaluates else lambda: _build_quality(plain)
-        experiment = Experiment(**parts)
+    refusing("", experiment.check_devices, num_devices=num_devices)
+    if mode == "eval" or (mode == "train" and settings["train"].eval_every > 0):
+        refusing("", experiment.check_evaluation)
     if mode == "train":
-        refusing("config", experiment.check_evaluation)
-    elif evaluates and family.eval_step is None and not settings["eval"].metrics:
-        raise ConfigError(
-            "this family is evaluated by its samples: name measures in eval.metrics, or set "
-            "train.eval_every to 0"
-        )
+        refusing("", experiment.check_best_metric)
     return experiment
 
 
@@ -333,8 +327,6 @@ def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot) -> None:
 
 def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
-    if experiment.family.sample is None:
-        raise ConfigError("eval.metrics measure samples, but this family generates nothing")
     if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
         raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
     training = evaluation.reference == "train"

@@ -229,7 +229,7 @@ class Experiment:
         eval: Settings of evaluation.
         sample: Settings of sampling.
         parallel: How the run is spread over devices.
-        quality: Measures of samples that evaluation makes, or what makes them when they are needed:
+        quality: Makes the measures of samples that evaluation gives, when they are first needed:
             the features of some are another run's, or a file's. None for no measures.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
@@ -247,7 +247,7 @@ class Experiment:
     eval: EvalSettings = EvalSettings()
     sample: SampleSettings = SampleSettings()
     parallel: ParallelSettings = ParallelSettings()
-    quality: SampleQuality | Callable[[], SampleQuality] | None = None
+    quality: Callable[[], SampleQuality] | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
@@ -390,21 +390,31 @@ class Experiment:
             jax.eval_shape(self.family.train_step, self.state_shapes, rows, jax.random.key(0))
 
     def check_evaluation(self) -> None:
-        """Whether evaluation in training has something to say, and what decides on the best.
+        """Whether evaluation has something to say, and all that it needs.
 
         Raises:
             ValueError: If it has not.
         """
-        if not self.train.eval_every:
-            return
-        family = self.family
-        if family.eval_step is None and self.quality is None:
+        if self.quality is not None:
+            if self.family.sample is None:
+                raise ValueError("eval.metrics measure samples, but this family generates nothing")
+            self.quality()
+        elif self.family.eval_step is None:
             raise ValueError(
                 "this family is evaluated by its samples: name measures in eval.metrics, or set "
                 "train.eval_every to 0"
             )
-        quality = self.quality
-        names = set(quality.names) if isinstance(quality, SampleQuality) else set()
+
+    def check_best_metric(self) -> None:
+        """Whether evaluation in training gives the metric that decides on the best checkpoint.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        if not self.train.eval_every:
+            return
+        family = self.family
+        names = set() if self.quality is None else set(self.quality().names)
         if family.eval_step is not None:
             rows = {name: rows for name, rows in self.example_rows(1).items() if "/" not in name}
             rows["index"] = np.zeros(1, np.int32)

@@ -20,7 +20,6 @@ from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment
 from genjax.training.logs import MetricLog
 from genjax.training.processes import AgreedStop
-from genjax.training.quality import SampleQuality
 from genjax.training.random import random_key
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -64,7 +63,6 @@ class Run:
         self._own_config = own_config
         self._allow_config_change = allow_config_change
         self._stop: Any = None
-        self._quality: SampleQuality | None = None
         self._held: tuple[int, TrainState] | None = None
 
     # What a notebook calls.
@@ -86,7 +84,7 @@ class Run:
         settings = self.experiment.train
         self.check_config(training=True)
         if settings.eval_every:
-            self._make_quality()  # what it lacks is said before anything is trained
+            self.experiment.check_evaluation()  # said before anything is trained
         workdir.make_writable(self.workdir)
         with contextlib.ExitStack() as stack:
             if self.writes:
@@ -127,10 +125,7 @@ class Run:
             Numbers and the protocol they were made by, named ``eval/...``.
         """
         step, state = self.newest()
-        if self.family.eval_step is None and self._make_quality() is None:
-            raise ValueError(
-                "this family is evaluated by its samples: name measures in eval.metrics"
-            )
+        self.experiment.check_evaluation()
         with self.log, self.report.bars:
             return self._evaluate(step, state)
 
@@ -405,19 +400,12 @@ class Run:
 
         return self.report.progress(items, total, label, give_way)
 
-    def _make_quality(self) -> SampleQuality | None:
-        """Measures of samples, made when they are first needed."""
-        if self._quality is None and self.experiment.quality is not None:
-            given = self.experiment.quality
-            self._quality = given if isinstance(given, SampleQuality) else given()
-        return self._quality
-
     def _evaluate(self, step: int, state: TrainState) -> dict[str, Any]:
         family = self.family
         result: dict[str, Any] = {}
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
-        if self._make_quality() is not None:
+        if self.experiment.quality is not None:
             result |= self._measure_samples(state)
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
@@ -444,8 +432,8 @@ class Run:
 
     def _measure_samples(self, state: TrainState) -> dict[str, Any]:
         """Samples against the reference split."""
-        settings, quality = self.experiment.eval, self._make_quality()
-        assert quality is not None
+        assert self.experiment.quality is not None
+        settings, quality = self.experiment.eval, self.experiment.quality()
         requests = self.experiment.sample_requests(quality.num_samples)
         drawn = self._evaluator.sample(
             state,

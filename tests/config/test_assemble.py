@@ -274,9 +274,9 @@ def test_the_best_metric_must_be_one_that_is_evaluated():
     with pytest.raises(ConfigError, match=r"'eval/bits_per_dim' is not evaluated.*eval/w1"):
         build(points)
     # It decides on checkpoints: evaluating one under other measures needs no other config.
-    assert build(points, mode="eval").quality.names == ["w1"]
+    assert build(points, mode="eval").quality().names == ["w1"]
     points.train.best_metric = "eval/w1"
-    assert build(points).quality.names == ["w1"]
+    assert build(points).quality().names == ["w1"]
     points.update(eval=dict(metrics=("w1", "modes")), train=dict(best_metric="eval/modes_covered"))
     with pytest.raises(ConfigError, match="whose lowest value is the best"):
         build(points)
