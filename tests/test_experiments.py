@@ -122,6 +122,7 @@ FLOWS = [
 
 
 @pytest.mark.parametrize("file, flow", FLOWS)
+@pytest.mark.slow
 def test_every_flow_builds_at_its_full_size(file, flow, request):
     config = configs.load_config(f"{REPO}/experiments/flow/{file}.py:{flow}")
     if config.data.name != "eight_gaussians":

@@ -240,6 +240,7 @@ HARD = ["affine coupling", "spline coupling", "autoregressive spline", "lu", "lo
 
 
 @pytest.mark.parametrize("name", HARD)
+@pytest.mark.slow
 def test_float32_round_trip_and_finite_gradients(name):
     forward, inverse, x, context = start(name, scale=0.1)
     y, log_det = forward(x)

@@ -57,6 +57,7 @@ QUICK = ("tarflow",)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in RECIPES]
 )
+@pytest.mark.slow
 def test_all_latents_come_back_and_the_log_det_is_that_of_the_jacobian(name):
     model, variables, x, _ = built(name)
     encode = jax.jit(lambda x: model.apply(variables, x, method="encode"))
@@ -205,6 +206,7 @@ def bij_mlp(outputs):
     return ResidualMLP(outputs, hidden_size=4)
 
 
+@pytest.mark.slow
 def test_causal_transformer_outputs_see_only_earlier_tokens():
     from genjax.nets.flow_transformer import CausalTransformer
 

@@ -279,6 +279,7 @@ def test_samples_are_grey_levels_of_the_event():
 
 
 @pytest.mark.parametrize("make", [bij.coupling_flow, bij.autoregressive_flow, bij.continuous_flow])
+@pytest.mark.slow
 def test_images_are_rows_of_a_table_to_flows_of_vectors(make):
     small = dict(num_layers=1, hidden_size=8)
     of_images, of_rows = (make(event_shape=shape, **small) for shape in ((2, 2, 1), (4,)))

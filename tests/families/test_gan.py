@@ -87,6 +87,7 @@ def test_each_player_moves_its_own_networks_only():
         assert len(different(state.params[other], new.params[other])) > 5
 
 
+@pytest.mark.slow
 def test_running_statistics_move_in_the_own_step_only():
     family = build(**IMAGES, **dcgan(), critic_steps=2)
     data = batch(family, images=True)

@@ -55,6 +55,7 @@ def test_other_sizes_are_refused(shape):
     nets.DCGANCritic(8, 4, norm="none", spectral_norm=True),
     nets.ResNetCritic(8, spectral_norm=True),
 ], ids=["mlp", "dcgan", "resnet"])  # fmt: skip
+@pytest.mark.slow
 def test_spectral_normalisation_reaches_every_layer_and_converges(critic):
     x = jax.random.normal(KEY, (3, 2) if isinstance(critic, nets.MLPCritic) else (3, 16, 16, 1))
     variables = jax.jit(lambda k: critic.init(k, x))(KEY)
@@ -176,6 +177,7 @@ def test_bfloat16_keeps_parameters_outputs_and_statistics_in_float32():
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
+@pytest.mark.slow
 def test_classifier_features_feed_its_logits():
     net = nets.ConvClassifier(num_classes=10, channels=8, num_features=16)
     x = jax.random.normal(KEY, (2, 8, 8, 1))

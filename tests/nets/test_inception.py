@@ -59,6 +59,7 @@ def test_every_layer_agrees_with_torch_fidelity():
     assert features.shape == (2, 2048) and logits.shape == (2, 1008)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused():
     own = weights()
     missing = {name: value for name, value in own.items() if name != "Mixed_7c.branch1x1.bn.bias"}

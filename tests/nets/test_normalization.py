@@ -11,6 +11,7 @@ from genjax.nets.normalization import GroupNorm
     ("shape", "groups"), [((2, 5, 3, 8), 8), ((2, 5, 3, 12), 4), ((3, 7, 6), 1), ((4, 6), 2)]
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_values_gradients_and_parameters_are_those_of_flax(shape, groups, dtype):
     keys = jax.random.split(jax.random.key(0), 4)
     x = (2.0 + 3.0 * jax.random.normal(keys[0], shape)).astype(dtype)

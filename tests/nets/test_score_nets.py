@@ -83,6 +83,7 @@ def test_bfloat16_trunk_returns_float32_close_to_float32(params):
     assert 0 < float(error) < 0.05
 
 
+@pytest.mark.slow
 def test_gamma_labels_context_and_dropout_all_matter():
     z_t, gamma_t = inputs()
     net = ScoreResNet(**SMALL, num_classes=3, context_size=1, attention="everywhere")
@@ -164,6 +165,7 @@ def relative_error(actual, expected):
 
 
 @pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.slow
 def test_official_case_is_matched_in_every_part(golden, scan):
     from genjax import diffusion, losses
 
