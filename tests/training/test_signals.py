@@ -22,7 +22,13 @@ print("goes on")
 
 def program(text, *args, **kwargs):
     return subprocess.run(
-        [sys.executable, "-c", text, *args], stdout=subprocess.PIPE, text=True, timeout=60, **kwargs
+        [sys.executable, "-c", text, *args],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        # Tests may themselves be run under nohup, which programs inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        **kwargs,
     )
 
 
