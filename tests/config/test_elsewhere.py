@@ -149,7 +149,7 @@ def test_a_package_elsewhere_trains_is_killed_resumes_and_samples(elsewhere, tmp
         assert done.returncode == 0, out
     for a, b in zip(states(tmp_path / "killed"), states(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(a, b)
-    done = command(elsewhere, f"--workdir={tmp_path / 'whole'}", "--mode=sample")
+    done = command(elsewhere, f"--workdir={tmp_path / 'whole'}", "--mode=sample", *long)
     out, _ = done.communicate(timeout=300)
     assert done.returncode == 0 and "6 samples" in out, out
 
