@@ -54,8 +54,8 @@ def load(path):
 
 
 def marked(path):
-    """Networks for CIFAR-10 take longest to compile."""
-    long = "cifar10" in path or "flow/mnist" in path
+    """Networks for CIFAR-10 and those of diffusion take longest to compile."""
+    long = any(name in path for name in ("cifar10", "flow/mnist", "vdm/mnist", "vdm/digits"))
     return pytest.param(path, marks=[pytest.mark.slow] if long else [])
 
 

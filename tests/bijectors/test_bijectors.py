@@ -152,6 +152,7 @@ def test_inverse_undoes_forward_and_log_dets_are_those_of_the_jacobian(x64, name
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_log_dets_are_float32_whatever_the_rows(name):
     for dtype in (jnp.float32, jnp.bfloat16):
         bijector, shape, _ = CASES[name]
@@ -307,6 +308,7 @@ def test_the_spline_by_the_papers_formula(x64):
     "elementwise", [bij.affine(), bij.sigmoid_affine(), bij.additive(), SPLINE]
 )
 @pytest.mark.parametrize("shape", [(7,), (3, 2), (2, 3, 1, 4), (0, 2)])
+@pytest.mark.slow
 def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
     x = 2.0 * jax.random.normal(KEY, shape, jnp.float64)
     outputs = jax.random.normal(

@@ -93,6 +93,7 @@ def sample_std(num_steps, count=200_000):
     return float(jnp.std(samples))
 
 
+@pytest.mark.slow
 def test_ancestral_sampler_converges_at_first_order_to_gaussian_data():
     errors = [abs(sample_std(steps) - 0.5) for steps in (16, 32, 64)]
     assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.3)

@@ -96,6 +96,7 @@ def test_importance_bound_is_tighter_and_neither_depends_on_the_batch():
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+@pytest.mark.slow
 def test_a_continuous_flow_scores_a_row_the_same_in_any_batch(trace):
     model = bij.continuous_flow(event_shape=(4,), hidden_size=8, trace=trace, tolerance=1e-3)
     family = build(model, event_shape=(4, 1), num_levels=17, eval_num_draws=2)

@@ -298,6 +298,7 @@ def test_average_has_the_stated_half_life_and_ramps_up():
     np.testing.assert_allclose(state.ema["generator"]["dense_0"]["bias"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lazy_penalties_act_on_their_steps_with_their_weight():
     # Small steps of plain gradient descent add up the gradients.
     def total(steps, **kwargs):

@@ -551,6 +551,7 @@ def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
     assert "multiple of the 3 devices, got 16" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
     first = subprocess.Popen(
         command(tmp_path, "--config.train.num_steps=100000"), cwd=REPO, stdout=subprocess.DEVNULL
