@@ -324,12 +324,11 @@ class Experiment:
 
     def train_batches(self) -> dict[str, TrainBatches]:
         """This process's batches of each stream."""
-        seed = self.train.seed
         return {
             name: TrainBatches(
                 stream.train.source,
                 stream.batch_size,
-                seed=stream_seed(seed, name) if name else seed,
+                seed=self._seed_of(name),
                 batches_per_step=self.family.batches_per_step,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
@@ -340,14 +339,16 @@ class Experiment:
     def augment(self) -> dict[str, Augment]:
         """What is drawn anew in each step for the rows of a stream, where anything is."""
         found = {}
-        # Streams are told apart by their place in the config, which a resumed run keeps.
-        for number, (name, stream) in enumerate(self.streams.items()):
-            key = jax.random.fold_in(random_key(self.train.seed, "augment"), number)
-            rank = len(stream.train.event_shape)
-            made = augmenter(stream.transforms, key, rank)
+        for name, stream in self.streams.items():
+            key = random_key(self._seed_of(name), "augment")
+            made = augmenter(stream.transforms, key, len(stream.train.event_shape))
             if made is not None:
                 found[name] = made
         return found
+
+    def _seed_of(self, stream: str) -> int:
+        """The seed of a stream, by its name: a config that was written down has another order."""
+        return stream_seed(self.train.seed, stream) if stream else self.train.seed
 
     def on_devices(self) -> tuple[Family, Mesh]:
         """The family as the devices run it, and the mesh of all of them."""

@@ -187,6 +187,21 @@ def streams(**changes):
     return flow_config(**section)
 
 
+def test_draws_of_a_stream_do_not_depend_on_where_the_config_names_it():
+    parts = dict(b=dict(batch_size=8), a=dict(batch_size=8))
+    flips = dict(transforms=(dict(name="horizontal_flip"),))
+    batch = {"x": np.random.default_rng(0).integers(0, 17, (8, 8, 8, 1), dtype=np.uint8)}
+    made = []
+    # config.json is sorted by name, and a run that is loaded goes on from it.
+    for order in (parts, dict(sorted(parts.items()))):
+        experiment = configs.build(flow_config(streams=order, **flips))
+        made.append({n: np.asarray(f(batch, 3)["x"]) for n, f in experiment.augment().items()})
+    assert set(made[0]) == {"", "a", "b"} and list(made[0]) != list(made[1])
+    for name in made[0]:
+        np.testing.assert_array_equal(made[0][name], made[1][name])
+    assert not np.array_equal(made[0]["a"], made[0]["b"])
+
+
 def test_streams_come_to_the_family_under_their_names(tmp_path):
     experiment = genjax.build(streams())
     assert set(experiment.spec) == {"x", "label", "other/x"}
