@@ -106,7 +106,9 @@ def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str)
         raise ConfigError(f"the config has no {where}.{missing[0]}, which has no default")
 
 
-def call(function: Callable[..., Any], section: Mapping[str, Any], where: str, **given: Any) -> Any:
+def call(
+    function: Callable[..., Any], section: Mapping[str, Any], where: str, /, **given: Any
+) -> Any:
     """Calls a function with a section, checked, and what the config does not decide.
 
     Args:
@@ -128,7 +130,7 @@ def call(function: Callable[..., Any], section: Mapping[str, Any], where: str, *
     return refusing(where, function, **section, **given)
 
 
-def refusing(where: str, function: Callable[..., Any], **kwargs: Any) -> Any:
+def refusing(where: str, function: Callable[..., Any], /, **kwargs: Any) -> Any:
     """Calls a function; what it refuses is an error of a section.
 
     Raises:

@@ -22,6 +22,8 @@ from genjax.training.experiment import (
     Experiment,
     SampleSettings,
     Stream,
+    check_batch_size,
+    spec_of,
 )
 from genjax.training.quality import Reference, SampleQuality
 
@@ -118,11 +120,7 @@ def _build_streams(settings: DataSettings, num_devices: int) -> dict[str, Stream
     for name, section in sections.items():
         where = f"data.streams.{name}" if name else "data"
         stream = call(DataSettings, section, where)
-        if stream.batch_size < 1 or stream.batch_size % num_devices:
-            raise ConfigError(
-                f"{where}.batch_size must be a positive multiple of the {num_devices} devices, got "
-                f"{stream.batch_size}"
-            )
+        refusing("", check_batch_size, where=where, size=stream.batch_size, num_devices=num_devices)
         built[name] = _build_stream(stream, where)
     return built
 
@@ -268,11 +266,7 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
         "event_shape": dataset.event_shape,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
-        "spec": {
-            data.stream_name(name, feature): described
-            for name, stream in streams.items()
-            for feature, described in stream.train.spec.items()
-        },
+        "spec": spec_of(streams),
     }
 
 

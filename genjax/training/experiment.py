@@ -216,6 +216,33 @@ class Stream:
     transforms: Sequence[Transform] = ()
 
 
+def spec_of(streams: Mapping[str, Stream]) -> dict[str, Feature]:
+    """Features of a batch of several streams, by the names they have there."""
+    return {
+        stream_name(name, feature): described
+        for name, stream in streams.items()
+        for feature, described in stream.train.spec.items()
+    }
+
+
+def check_batch_size(where: str, size: int, num_devices: int) -> None:
+    """Whether batches can be spread over so many devices.
+
+    Args:
+        where: Section of the stream, for the message.
+        size: Examples a step.
+        num_devices: Number of devices.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if size < 1 or size % num_devices:
+        raise ValueError(
+            f"{where}.batch_size must be a positive multiple of the {num_devices} devices, got "
+            f"{size}"
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """All that a run is made from.
@@ -272,11 +299,7 @@ class Experiment:
     @property
     def spec(self) -> dict[str, Feature]:
         """Features of a batch, of all streams."""
-        return {
-            stream_name(name, feature): described
-            for name, stream in self.streams.items()
-            for feature, described in stream.train.spec.items()
-        }
+        return spec_of(self.streams)
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
@@ -285,16 +308,24 @@ class Experiment:
         Raises:
             ValueError: If the networks do not fit the data.
         """
-        rows = self.example_rows(1)
-        if self.family.batches_per_step > 1:
-            rows = {name: array[None] for name, array in rows.items()}
-        return jax.eval_shape(self.family.init, jax.random.key(0), rows)
+        return jax.eval_shape(self.family.init, jax.random.key(0), self.step_shapes())
 
-    def example_rows(self, count: int) -> dict[str, np.ndarray]:
-        """Rows of zeros that look like the data's, ``[count, ...]``."""
+    def batch_shapes(self, num_devices: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of one batch of all streams, or of a device's share of it."""
+        found = {}
+        for name, feature in self.spec.items():
+            stream, _, _ = name.rpartition("/")
+            rows = self.streams[stream].batch_size // num_devices
+            found[name] = jax.ShapeDtypeStruct((rows, *feature.shape), feature.dtype)
+        return found
+
+    def step_shapes(self, num_devices: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of what a training step takes, or of a device's share of it."""
+        count = self.family.batches_per_step
+        lead = (count,) if count > 1 else ()
         return {
-            name: np.zeros((count, *feature.shape), feature.dtype)
-            for name, feature in self.spec.items()
+            name: jax.ShapeDtypeStruct((*lead, *rows.shape), rows.dtype)
+            for name, rows in self.batch_shapes(num_devices).items()
         }
 
     def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
@@ -364,12 +395,8 @@ class Experiment:
             ValueError: If it cannot.
         """
         for name, stream in self.streams.items():
-            size = stream.batch_size
-            where = f"data.streams.{name}.batch_size" if name else "data.batch_size"
-            if size < 1 or size % num_devices:
-                raise ValueError(
-                    f"{where} must be a positive multiple of the {num_devices} devices, got {size}"
-                )
+            where = f"data.streams.{name}" if name else "data"
+            check_batch_size(where, stream.batch_size, num_devices)
         fsdp = self.parallel.fsdp
         if fsdp < 1 or num_devices % fsdp:
             raise ValueError(f"parallel.fsdp must divide the {num_devices} devices, got {fsdp}")
@@ -380,14 +407,7 @@ class Experiment:
             )
         if self.parallel.strategy == "pmap":
             # Each device runs the step on its rows: what does not divide is found here.
-            lead = (self.family.batches_per_step,) if self.family.batches_per_step > 1 else ()
-            rows = {
-                stream_name(name, feature): jax.ShapeDtypeStruct(
-                    (*lead, stream.batch_size // num_devices, *described.shape), described.dtype
-                )
-                for name, stream in self.streams.items()
-                for feature, described in stream.train.spec.items()
-            }
+            rows = self.step_shapes(num_devices)
             jax.eval_shape(self.family.train_step, self.state_shapes, rows, jax.random.key(0))
 
     def check_evaluation(self) -> None:
@@ -417,8 +437,9 @@ class Experiment:
         family = self.family
         names = set() if self.quality is None else set(self.quality().names)
         if family.eval_step is not None:
-            rows = {name: rows for name, rows in self.example_rows(1).items() if "/" not in name}
-            rows["index"] = np.zeros(1, np.int32)
+            # Evaluation is of the first stream, whose features have no stream in their names.
+            rows = {n: s for n, s in self.batch_shapes().items() if "/" not in n}
+            rows["index"] = jax.ShapeDtypeStruct(rows["x"].shape[:1], np.int32)
             key = jax.random.key(0)
             names |= set(jax.eval_shape(family.eval_step, self.state_shapes, rows, key))
         named = sorted(f"eval/{name}" for name in names if not name.startswith(HIGHER_IS_BETTER))

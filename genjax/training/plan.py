@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
@@ -54,7 +53,7 @@ class Plan:
     collectives: Mapping[str, tuple[int, int]]
 
 
-def plan(family: Family, shapes: TrainState, rows: Mapping[str, np.ndarray], mesh: Mesh) -> Plan:
+def plan(family: Family, shapes: TrainState, rows: Mapping[str, Any], mesh: Mesh) -> Plan:
     """Compiles the step of a family for a mesh and reads off what it needs.
 
     Args:
@@ -107,13 +106,8 @@ def plan_experiment(experiment: Experiment) -> Plan:
     Returns:
         The needs.
     """
-    size = {name: stream.batch_size for name, stream in experiment.streams.items()}
-    rows = {}
-    for name, feature in experiment.spec.items():
-        stream, _, _ = name.rpartition("/")
-        rows[name] = np.broadcast_to(np.zeros((), feature.dtype), (size[stream], *feature.shape))
     family, mesh = experiment.on_devices()
-    return plan(family, experiment.state_shapes, rows, mesh)
+    return plan(family, experiment.state_shapes, experiment.batch_shapes(), mesh)
 
 
 def print_plan(experiment: Experiment, needs: Plan) -> None:

@@ -290,7 +290,7 @@ class Run:
         settings = self.experiment.data
         most = self.experiment.train.steps_per_call
         if most > 1 and not steps.loops_well(
-            self.experiment.family, self.experiment.state_shapes, self._step_rows()
+            self.experiment.family, self.experiment.state_shapes, self.experiment.step_shapes()
         ):
             self.report.say(
                 "one step a call instead of train.steps_per_call: convolutions in loops are slow "
@@ -368,17 +368,6 @@ class Run:
                 yield lambda step: requested.is_set()
             finally:
                 self._stop = None
-
-    def _step_rows(self) -> dict[str, np.ndarray]:
-        """Rows of zeros of one step."""
-        lead = [self.family.batches_per_step] if self.family.batches_per_step > 1 else []
-        return {
-            data.stream_name(name, feature): np.zeros(
-                (*lead, stream.batch_size, *described.shape), described.dtype
-            )
-            for name, stream in self.experiment.streams.items()
-            for feature, described in stream.train.spec.items()
-        }
 
     @staticmethod
     def _held_of(resumed: Resumed) -> tuple[int, TrainState] | None:
