@@ -9,12 +9,12 @@ import numpy as np
 
 from genjax import data, nets
 from genjax.config.arguments import arguments, call, check, refusing
-from genjax.config.defaults import SETTINGS, as_json, complete
+from genjax.config.defaults import SETTINGS, as_json, at, complete
 from genjax.config.errors import ConfigError
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
 from genjax.config.recipes import GIVEN, Recipe, Slot
-from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up, look_up_family
+from genjax.config.tables import OPTIMIZERS, TRANSFORMS, build_named, look_up, look_up_family
 from genjax.families.base import Acts, Family
 from genjax.training.experiment import (
     DataSettings,
@@ -94,7 +94,7 @@ def _before_data(
     for (where, slot), argument in zip(
         recipe.model_sections().items(), recipe.networks, strict=True
     ):
-        section = functools.reduce(lambda node, key: node[key], where.split("."), sections)
+        section = at(sections, where)
         if "frozen" in section:
             frozen[argument] = section["frozen"]
             continue
@@ -194,10 +194,8 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
 
 
 def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:
-    kwargs = dict(section)
     where = f"{where}.transforms"
-    made = look_up(TRANSFORMS, kwargs.pop("name", None), where)
-    built = call(made, kwargs, where)
+    built = build_named(TRANSFORMS, section, where)
     if not isinstance(built, data.Preparation | data.Augmentation):
         raise ConfigError(
             f"{where}: {section.get('name')!r} has neither prepare nor augment, one of which a "
@@ -236,8 +234,7 @@ def _assemble(
         where = f"family.{name}"
         if part is not None and not isinstance(part, Mapping):
             raise ConfigError(f"{where} must have a name, got {part!r}")
-        part = dict(part or {})
-        kwargs[name] = call(look_up(table, part.pop("name", None), where), part, where)
+        kwargs[name] = build_named(table, part or {}, where)
     check(section, recipe.keys(), "family")
     own = recipe.arguments()
     for name, value in section.items():
@@ -272,20 +269,18 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
 
 def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Acts], Any]:
     """What makes an optimiser when the family says how often it acts; arguments are checked now."""
-    section = functools.reduce(lambda node, key: node[key], where.split("."), sections)
-    kwargs = dict(section)
-    made = look_up(OPTIMIZERS, kwargs.pop("name", None), where)
-    valid = arguments(made)
-    check(kwargs, {name: a for name, a in valid.items() if name != "acts"}, where)
-    call(made, kwargs, where, acts=Acts())  # refuses what is out of range, with its key
+    section = at(sections, where)
+    told = "acts" in arguments(look_up(OPTIMIZERS, section.get("name"), where))
+    make = functools.partial(build_named, OPTIMIZERS, section, where)
+    make(acts=Acts())  # refuses what does not fit or is out of range, with its key
 
     def factory(acts: Acts) -> Any:
-        if "acts" not in valid and acts.regularize_every > 1:
+        if not told and acts.regularize_every > 1:
             raise ConfigError(
                 f"{where}.name {section['name']!r} is not corrected for steps on penalties of "
                 "their own (family.penalty_every above 1): it has no argument 'acts'"
             )
-        return call(made, kwargs, where, acts=acts)
+        return make(acts=acts)
 
     return factory
 
@@ -327,9 +322,7 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
     reference = experiment.train_data if training else experiment.test_data
     features = None
     if evaluation.features is not None:
-        kwargs = dict(evaluation.features)
-        made = look_up(FEATURES, kwargs.pop("name", None), "eval.features")
-        features = call(made, kwargs, "eval.features", dataset=reference)
+        features = build_named(FEATURES, evaluation.features, "eval.features", dataset=reference)
     count = min(evaluation.num_reference or len(reference.source), len(reference.source))
     split = experiment.data.train_split if training else experiment.data.test_split
     return refusing(

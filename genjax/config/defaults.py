@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Callable[..., Any]] = {
 }
 SECTIONS = (*SETTINGS, "family", "model", "optimizer")
 _OPTIONAL = ("eval", "parallel", "sample")
-_NOT_KEYS = ("acts", "dataset", *("event_shape",))
+_NOT_KEYS = ("acts", "dataset", "event_shape")
 """Arguments of networks, optimisers and features that the config does not decide."""
 
 
@@ -97,9 +97,7 @@ def complete(config: Any) -> dict[str, Any]:
         raise ConfigError(f"unknown config section {unknown[0]!r}{nearest(unknown[0], SECTIONS)}")
     for name in _OPTIONAL:
         sections.setdefault(name, {})
-    recipe = (
-        look_up_family(sections.get("family", {}).get("name")) if "family" in sections else None
-    )
+    recipe = look_up_family(sections["family"].get("name")) if "family" in sections else None
     if recipe is not None and not recipe.optimizers:
         sections.setdefault("optimizer", {})
     for name in sorted(SECTIONS):
@@ -108,7 +106,7 @@ def complete(config: Any) -> dict[str, Any]:
     assert recipe is not None
     # In the order of the recipe: which keys a section has depends on the name it was given.
     for where, section, valid in _parts(sections, recipe):
-        _put(sections, where, fill_in(section, valid))
+        put(sections, where, fill_in(section, valid))
     transforms = sections["data"].get("transforms") or ()
     sections["data"]["transforms"] = tuple(
         _completed_transform(transform) for transform in transforms
@@ -126,7 +124,7 @@ def overridable(sections: Mapping[str, Any]) -> ConfigDict:
             for name, value in section.items()
             if not isinstance(value, Mapping)
         }
-        _get(settable_sections, where).update(typed)
+        at(settable_sections, where).update(typed)
     return ConfigDict(settable_sections)
 
 
@@ -151,7 +149,7 @@ def _parts(
         options = sections["data"].get("options")
         if options is None:
             options = {}
-            _put(sections, "data.options", options)
+            put(sections, "data.options", options)
         if isinstance(options, Mapping):
             made = arguments(look_up({}, loader, "data"))
             taken = ("split", "data_dir", "memory_limit_mib")
@@ -164,13 +162,13 @@ def _parts(
     _check_players(sections["model"], "model", list(recipe.model_sections()))
     _check_players(sections["optimizer"], "optimizer", list(recipe.optimizer_sections()))
     for where, slot in recipe.model_sections().items():
-        section = _get(sections, where)
+        section = at(sections, where)
         if isinstance(section, Mapping) and "frozen" in section:
-            _put(sections, where, {"frozen": complete_frozen(section["frozen"], where)})
+            put(sections, where, {"frozen": complete_frozen(section["frozen"], where)})
         else:
             yield from _named(where, section, slot.table, slot)
     for where in recipe.optimizer_sections():
-        yield from _named(where, _get(sections, where), OPTIMIZERS)
+        yield from _named(where, at(sections, where), OPTIMIZERS)
     features = sections["eval"].get("features")
     if isinstance(features, Mapping):
         yield from _named("eval.features", features, FEATURES)
@@ -215,22 +213,23 @@ def _completed_transform(transform: Any) -> dict[str, Any]:
     return fill_in(transform, {**_NAME, **arguments(made)})
 
 
-def _get(sections: Mapping[str, Any], where: str) -> Any:
-    """The section at a dotted place."""
-    node: Any = sections
+def at(sections: Any, where: str) -> Any:
+    """What is at a dotted place of a config."""
+    node = sections
     walked: list[str] = []
     for key in where.split("."):
         walked.append(key)
-        if not isinstance(node, Mapping) or key not in node:
+        if not isinstance(node, Mapping | ConfigDict) or key not in node:
             raise ConfigError(f"the config has no section {'.'.join(walked)!r}")
         node = node[key]
     return node
 
 
-def _put(sections: Mapping[str, Any], where: str, section: Mapping[str, Any]) -> None:
-    *path, last = where.split(".")
-    node: Any = _get(sections, ".".join(path)) if path else sections
-    node[last] = dict(section)
+def put(sections: Mapping[str, Any], where: str, value: Any) -> None:
+    """Puts a value at a dotted place of a config."""
+    parent, _, last = where.rpartition(".")
+    node: Any = at(sections, parent) if parent else sections
+    node[last] = value
 
 
 def unknown_key(config: Any, path: str) -> str | None:

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from genjax import nets
-from genjax.config.arguments import arguments, call, check, fill_in
+from genjax.config.arguments import arguments, check, fill_in
 from genjax.config.errors import ConfigError, nearest
 from genjax.config.recipes import Slot
-from genjax.config.tables import look_up, look_up_family
+from genjax.config.tables import build_named, look_up_family
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.mesh import make_mesh, replicated
 from genjax.training.workdir import WorkdirError, read_config, resolved
@@ -160,9 +160,7 @@ def build_network(
     Raises:
         ConfigError: If it cannot be built.
     """
-    kwargs = dict(section)
-    made = look_up(slot.table, kwargs.pop("name", None), where)
-    return call(made, kwargs, where, event_shape=event_shape, **slot.given)
+    return build_named(slot.table, section, where, event_shape=event_shape, **slot.given)
 
 
 def _config_of(workdir: str, where: str) -> dict[str, Any]:

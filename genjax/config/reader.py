@@ -14,9 +14,11 @@ from ml_collections import ConfigDict, config_flags
 
 from genjax.config.defaults import (
     as_dict,
+    at,
     complete,
     every_argument,
     overridable,
+    put,
     unknown_key,
 )
 from genjax.config.errors import ConfigError
@@ -38,46 +40,26 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
         ConfigError: If the file cannot be read, or an override fits no key.
     """
     sections = as_dict(_get_config(config) if isinstance(config, str | os.PathLike) else config)
-    if isinstance(overrides, Mapping):
-        return ConfigDict(_with_values(sections, overrides))
-    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
-        raise ConfigError(
-            "overrides must be a mapping of section.key to values, or a list of "
-            f"--config.section.key=value, got {overrides!r}"
-        )
-    words = _words(overrides)
+    by_key = isinstance(overrides, Mapping)
+    changes = list(overrides.items()) if isinstance(overrides, Mapping) else _words(overrides)
     # Names first: they decide which keys there are.
-    for path, value in words:
+    for path, value in changes:
+        if not isinstance(path, str):
+            raise ConfigError(f"overrides are by section.key, got {path!r}")
         parent, _, last = path.rpartition(".")
         if last == "name":
             _set_name(sections, parent, value)
     filled = complete(sections)
-    completed, valid = overridable(filled), every_argument(filled)
-    absent = [path for path, value in words if value == "None"]
-    for path, value in words:
-        message = unknown_key(completed, path)
+    for path, _ in changes:
+        message = unknown_key(filled, path)
         if message:
             raise ConfigError(message)
-        if isinstance(_at(completed, path), ConfigDict):
-            if not value.startswith("{"):
-                raise ConfigError(
-                    f"{path} is a section; did you mean --config.{path}.name={value}?"
-                )
-        if path in absent and path in valid and not is_bearable(None, valid[path].hint):
-            raise ConfigError(f"{path} must not be None")
-    given = [f"--config.{path}={value}" for path, value in words if path not in absent]
-    config = _with_flags(completed, given)
-    if not absent:
-        return config
-    # ml_collections would take the word for a string, or refuse it.
-    plain = as_dict(config)
-    for path in absent:
-        *parents, last = path.split(".")
-        node: Any = plain
-        for key in parents:
-            node = node[key]
-        node[last] = None
-    return ConfigDict(plain)
+    if not by_key:
+        filled, changes = _with_flags(filled, changes)
+    for path, value in changes:
+        put(filled, path, value)
+    # A value by key may be a section, which has defaults of its own.
+    return ConfigDict(complete(filled) if by_key else filled)
 
 
 def _get_config(file: str | os.PathLike[str]) -> Any:
@@ -106,16 +88,13 @@ def _get_config(file: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _at(config: ConfigDict, path: str) -> Any:
-    """The value of a dotted key."""
-    node: Any = config
-    for key in path.split("."):
-        node = node[key]
-    return node
-
-
-def _words(overrides: Sequence[str]) -> list[tuple[str, str]]:
+def _words(overrides: Any) -> list[tuple[str, Any]]:
     """Keys and values of ``--config.key=value`` or ``--config.key value``."""
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise ConfigError(
+            "overrides must be a mapping of section.key to values, or a list of "
+            f"--config.section.key=value, got {overrides!r}"
+        )
     found, words = [], list(overrides)
     while words:
         word = str(words.pop(0))
@@ -140,7 +119,22 @@ def _set_name(sections: dict[str, Any], where: str, name: str) -> None:
         node[last]["name"] = name
 
 
-def _with_flags(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
+def _with_flags(
+    sections: dict[str, Any], changes: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """A completed config with what ml_collections can read of words, and what is left to put."""
+    config, valid = overridable(sections), every_argument(sections)
+    words, absent = [], []
+    for path, value in changes:
+        if isinstance(at(config, path), ConfigDict) and not value.startswith("{"):
+            raise ConfigError(f"{path} is a section; did you mean --config.{path}.name={value}?")
+        if value != "None":
+            words.append(f"--config.{path}={value}")
+            continue
+        # ml_collections would take the word for a string, or refuse it.
+        if path in valid and not is_bearable(None, valid[path].hint):
+            raise ConfigError(f"{path} must not be None")
+        absent.append((path, None))
     # Flags of their own: the program's are not touched, and the overrides are these words alone,
     # which else would be looked for in sys.argv.
     values = flags.FlagValues()
@@ -153,27 +147,7 @@ def _with_flags(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
         raise ConfigError(" ".join(str(error).split())) from error
     except (ValueError, TypeError) as error:
         raise ConfigError(f"an override cannot be read: {error}") from error
-    return holder.value
-
-
-def _with_values(sections: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    for path, value in overrides.items():
-        if not isinstance(path, str):
-            raise ConfigError(f"overrides are by section.key, got {path!r}")
-        parent, _, last = path.rpartition(".")
-        if last == "name":
-            _set_name(sections, parent, value)
-    completed = complete(sections)
-    for path, value in overrides.items():
-        message = unknown_key(completed, path)
-        if message:
-            raise ConfigError(message)
-        node: Any = completed
-        *parents, last = path.split(".")
-        for key in parents:
-            node = node[key]
-        node[last] = value
-    return complete(completed)
+    return as_dict(holder.value), absent
 
 
 def divide_cpu(config: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from genjax import bijectors, data, families, nets
+from genjax.config.arguments import call
 from genjax.config.errors import ConfigError, nearest
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
@@ -160,6 +161,26 @@ def _imported(path: str, where: str) -> Any:
             f"{where}.name {path!r}: {module_name} has no {attribute!r}{nearest(attribute, names)}"
         )
     return getattr(module, attribute)
+
+
+def build_named(table: Table, section: Mapping[str, Any], where: str, **given: Any) -> Any:
+    """What a section describes: its ``name``, called with the rest of it.
+
+    Args:
+        table: Names of this package.
+        section: The section.
+        where: Name of the section, for messages.
+        **given: Further arguments, as of :func:`~genjax.config.arguments.call`.
+
+    Returns:
+        What was built.
+
+    Raises:
+        ConfigError: If the name leads nowhere, or the section does not fit.
+    """
+    kwargs = dict(section)
+    made = look_up(table, kwargs.pop("name", None), where)
+    return call(made, kwargs, where, **given)
 
 
 def look_up_family(name: Any) -> Recipe:
