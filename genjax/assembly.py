@@ -64,7 +64,7 @@ def load(
     folder = workdir.resolved(place)
     if not workdir.has_run(folder):
         raise workdir.WorkdirError(f"there is no run in {folder}: it has no checkpoints")
-    own = configs.as_json(configs.complete(workdir.read_config(folder)))
+    own = configs.own_config(folder)
     experiment = build(own, overrides or {}, mode="sample")
     run = Run(experiment, folder, quiet=quiet, own_config=own)
     run.check_config(training=False)

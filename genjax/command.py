@@ -113,8 +113,7 @@ def _run() -> None:
     experiment = config.build(complete, mode=mode)
     own = None
     if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
-        # Runs of older versions did not write down the defaults.
-        own = config.as_json(config.complete(workdir.read_config(place)))
+        own = config.own_config(place)
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     going.check_config(training=mode == "train")
     processes.meet("config checked")  # before any of them writes

@@ -3,7 +3,7 @@
 from genjax.config.assemble import Mode, build
 from genjax.config.defaults import as_dict, as_json, complete, unknown_key
 from genjax.config.errors import ConfigError
-from genjax.config.reader import divide_cpu, load_config
+from genjax.config.reader import divide_cpu, load_config, own_config
 from genjax.config.recipes import Recipe, Slot
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "complete",
     "divide_cpu",
     "load_config",
+    "own_config",
     "unknown_key",
 ]

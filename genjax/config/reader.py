@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from genjax.config.defaults import (
     as_dict,
+    as_json,
     at,
     complete,
     every_argument,
@@ -22,6 +23,7 @@ from genjax.config.defaults import (
     unknown_key,
 )
 from genjax.config.errors import ConfigError
+from genjax.training.workdir import read_config, resolved
 
 
 def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
@@ -60,6 +62,18 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
         put(filled, path, value)
     # A value by key may be a section, which has defaults of its own.
     return ConfigDict(complete(filled) if by_key else filled)
+
+
+def own_config(place: os.PathLike[str]) -> dict[str, Any]:
+    """The complete config of the run in a workdir, as JSON data.
+
+    Runs of older versions did not write down the defaults, which are filled in.
+
+    Raises:
+        WorkdirError: If it cannot be read.
+        ConfigError: If it is no config.
+    """
+    return as_json(complete(read_config(resolved(place))))
 
 
 def _get_config(file: str | os.PathLike[str]) -> Any:

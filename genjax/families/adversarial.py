@@ -1,6 +1,7 @@
 """The training step of every family in which two players minimise losses of their own."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -101,7 +102,7 @@ class Adversarial:
     def _players(self) -> dict[str, Player]:
         return {"critic": self.critic, "generator": self.generator}
 
-    @property
+    @functools.cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         updates = {"critic": self.critic_steps, "generator": 1}
         return {
