@@ -6,6 +6,7 @@ import logging as standard_logging
 import os
 import platform
 import sys
+import traceback
 import warnings
 import zlib
 from collections.abc import Callable
@@ -89,6 +90,11 @@ def main(_: list[str]) -> None:
     except Preempted as error:
         _tell(f"{error}; the same command resumes it")
         _leave(143)
+    except Exception:
+        if not _has_peers():
+            raise
+        traceback.print_exc()
+        _leave(1)
 
 
 def _run() -> None:
@@ -115,11 +121,6 @@ def _run() -> None:
     if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
         own = config.own_config(place)
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
-    going.check_config(training=mode == "train")
-    processes.meet("config checked")  # before any of them writes
-    if mode != "train" and not workdir.has_run(place):
-        raise InputError(f"there is no checkpoint in {place}: train first (--mode=train)")
-    workdir.make_writable(place)
     modes: dict[str, Callable[[], Any]] = {
         "train": going.train, "eval": going.evaluate, "sample": going.draw
     }  # fmt: skip
@@ -207,14 +208,25 @@ def _quieten() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process; the training step, if it is still compiled, is not waited for."""
+    """Ends the process without waiting for what need not end.
+
+    That is the training step, if it is still compiled, and other processes of the run: one that has
+    failed by itself would wait for minutes for them to leave as well, and they for it. (All stop
+    after a signal together.)
+    """
     from genjax.training.step import is_compiling
 
-    if is_compiling():
+    if is_compiling() or (code != 143 and _has_peers()):
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _has_peers() -> bool:
+    import jax
+
+    return bool(jax.distributed.is_initialized()) and jax.process_count() > 1
 
 
 def _unraisable(unraisable: Any) -> None:

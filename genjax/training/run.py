@@ -11,7 +11,7 @@ from etils import epath
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import feeds, loop, pictures, signals, workdir
+from genjax.training import feeds, loop, pictures, processes, signals, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -19,7 +19,6 @@ from genjax.training.console import Reporter
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment
 from genjax.training.logs import MetricLog
-from genjax.training.processes import AgreedStop
 from genjax.training.random import random_key
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -85,7 +84,7 @@ class Run:
         self.check_config(training=True)
         if settings.eval_every:
             self.experiment.check_evaluation()  # said before anything is trained
-        workdir.make_writable(self.workdir)
+        self._may_write()
         with contextlib.ExitStack() as stack:
             if self.writes:
                 held = workdir.lock(self.workdir)
@@ -126,6 +125,7 @@ class Run:
         """
         step, state = self.newest()
         self.experiment.check_evaluation()
+        self._may_write()
         with self.log, self.report.bars:
             return self._evaluate(step, state)
 
@@ -237,6 +237,7 @@ class Run:
         """Samples from the newest state into files and pictures, as training does."""
         self._check_samples()
         step, state = self.newest()
+        self._may_write()
         with self.log, self.report.bars:
             self._draw(step, state)
 
@@ -318,6 +319,11 @@ class Run:
 
     # Parts.
 
+    def _may_write(self) -> None:
+        """Waits until all processes have checked what is there, and makes the workdir."""
+        processes.meet("workdir checked")  # none may see what another has begun
+        workdir.make_writable(self.workdir)
+
     def _train(
         self,
         resumed: Resumed,
@@ -360,7 +366,7 @@ class Run:
         """What asks whether to save and stop, while signals ask for it."""
         if jax.process_count() > 1:
             with signals.noticing_interrupts():
-                yield AgreedStop().reached
+                yield processes.AgreedStop().reached
             return
         with signals.stopping() as requested:
             self._stop = requested

@@ -835,8 +835,8 @@ LOOPED = [
 ]
 
 
-def start_two(workdir, *args, base=TWICE):
-    """Starts both processes of a run."""
+def start_two(workdir, *args, base=TWICE, second=()):
+    """Starts both processes of a run; ``second`` are arguments of the second alone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -846,7 +846,7 @@ def start_two(workdir, *args, base=TWICE):
             [
                 sys.executable, "scripts/run.py", *base, f"--workdir={workdir}", *args,
                 f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
-                f"--process_id={i}",
+                f"--process_id={i}", *(second if i else ()),
             ],
             cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
@@ -931,6 +931,20 @@ def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path, base, number):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] <= saved
     assert len({row["step"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_when_one_is_refused_it_ends_at_once_and_the_other_in_bounded_time(tmp_path, alone):
+    workdir = tmp_path / "two"
+    shutil.copytree(alone, workdir)
+    began = time.monotonic()
+    first, second = start_two(workdir, "--config.train.num_steps=9",
+                              second=["--config.optimizer.learning_rate=0.5"])  # fmt: skip
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2 and "optimizer.learning_rate" in output
+    output, _ = first.communicate(timeout=100)
+    assert first.returncode not in (0, 143) and time.monotonic() - began < 120
+    assert arrays(workdir, 6)
 
 
 @pytest.mark.slow
