@@ -23,7 +23,8 @@ ALLOWED = {
         "beartype", "etils", "flax", "ml_collections", "numpy", "torch",
     },
     "data": {
-        "data", "PIL", "absl", "array_record", "grain", "numpy", "sklearn", "tensorflow_datasets",
+        "data", "PIL", "absl", "array_record", "grain", "numpy", "pyarrow", "sklearn",
+        "tensorflow_datasets",
     },
     "evaluation": {"evaluation", "numpy", "ot", "scipy"},
 }  # fmt: skip

@@ -1,13 +1,14 @@
 """From a config to an experiment, checking all that can be checked before compilation."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from absl import logging
 
-from genjax import data, nets
+from genjax import data, families, nets
 from genjax.config.arguments import arguments, call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, at, complete
 from genjax.config.errors import ConfigError
@@ -134,13 +135,19 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
             made = data.prepared(loaded, transforms)
         except ValueError as error:
             raise ConfigError(f"{where}.transforms: {error}") from error
-        if isinstance(made.source, data.ArraySource):
-            x = made.source.arrays["x"]
-            if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
-                raise ConfigError(f"{where}.{key}: {made.name} holds NaN or infinity")
+        try:
+            data.check_rows(made)
+        except ValueError as error:
+            raise ConfigError(f"{where}.{key}: {error}") from error
         return made
 
     train, test = split("train_split"), split("test_split")
+    if data.looks_like_levels(train):
+        logging.warning(
+            "%s: the images of %s look like 8-bit grey levels in floating point: likelihoods are "
+            "then those of real numbers; save them as uint8 if they are grey levels",
+            where, train.name,
+        )  # fmt: skip
     for key, dataset in [("train_split", train), ("test_split", test)]:
         if len(dataset.source) < 2:
             raise ConfigError(f"{where}.{key} has {len(dataset.source)} examples, too few")
@@ -150,6 +157,7 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
                 f"{where}.{key}: expected examples of shape {tuple(expected)}, got "
                 f"{dataset.event_shape}; is it another data set?"
             )
+        _check_kinds(where, train, dataset)
         if (dataset.num_classes or 0) > (train.num_classes or 0):
             raise ConfigError(
                 f"{where}.{key} has labels up to {(dataset.num_classes or 0) - 1}, which "
@@ -158,38 +166,61 @@ def _build_stream(settings: DataSettings, where: str) -> Stream:
     return Stream(train=train, test=test, batch_size=settings.batch_size, transforms=transforms)
 
 
+def _check_kinds(where: str, train: data.DataSet, test: data.DataSet) -> None:
+    """Whether both splits hold the same kinds of values."""
+
+    def kind(feature: data.Feature | None) -> str:
+        if feature is None:
+            return "absent"
+        levels = f" of {feature.num_levels} grey levels" if feature.num_levels else ""
+        return f"{np.dtype(feature.dtype)}{list(feature.shape)}{levels}"
+
+    for name in [*train.spec, *(set(test.spec) - set(train.spec))]:
+        ours, theirs = kind(train.spec.get(name)), kind(test.spec.get(name))
+        if ours != theirs:
+            raise ConfigError(
+                f"{where}.test_split: {name} is {theirs}, but {ours} in {where}.train_split; save "
+                "both splits alike"
+            )
+
+
 def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
     """One split; of an import path, what its function returns for it."""
     if settings.name is None:
-        raise ConfigError(f"{where} has no name: expected a data set, such as digits, mnist or npy")
+        raise ConfigError(
+            f"{where} has no name: expected a data set, such as digits, mnist or images"
+        )
+    name, options = settings.name, settings.options or {}
     shared: dict[str, Any] = dict(
         data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib
     )
     try:
-        if ":" in settings.name:
-            load = look_up({}, settings.name, where)
-            loaded = call(load, settings.options or {}, f"{where}.options", split=split, **shared)
+        if ":" in name or name in data.LOADERS:
+            load = look_up(data.LOADERS, name, where)
+            part = data.split_name(split)
+            loaded = call(load, options, f"{where}.options", split=part, **shared)
             if not isinstance(loaded, data.DataSet):
                 raise ConfigError(
-                    f"{where}.name {settings.name!r} must return a genjax.data.DataSet, got "
+                    f"{where}.name {name!r} must return a genjax.data.DataSet, got "
                     f"{type(loaded).__name__}"
                 )
-            return loaded
-        if settings.options:
+            return data.sliced(loaded, split)
+        if options:
             raise ConfigError(
-                f"{where}.options are for functions named by an import path, not {settings.name!r}"
+                f"{where}.options are for {', '.join(sorted(data.LOADERS))} and functions named by "
+                f"an import path, not {name!r}"
             )
-        return data.load(settings.name, split, **shared)
+        return data.load(name, split, **shared)
     except (data.MissingDataError, data.DamagedDataError, ConfigError):
         raise
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:
-        if ":" not in settings.name:
+        if ":" not in name:
             raise
         # A function of another package may raise anything.
         raise ConfigError(
-            f"{where}.name {settings.name!r} failed: {type(error).__name__}: {error}"
+            f"{where}.name {name!r} failed: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -222,6 +253,8 @@ def _assemble(
             kwargs[name] = found.module()
             loaders[slot.key or name] = found.for_state
         else:
+            if slot.classes_of_data and slot.classes in networks[name]:
+                _fill_in_classes(networks[name], slot.classes, dataset, where)
             kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
         _check_fit(kwargs[name], dataset, where, slot)
     for where, name in recipe.optimizer_sections().items():
@@ -248,7 +281,50 @@ def _assemble(
         kwargs[name] = refusing("family", group, **taken)
     given = _given(streams, settings)
     kwargs |= {name: given[name] for name in GIVEN if name in own}
-    return refusing("family", recipe.make, **section, **kwargs), loaders
+    family = refusing("family", recipe.make, **section, **kwargs)
+    scale = _moments(streams, settings["data"], [kwargs[name] for name in recipe.networks])
+    if scale is not None:
+        alike = tuple(
+            name
+            for name, feature in spec_of(streams).items()
+            if name.split("/")[-1] == "x"
+            and feature.num_levels is None
+            and feature.shape == dataset.event_shape
+        )
+        family = families.standardized(family, scale.mean, scale.std, names=alike)
+    return family, loaders
+
+
+def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:
+    """Writes the data's number of classes down in the config, where it is left open."""
+    if section[key] is not None:
+        return
+    if dataset.num_classes is None:
+        raise ConfigError(f"{where}: {dataset.name} has no labels, which a classifier needs")
+    section[key] = dataset.num_classes
+
+
+def _moments(
+    streams: Mapping[str, Stream], settings: DataSettings, networks: Sequence[Any]
+) -> data.Moments | None:
+    """Moments to standardise the data by, if that is asked for or needed."""
+    dataset, asked = streams[""].train, settings.standardize
+    if asked is False or (asked is None and dataset.num_levels is not None):
+        return None
+    # A flow that begins with a logit is of data in an interval, which says its scale.
+    bounded = any(getattr(net, "domain", None) is not None for net in networks)
+    if bounded and asked:
+        raise ConfigError(
+            "data.standardize does not fit a flow that begins with a logit of data in an interval; "
+            "leave it out, or take a flow without"
+        )
+    if bounded:
+        return None
+    try:
+        found = data.moments(dataset)
+    except ValueError as error:
+        raise ConfigError(f"data.standardize: {error}") from error
+    return found if asked or len(found.far_from_standard()) else None
 
 
 def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +390,14 @@ def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot) -> None:
             )
 
 
+def _labels_of(dataset: data.DataSet, count: int) -> np.ndarray | None:
+    """Class ids of the first rows of a set that has any, where they are at hand."""
+    if "label" not in dataset.spec:
+        return None
+    labels = data.column(dataset.source, "label")
+    return None if labels is None else labels[:count]
+
+
 def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
     if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
@@ -336,6 +420,7 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
             reference.event_shape,
             f"{count} rows of {reference.name} {split}",
             reference.mixture,
+            _labels_of(reference, count),
         ),
         features=features,
     )

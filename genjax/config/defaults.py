@@ -15,6 +15,7 @@ from genjax.config.features import FEATURES
 from genjax.config.frozen import complete_frozen
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up, look_up_family
+from genjax.data import LOADERS
 from genjax.training.experiment import (
     DataSettings,
     EvalSettings,
@@ -145,13 +146,13 @@ def _parts(
     for name, settings in SETTINGS.items():
         yield name, sections[name], arguments(settings)
     loader = sections["data"].get("name")
-    if isinstance(loader, str) and ":" in loader:
+    if isinstance(loader, str) and (":" in loader or loader in LOADERS):
         options = sections["data"].get("options")
         if options is None:
             options = {}
             put(sections, "data.options", options)
         if isinstance(options, Mapping):
-            made = arguments(look_up({}, loader, "data"))
+            made = arguments(look_up(LOADERS, loader, "data"))
             taken = ("split", "data_dir", "memory_limit_mib")
             yield "data.options", options, {n: a for n, a in made.items() if n not in taken}
     yield "family", sections["family"], {**_NAME, **recipe.keys(), **_part_keys(recipe)}

@@ -14,6 +14,7 @@ from genjax.config.frozen import build_frozen, checksum, complete_frozen
 from genjax.config.recipes import Table
 from genjax.families.levels import Ends
 from genjax.training.quality import Features
+from genjax.training.record import is_of, read_record
 from genjax.training.workdir import WorkdirError, read_config, resolved
 
 
@@ -30,30 +31,32 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     Raises:
         ConfigError: If there is no such classifier.
     """
-    command = (
-        f"python scripts/run.py --config=experiments/classifier/{dataset.name}.py "
-        f"--workdir={workdir}"
-    )
     try:
         config = read_config(resolved(workdir))
     except WorkdirError:
         raise ConfigError(
             f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
-            f"({command}), name another workdir, or set train.eval_every to 0"
+            f"({_command(dataset, workdir)}), name another workdir, or set train.eval_every to 0"
         ) from None
     family, name = (config.get(section, {}).get("name") for section in ("family", "data"))
-    if family != "classifier" or name != dataset.name:
+    if family != "classifier" or not _is_of(resolved(workdir), name, dataset):
         raise ConfigError(
             f"eval.features.workdir: {workdir} holds a {family} of {name}, not a classifier of "
-            f"{dataset.name}"
+            f"this data ({dataset.name}); train one ({_command(dataset, workdir)})"
         )
     where = "eval.features"
     frozen = build_frozen(complete_frozen({"workdir": workdir}, where), where, dataset.event_shape)
     try:
         variables, step = frozen.load()
     except ConfigError as error:
-        raise ConfigError(f"eval.features.workdir: {error}; run {command}") from error
-    assert dataset.num_levels is not None
+        raise ConfigError(
+            f"eval.features.workdir: {error}; run {_command(dataset, workdir)}"
+        ) from error
+    if dataset.num_levels is None:
+        raise ConfigError(
+            f"eval.features: a classifier's features are of grey levels, {dataset.name} is of real "
+            "numbers"
+        )
     units = Ends(dataset.num_levels)
 
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -69,6 +72,28 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         apply=apply,
         variables=variables,
     )
+
+
+def _command(dataset: data.DataSet, workdir: str) -> str:
+    """What trains a classifier of the data."""
+    own = dataset.name if dataset.name in ("digits", "mnist", "cifar10") else "of"
+    argument = ":YOUR_EXPERIMENT.py" if own == "of" else ""
+    return (
+        f"python scripts/run.py --config=experiments/classifier/{own}.py{argument} "
+        f"--workdir={workdir}"
+    )
+
+
+def _is_of(place: epath.Path, name: Any, dataset: data.DataSet) -> bool:
+    """Whether a run's data is that of a data set.
+
+    The name tells where rows cannot be others: files of one's own may hold anything, and say who
+    they are by their content.
+    """
+    if isinstance(name, str) and name not in data.LOADERS and ":" not in name:
+        return name == dataset.name
+    recorded = read_record(place)
+    return recorded is not None and is_of(recorded, dataset)
 
 
 def inception_features(*, dataset: data.DataSet, weights: str) -> Features:

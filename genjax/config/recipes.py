@@ -30,12 +30,14 @@ class Slot:
         given: Arguments of the network that the family decides, where the network has them.
         key: Name of the network in the state; that of the family's argument if None.
         classes: Attribute of the network that is its number of classes, if it is conditional.
+        classes_of_data: Whether that number is the data's where a config leaves it None.
     """
 
     table: Table
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
     classes: str = "num_classes"
+    classes_of_data: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

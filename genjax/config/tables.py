@@ -74,7 +74,9 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
 
 
 FAMILIES: Mapping[str, Recipe] = {
-    "classifier": Recipe(make=families.classifier, networks={"net": Slot(table=CLASSIFIERS)}),
+    "classifier": Recipe(
+        make=families.classifier, networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)}
+    ),
     "flow": Recipe(
         make=families.flow,
         networks={"model": Slot(table=FLOWS, key="flow", classes="context_size")},

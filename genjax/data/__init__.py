@@ -1,8 +1,21 @@
 """Data sets and batches: nothing here knows of devices."""
 
 from genjax.data.batches import EvalBatches, TrainBatches, iterate, stream_name, stream_seed
-from genjax.data.features import ArraySource, DataSet, Feature, Source, from_arrays
-from genjax.data.sources import DamagedDataError, MissingDataError, load
+from genjax.data.errors import DamagedDataError, MissingDataError
+from genjax.data.features import (
+    ArraySource,
+    DataSet,
+    Feature,
+    Source,
+    check_rows,
+    column,
+    from_arrays,
+    looks_like_levels,
+)
+from genjax.data.identity import difference, identity
+from genjax.data.moments import Moments, moments
+from genjax.data.sources import LOADERS, load
+from genjax.data.splits import sliced, split_name
 from genjax.data.transforms import (
     Augment,
     Augmentation,
@@ -26,7 +39,9 @@ __all__ = [
     "EvalBatches",
     "Feature",
     "HorizontalFlip",
+    "LOADERS",
     "MissingDataError",
+    "Moments",
     "Preparation",
     "RandomCrop",
     "Resize",
@@ -34,10 +49,18 @@ __all__ = [
     "TrainBatches",
     "Transform",
     "augmenter",
+    "check_rows",
+    "column",
+    "difference",
     "from_arrays",
+    "identity",
     "iterate",
     "load",
+    "looks_like_levels",
+    "moments",
     "prepared",
+    "sliced",
+    "split_name",
     "stream_name",
     "stream_seed",
 ]

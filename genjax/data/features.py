@@ -84,6 +84,25 @@ class ArraySource:
         """The examples at ``indices``, stacked."""
         return {name: array[indices] for name, array in self.arrays.items()}
 
+    def column(self, name: str) -> np.ndarray:
+        """A feature of all examples."""
+        return self.arrays[name]
+
+
+def column(source: Source, name: str) -> np.ndarray | None:
+    """A feature of all examples, such as their labels, where that is at hand.
+
+    Args:
+        source: The examples. A source may have a method ``column`` which gives a feature without
+            decoding the others.
+        name: Name of the feature.
+
+    Returns:
+        ``[N, ...]``, or None where all examples would have to be decoded.
+    """
+    read = getattr(source, "column", None)
+    return None if read is None else read(name)
+
 
 def from_arrays(
     name: str,
@@ -109,6 +128,7 @@ def from_arrays(
     """
     if "x" not in arrays:
         raise ValueError(f"a data set needs a feature x, got {', '.join(arrays) or 'nothing'}")
+    arrays = {key: np.asarray(array) for key, array in arrays.items()}
     lengths = {key: len(array) for key, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"features must have the same number of rows, got {lengths}")
@@ -118,11 +138,101 @@ def from_arrays(
         if key == "x":
             levels = num_levels or (256 if array.dtype == np.uint8 else None)
         elif key == "label":
-            if not np.issubdtype(array.dtype, np.integer) or array.ndim != 1 or array.min() < 0:
-                raise ValueError(
-                    "label must hold class ids 0, 1, ... as whole numbers [N], got "
-                    f"{array.dtype} {list(array.shape)} from {array.min()} on"
-                )
+            array = class_ids(array, len(arrays["x"]), "label")
             classes = int(array.max()) + 1
+        if np.issubdtype(array.dtype, np.floating):
+            array = array.astype(np.float32)
+        arrays[key] = array
         spec[key] = Feature(array.shape[1:], array.dtype, levels, classes)
     return DataSet(name, ArraySource(**arrays), spec, mixture)
+
+
+def class_ids(values: np.ndarray, count: int, where: str) -> np.ndarray:
+    """Class ids as models take them.
+
+    Args:
+        values: What is given for them.
+        count: Number of examples.
+        where: What holds them, for the message.
+
+    Returns:
+        int32 ``[count]``.
+
+    Raises:
+        ValueError: If these are not ``count`` whole numbers from 0 on that int32 can hold.
+    """
+    values = np.asarray(values)
+    whole = values.shape == (count,) and np.issubdtype(values.dtype, np.integer)
+    if not whole or (count and not 0 <= int(values.min()) <= int(values.max()) < 2**31 - 1):
+        span = f" from {values.min()} to {values.max()}" if whole else ""
+        raise ValueError(
+            f"{where} must hold class ids 0, 1, ... as whole numbers [{count}], got {values.dtype} "
+            f"{list(values.shape)}{span}"
+        )
+    return values.astype(np.int32)
+
+
+def check_rows(dataset: DataSet) -> None:
+    """Whether the rows of a data set are what its spec says they are.
+
+    All rows of a set in memory are looked at, else the first.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    count = len(dataset.source)
+    if not count:
+        raise ValueError(f"{dataset.name} has no rows")
+    rows = dataset.source.rows(np.zeros(1, int))
+    if isinstance(dataset.source, ArraySource):
+        rows = dataset.source.arrays
+    if set(rows) != set(dataset.spec) or "x" not in rows:
+        raise ValueError(
+            f"{dataset.name} says that its features are {', '.join(dataset.spec)}, but its rows "
+            f"hold {', '.join(rows)}; there must be an x"
+        )
+    for name, feature in dataset.spec.items():
+        _check_feature(f"{name} of {dataset.name}", feature, np.asarray(rows[name]))
+
+
+def _check_feature(where: str, feature: Feature, rows: np.ndarray) -> None:
+    dtype = np.dtype(feature.dtype)
+    if rows.shape[1:] != tuple(feature.shape) or rows.dtype != dtype:
+        raise ValueError(
+            f"{where} is said to be {dtype}{list(feature.shape)}, but a row is {rows.dtype}"
+            f"{list(rows.shape[1:])}"
+        )
+    for limit, word in [(feature.num_levels, "grey levels"), (feature.num_classes, "class ids")]:
+        if limit is None:
+            continue
+        if not np.issubdtype(dtype, np.integer):
+            raise ValueError(
+                f"{where} is said to hold {limit} {word}, which are whole numbers, but is {dtype}; "
+                "convert it to whole numbers, or leave their number out"
+            )
+        if not 0 <= int(rows.min()) <= int(rows.max()) < limit:
+            raise ValueError(
+                f"{where} must hold {word} from 0 to {limit - 1}, got {rows.min()} to {rows.max()}"
+            )
+    is_x = where.startswith("x ")
+    if is_x and feature.num_levels is None and not np.issubdtype(dtype, np.floating):
+        raise ValueError(
+            f"{where} is {dtype}: expected real numbers (float32), or whole grey levels with their "
+            "number (num_levels)"
+        )
+    if np.issubdtype(dtype, np.floating) and not np.isfinite(rows).all():
+        raise ValueError(f"{where} holds NaN or infinity")
+
+
+def looks_like_levels(dataset: DataSet) -> bool:
+    """Whether the real-valued images of a set seem to be 8-bit grey levels in floating point."""
+    feature = dataset.spec["x"]
+    if feature.num_levels is not None or len(feature.shape) != 3:
+        return False
+    few = dataset.source.rows(np.arange(min(8, len(dataset.source))))["x"].astype(np.float64)
+    for unit in (1.0, 1.0 / 255.0):
+        levels = few / unit
+        near = np.abs(levels - np.round(levels)) < 1e-3
+        if near.all() and levels.min() >= 0 and levels.max() <= 255 and np.ptp(levels) > 1:
+            return True
+    return False

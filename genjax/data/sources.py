@@ -1,4 +1,4 @@
-"""Data sets by name: embedded ones, densities of the plane, any TFDS image set, NumPy files."""
+"""Data sets by name: embedded ones, densities of the plane, TFDS image sets, own files."""
 
 import functools
 import os
@@ -7,15 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from genjax.data.features import ArraySource, DataSet, Feature, Source, from_arrays
-
-
-class MissingDataError(ValueError):
-    """No data set of this name is at hand; the message says how to get it."""
-
-
-class DamagedDataError(RuntimeError):
-    """A prepared data file cannot be read; the message names it."""
+from genjax.data.arrays import npy
+from genjax.data.errors import DamagedDataError, MissingDataError
+from genjax.data.features import ArraySource, DataSet, Feature, Source, class_ids, from_arrays
+from genjax.data.huggingface import huggingface
+from genjax.data.images import images
+from genjax.data.splits import sliced, split_name
+from genjax.data.tables import table
 
 
 class TfdsSource:
@@ -46,7 +44,8 @@ class TfdsSource:
             ) from error
         rows = {"x": np.stack([example["image"] for example in examples])}
         if self.has_label:
-            rows["label"] = np.array([example["label"] for example in examples], np.int32)
+            labels = np.array([example["label"] for example in examples])
+            rows["label"] = class_ids(labels, len(labels), "the labels")
         return rows
 
     def _damaged_file(self) -> str | None:
@@ -66,22 +65,35 @@ class TfdsSource:
         return None
 
 
+LOADERS: Mapping[str, Callable[..., DataSet]] = {
+    "huggingface": huggingface,
+    "images": images,
+    "npy": npy,
+    "table": table,
+}
+"""What reads files of the user's; their further arguments are ``data.options``."""
+
+
 def load(
-    name: str, split: str, *, data_dir: str | None = None, memory_limit_mib: int = 2048
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    memory_limit_mib: int = 2048,
+    **options: Any,
 ) -> DataSet:
     """Loads one split of a data set.
 
     Args:
-        name: ``digits``, one of the densities (:data:`DENSITIES`), ``npy``, or a TFDS name such as
-            ``mnist`` or ``cifar10``.
-        split: ``train`` or ``test``; TFDS sets take any TFDS split, such as ``train[:90%]``, and
-            ``npy`` the name of any file.
-        data_dir: Where TFDS sets are prepared; None for ``$TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``. For ``npy`` the folder of ``<split>.npy``, real numbers or
-            8-bit levels ``[N, ...]``, and of ``<split>_label.npy``, class ids ``[N]``, if there are
-            classes.
+        name: ``digits``, one of the densities (:data:`DENSITIES`), one of :data:`LOADERS` for files
+            of one's own, or a TFDS name such as ``mnist`` or ``cifar10``.
+        split: ``train``, ``test``, or what the set has besides; a part of it may be asked for, such
+            as ``train[:90%]``.
+        data_dir: Where the files are; of TFDS sets, where they are prepared, None for
+            ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
         memory_limit_mib: Sets of at most this many MiB are decoded once and kept in memory. The
             batches are the same either way.
+        **options: Further arguments of a loader.
 
     Returns:
         The split.
@@ -91,79 +103,17 @@ def load(
         DamagedDataError: If one of its files cannot be read.
         ValueError: If the name or the split is not known.
     """
+    if name in LOADERS:
+        shared: dict[str, Any] = dict(data_dir=data_dir, memory_limit_mib=memory_limit_mib)
+        return sliced(LOADERS[name](split_name(split), **shared, **options), split)
+    if options:
+        raise ValueError(f"{name} has no options, got {', '.join(options)}")
     if name in DENSITIES or name == "digits":
-        if split not in ("train", "test"):
+        part = split_name(split)
+        if part not in ("train", "test"):
             raise ValueError(f"{name} has the splits train and test, got {split!r}")
-        return _digits(split) if name == "digits" else _density(name, split)
-    if name == "npy":
-        return _npy(split, data_dir, memory_limit_mib)
+        return sliced(_digits(part) if name == "digits" else _density(name, part), split)
     return _tfds(name, split, data_dir, memory_limit_mib)
-
-
-class MappedSource:
-    """Rows of files that stay on disk, read each time they are asked for."""
-
-    def __init__(self, dtype: np.dtype, **arrays: np.ndarray):
-        self.arrays = arrays
-        self.dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self.arrays["x"])
-
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, stacked."""
-        rows = {name: np.asarray(array[indices]) for name, array in self.arrays.items()}
-        return {**rows, "x": rows["x"].astype(self.dtype)}
-
-
-def _npy(split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
-    """Arrays that the user brings."""
-    if data_dir is None:
-        raise ValueError("npy needs data_dir: the folder with train.npy and test.npy")
-    folder = os.path.expanduser(data_dir)
-
-    def opened(file: str) -> np.ndarray:
-        place = os.path.join(folder, file)
-        if not os.path.exists(place):
-            raise MissingDataError(
-                f"there is no file {place}; expected an array [N, ...] of real numbers or 8-bit "
-                "levels, as numpy.save writes it"
-            )
-        try:
-            return np.load(place, mmap_mode="r")
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{place} cannot be read as an array: {error}") from error
-
-    x = opened(f"{split}.npy")
-    if x.ndim < 2 or not (x.dtype == np.uint8 or np.issubdtype(x.dtype, np.floating)):
-        raise ValueError(
-            f"{folder}/{split}.npy must hold real numbers or 8-bit levels [N, ...], got "
-            f"{x.dtype} {list(x.shape)}"
-        )
-    arrays, num_classes = {"x": x}, None
-    if os.path.exists(os.path.join(folder, f"{split}_label.npy")):
-        label = np.asarray(opened(f"{split}_label.npy"))
-        whole = label.shape == x.shape[:1] and np.issubdtype(label.dtype, np.integer)
-        if not whole or label.min() < 0:
-            raise ValueError(
-                f"{folder}/{split}_label.npy must hold class ids 0, 1, ... as whole numbers "
-                f"[{len(x)}], got {label.dtype} {list(label.shape)}"
-                + (f" from {label.min()} on" if whole else "")
-            )
-        arrays["label"] = label.astype(np.int32)
-        num_classes = int(label.max()) + 1
-    dtype = x.dtype if x.dtype == np.uint8 else np.dtype(np.float32)
-    source: Source = MappedSource(dtype, **arrays)
-    if x.size * dtype.itemsize <= memory_limit_mib * 2**20:
-        arrays["x"] = np.asarray(x).astype(dtype)
-        source = ArraySource(**arrays)
-        if not np.isfinite(arrays["x"]).all():
-            raise ValueError(f"{folder}/{split}.npy holds NaN or infinity")
-    levels = 256 if dtype == np.uint8 else None
-    spec = {"x": Feature(x.shape[1:], dtype, num_levels=levels)}
-    if num_classes is not None:
-        spec["label"] = Feature((), np.dtype(np.int32), num_classes=num_classes)
-    return DataSet("npy", source, spec)
 
 
 @functools.lru_cache(maxsize=4)
@@ -179,7 +129,7 @@ def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) ->
     try:
         source = tfds.data_source(name, split=split, data_dir=directory, download=False)
     except tfds.core.registered.DatasetNotFoundError:
-        known = ", ".join(["digits", "npy", *sorted(DENSITIES)])
+        known = ", ".join(["digits", *sorted(LOADERS), *sorted(DENSITIES)])
         raise ValueError(
             f"unknown data set {name!r}: expected {known}, or the name of a TFDS image set"
         ) from None

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.data.features import ArraySource, DataSet, Feature, Source
+from genjax.data.features import ArraySource, DataSet, Feature, Source, column
 
 
 @runtime_checkable
@@ -191,6 +191,10 @@ class PreparedSource:
         """The examples at ``indices``, stacked."""
         rows = self._source.rows(indices)
         return {**rows, "x": self._prepare(rows["x"])}
+
+    def column(self, name: str) -> np.ndarray | None:
+        """A feature of all examples, if the other source has it at hand; not the prepared ``x``."""
+        return None if name == "x" else column(self._source, name)
 
 
 def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:

@@ -19,6 +19,7 @@ from genjax.families.gan import (
     wgan_gp,
 )
 from genjax.families.players import HalfLife
+from genjax.families.standardized import standardized
 from genjax.families.vdm import vdm
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "mmd_gan",
     "r3gan",
     "sngan",
+    "standardized",
     "vdm",
     "wgan",
     "wgan_gp",

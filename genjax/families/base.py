@@ -84,16 +84,17 @@ def make_optimizer(optimizer: Optimizer, acts: Acts) -> optax.GradientTransforma
 
 
 class Density(struct.PyTreeNode):
-    """A density of the plane on a square grid, for a picture.
+    """A density of the plane on a grid, for a picture.
 
     Attributes:
         values: Density at the points of the grid, ``[G, G]``, rows from low to high second
             coordinate.
-        reach: The grid covers ``[-reach, reach]`` in both coordinates, ``[]``.
+        extent: What the grid covers: lowest and highest first coordinate, then lowest and highest
+            second, ``[4]``.
     """
 
     values: Array
-    reach: Array
+    extent: Array
 
 
 class Samples(struct.PyTreeNode):
@@ -145,6 +146,9 @@ class Family:
         log_prob: Log-probability of each row of a batch in nats, ``[B]``, or the lower bound on it
             that ``eval_protocol`` names; keyed by ``batch["index"]``. None where there is none.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
+        density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
+            of real-valued ``x``, and how much a nat of an example is in each: they follow a change
+            of the units of ``x``.
         batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
             batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.
@@ -158,6 +162,7 @@ class Family:
     sample: Callable[[TrainState, PRNGKeyArray, Batch], Samples] | None = None
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
     reads: tuple[str, ...] = ()
+    density_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None
     diagnose: Callable[[Mapping[str, float]], Sequence[Suspicion]] | None = None

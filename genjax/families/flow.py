@@ -21,7 +21,7 @@ from genjax.families.base import (
     TrainState,
 )
 from genjax.families.dequantized_flow import DequantizedFlow
-from genjax.families.likelihood import likelihood_metrics
+from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
 
 
@@ -144,5 +144,12 @@ def flow(
             "parameters": "moving average",
         },
         reads=("label",) if model.context_size is not None else (),
+        density_metrics=density_metrics(
+            likelihood.num_dims,
+            "loss",
+            "bits_per_dim",
+            "bits_per_dim_importance",
+            in_nats=("nats",),
+        ),
         diagnose=likelihood.diagnose,
     )

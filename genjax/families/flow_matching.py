@@ -20,7 +20,7 @@ from genjax.families.base import (
     Samples,
     TrainState,
 )
-from genjax.families.likelihood import likelihood_metrics
+from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
 
@@ -130,4 +130,8 @@ def flow_matching(
             "parameters": "moving average",
         },
         reads=("label",) if model.conditional else (),
+        # The loss in training is a squared error of velocities, and no density.
+        density_metrics=density_metrics(
+            model.num_dims, "bits_per_dim", "bits_per_dim_importance", in_nats=("nats",)
+        ),
     )

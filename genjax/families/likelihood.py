@@ -1,5 +1,6 @@
 """What families with a likelihood say in evaluation, and how they show a density of the plane."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -61,4 +62,19 @@ def plane_density(points: Array, log_prob: Callable[[Array], Array], size: int =
     reach = 1.2 * jnp.quantile(jnp.abs(points), 0.995)
     axis = reach * jnp.asarray(np.linspace(-1.0, 1.0, size), jnp.float32)
     grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1)
-    return Density(values=jnp.exp(log_prob(grid.reshape(-1, 2))).reshape(size, size), reach=reach)
+    values = jnp.exp(log_prob(grid.reshape(-1, 2))).reshape(size, size)
+    return Density(values=values, extent=reach * jnp.array([-1.0, 1.0, -1.0, 1.0]))
+
+
+def density_metrics(
+    num_dims: int, *in_bits: str, in_nats: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """How much a nat of an example is in some metrics: see :class:`~genjax.families.base.Family`.
+
+    Args:
+        num_dims: Entries of an example.
+        *in_bits: Metrics in bits per dimension.
+        in_nats: Metrics in nats.
+    """
+    bits = 1.0 / (num_dims * math.log(2.0))
+    return {**{name: bits for name in in_bits}, **{name: 1.0 for name in in_nats}}

@@ -16,6 +16,7 @@ from genjax.families.base import (
     Samples,
     TrainState,
 )
+from genjax.families.likelihood import density_metrics
 from genjax.families.minimizing import minimizing
 from genjax.families.variational_diffusion import VariationalDiffusion
 from genjax.losses import (
@@ -140,5 +141,6 @@ def vdm(
             "parameters": "moving average",
         },
         reads=("label",) if model.conditional else (),
+        density_metrics=density_metrics(model.num_dims, "loss", "bits_per_dim", "reconstruction"),
         curves=curves,
     )

@@ -12,13 +12,13 @@ class ConvClassifier(nn.Module):
     """Convolutions (3x3, then stride 2) with group normalisation, a dense layer, and logits.
 
     Attributes:
-        num_classes: Number of classes.
+        num_classes: Number of classes; experiments may leave it None for that of their data.
         channels: Channels of the first convolution, doubled at each halving.
         num_halvings: Number of times the resolution is halved.
         num_features: Width of the dense layer before the logits: the features.
     """
 
-    num_classes: int
+    num_classes: int | None = None
     channels: int = 32
     num_halvings: int = 2
     num_features: int = 64
@@ -42,8 +42,10 @@ class ConvClassifier(nn.Module):
             layer.
 
         Raises:
-            ValueError: If the images are too small.
+            ValueError: If the images are too small, or the number of classes is not given.
         """
+        if self.num_classes is None:
+            raise ValueError("num_classes is None: give the number of classes")
         if min(x.shape[1:3]) < 2**self.num_halvings:
             raise ValueError(
                 f"images of {x.shape[1]}x{x.shape[2]} cannot be halved {self.num_halvings} times; "

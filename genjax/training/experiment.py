@@ -16,6 +16,7 @@ from genjax.data import (
     TrainBatches,
     Transform,
     augmenter,
+    column,
     stream_name,
     stream_seed,
 )
@@ -48,8 +49,9 @@ class DataSettings:
             is made by hand brings its data.
         batch_size: Examples a step, over all devices.
         data_dir: Where the data is. None for ``$TFDS_DATA_DIR`` or the TFDS default.
-        options: Further arguments of a function named by an import path.
-        train_split: Split to train on.
+        options: Further arguments of what loads the data: of ``images``, ``table``,
+            ``huggingface``, or of a function named by an import path.
+        train_split: Split to train on, or a part of one, such as ``train[:90%]``.
         test_split: Split to evaluate on.
         memory_limit_mib: Larger sets are streamed.
         device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
@@ -57,6 +59,10 @@ class DataSettings:
         num_workers: Processes that decode streamed sets.
         event_shape: Shape of an example that the data must have; None for any.
         transforms: What is done to ``x``, in order: each a ``name`` and its arguments.
+        standardize: Whether models see real-valued ``x`` less its mean, divided by its standard
+            deviation in the training split (of each column, of images of each channel). Samples and
+            likelihoods are in the units of the data all the same. None for where an entry is far
+            from mean 0 and standard deviation 1.
         streams: Further streams of the run by name, each a section like this one that says what
             differs. Their features come to the family as ``stream/x``.
     """
@@ -72,6 +78,7 @@ class DataSettings:
     num_workers: int = 0
     event_shape: Sequence[int] | None = None
     transforms: Sequence[Mapping[str, Any]] = ()
+    standardize: bool | None = None
     streams: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -225,6 +232,30 @@ def spec_of(streams: Mapping[str, Stream]) -> dict[str, Feature]:
     }
 
 
+def in_shares_of(labels: np.ndarray, count: int) -> np.ndarray:
+    """Class ids of the same shares as given ones, as nearly as whole numbers allow.
+
+    Args:
+        labels: Class ids ``[N]``.
+        count: Number of class ids to give.
+
+    Returns:
+        int32 ``[count]``, in an order that depends on nothing but ``count``, so that batches are
+        mixed.
+
+    Example:
+        >>> sorted(in_shares_of(np.array([3, 3, 3, 7]), 8).tolist())
+        [3, 3, 3, 3, 3, 3, 7, 7]
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = count * sizes / sizes.sum()
+    counts = np.floor(exact).astype(int)
+    # The largest remainders get what is left.
+    counts[np.argsort(counts - exact, kind="stable")[: count - counts.sum()]] += 1
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((0, count))))
+    return np.asarray(order.permutation(np.repeat(classes, counts)), np.int32)
+
+
 def check_batch_size(where: str, size: int, num_devices: int) -> None:
     """Whether batches can be spread over so many devices.
 
@@ -328,15 +359,19 @@ class Experiment:
             for name, rows in self.batch_shapes(num_devices).items()
         }
 
-    def sample_requests(self, num_samples: int) -> dict[str, np.ndarray]:
+    def sample_requests(
+        self, num_samples: int, *, labels: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """A batch of rows to sample from.
 
-        Labels go through the classes in turn; whatever else the family reads comes from the first
-        rows of the test split, again from the start where there are too few. ``x`` is not data,
-        unless it is read.
+        Labels go through the classes that occur in training in turn, or have given shares;
+        whatever else the family reads comes from the first rows of the test split, again from the
+        start where there are too few. ``x`` is not data, unless it is read.
 
         Args:
             num_samples: Number of rows.
+            labels: Class ids whose shares those asked for are to have, such as those of the data
+                that samples are compared with.
 
         Returns:
             Features ``[num_samples, ...]``: ``x``, and what the family reads.
@@ -345,13 +380,24 @@ class Experiment:
         requests = {"x": np.zeros((num_samples, *x.shape), x.dtype)}
         for name in self.family.reads:
             stream, _, feature = name.rpartition("/")
-            classes = self.spec[name].num_classes
-            if classes is not None:
-                requests[name] = np.arange(num_samples, dtype=np.int32) % classes
+            num_classes = self.spec[name].num_classes
+            if num_classes is not None and labels is not None:
+                requests[name] = in_shares_of(labels, num_samples)
+            elif num_classes is not None:
+                classes = self._classes(name, num_classes)
+                requests[name] = classes[np.arange(num_samples) % len(classes)]
             else:
                 source = self.streams[stream].test.source
                 requests[name] = source.rows(np.arange(num_samples) % len(source))[feature]
         return requests
+
+    def _classes(self, name: str, num_classes: int) -> np.ndarray:
+        """Class ids that occur in training, as far as that is known without decoding it."""
+        stream, _, feature = name.rpartition("/")
+        found = column(self.streams[stream].train.source, feature)
+        if found is None:
+            return np.arange(num_classes, dtype=np.int32)
+        return np.unique(found).astype(np.int32)
 
     def train_batches(self) -> dict[str, TrainBatches]:
         """This process's batches of each stream."""

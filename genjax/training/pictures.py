@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -92,8 +93,8 @@ def of_samples(
             shown["trajectory"] = scatter(frames)
     if drawn.density is not None:
         rows = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
-        values, reach = np.asarray(drawn.density.values), float(drawn.density.reach)
-        shown["density"] = density_map(values, reach, rows)
+        values, extent = np.asarray(drawn.density.values), np.asarray(drawn.density.extent)
+        shown["density"] = density_map(values, extent, rows)
     if curves:
         shown["curves"] = plot_curves(curves)
     return shown
@@ -140,24 +141,27 @@ def scatter(frames: np.ndarray) -> np.ndarray:
     return _pixels(figure)
 
 
-def density_map(density: np.ndarray, reach: float, points: np.ndarray) -> np.ndarray:
+def density_map(density: np.ndarray, extent: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Draws a density of the plane beside points of the data.
 
     Args:
-        density: Values on a grid over ``[-reach, reach]``, ``[G, G]``, rows from low to high.
-        reach: Half the side of the square.
+        density: Values on a grid, ``[G, G]``, rows from low to high.
+        extent: Lowest and highest first coordinate of the grid, then of the second.
         points: ``[N, 2]``.
 
     Returns:
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(8.0, 4.0)
-    axes = figure.add_subplot(1, 2, 1, aspect="equal", title="density")
-    axes.imshow(density, origin="lower", extent=(-reach, reach, -reach, reach), vmin=0.0)
-    axes = figure.add_subplot(1, 2, 2, aspect="equal", title="data")
+    left, right, low, high = map(float, extent)
+    # Columns in units of their own have no common scale.
+    aspect: Any = "equal" if 0.2 < (right - left) / (high - low) < 5.0 else "auto"
+    axes = figure.add_subplot(1, 2, 1, title="density")
+    axes.imshow(density, origin="lower", extent=(left, right, low, high), vmin=0.0, aspect=aspect)
+    axes = figure.add_subplot(1, 2, 2, aspect=aspect, title="data")
     axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
     return _pixels(figure)
 
 

@@ -54,6 +54,7 @@ class Reference:
         event_shape: Shape of one.
         description: Which rows these are, for the protocol.
         mixture: Centres ``[K, D]`` and standard deviation, if the data is a known mixture.
+        labels: Class ids of these rows, ``[count]``, if there are classes and they are at hand.
     """
 
     rows: Callable[[int, int], np.ndarray]
@@ -61,6 +62,7 @@ class Reference:
     event_shape: tuple[int, ...]
     description: str
     mixture: tuple[np.ndarray, float] | None = None
+    labels: np.ndarray | None = None
 
 
 class SampleQuality:
@@ -106,6 +108,11 @@ class SampleQuality:
         self._features = features
         self._reference_features: np.ndarray | None = None
         self._apply: Any = None
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Class ids of the reference: conditional samples are asked for in their shares."""
+        return self._reference.labels
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,7 @@ from etils import epath
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import feeds, loop, pictures, processes, signals, workdir
+from genjax.training import feeds, loop, pictures, processes, record, signals, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -82,6 +82,8 @@ class Run:
         """
         settings = self.experiment.train
         self.check_config(training=True)
+        trained_on = record.record_of(self.experiment.streams)
+        same_data = self._check_data(trained_on)
         if settings.eval_every:
             self.experiment.check_evaluation()  # said before anything is trained
         self._may_write()
@@ -109,6 +111,8 @@ class Run:
                 return
             if self.writes and self.experiment.config is not None:
                 workdir.write_config(self.workdir, self.experiment.config)
+            if self.writes and not same_data:
+                record.write_record(self.workdir, trained_on)
             self.log.rewind(resumed.step, actions_due=resumed.actions_due)
             self.report.summary(
                 self.experiment, self.mesh, workdir=str(self.workdir), step=resumed.step
@@ -125,6 +129,7 @@ class Run:
         """
         step, state = self.newest()
         self.experiment.check_evaluation()
+        self._check_data({"": {"test": data.identity(self.experiment.test_data)}})
         self._may_write()
         with self.log, self.report.bars:
             return self._evaluate(step, state)
@@ -319,6 +324,19 @@ class Run:
 
     # Parts.
 
+    def _check_data(self, found: Mapping[str, Any]) -> bool:
+        """Refuses data that is not the run's, where there is work to protect.
+
+        Returns:
+            Whether the run is known to be of this data.
+        """
+        if self._allow_config_change or not workdir.has_run(self.workdir):
+            return False
+        recorded = record.read_record(self.workdir)
+        if recorded is not None:
+            record.check_record(self.workdir, recorded, found)
+        return recorded is not None
+
     def _may_write(self) -> None:
         """Waits until all processes have checked what is there, and makes the workdir."""
         processes.meet("workdir checked")  # none may see what another has begun
@@ -429,7 +447,7 @@ class Run:
         """Samples against the reference split."""
         assert self.experiment.quality is not None
         settings, quality = self.experiment.eval, self.experiment.quality()
-        requests = self.experiment.sample_requests(quality.num_samples)
+        requests = self.experiment.sample_requests(quality.num_samples, labels=quality.labels)
         drawn = self._evaluator.sample(
             state,
             requests,

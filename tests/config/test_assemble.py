@@ -225,7 +225,7 @@ def test_real_values_are_refused_by_a_flow_that_begins_with_a_logit(tmp_path):
     section = dict(name="npy", data_dir=str(tmp_path), batch_size=4)
     small = dict(num_scales=1, hidden_size=4)
     with pytest.raises(
-        ConfigError, match=r"logit of data in \[0\.0, 1\.0\], but npy has values from"
+        ConfigError, match=r"logit of data in \[0\.0, 1\.0\], but \w+ has values from"
     ):
         build(flow_config(data=section, model=dict(name="real_nvp", **small)))
     build(flow_config(data=section, model=dict(name="glow", num_steps=1, **small)))

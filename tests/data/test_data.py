@@ -228,12 +228,12 @@ def test_arrays_of_the_user_are_read_whole_or_row_by_row(tmp_path):
 
 
 @pytest.mark.parametrize("arrays, message", [
-    (dict(), r"there is no file .*train\.npy; expected an array"),
+    (dict(), r"there is no file .*train\.npy \(nor train\.npz\); expected an array"),
     (dict(train=np.zeros(5)), r"must hold real numbers or 8-bit levels \[N, \.\.\.\], got float64"),
     (dict(train=np.zeros((5, 2), int)), "got int64"),
     (dict(train=np.full((5, 2), np.nan)), "NaN or infinity"),
     (dict(train=np.zeros((5, 2)), train_label=np.zeros(4, int)), r"whole numbers \[5\]"),
-    (dict(train=np.zeros((5, 2)), train_label=np.arange(5) - 1), "from -1 on"),
+    (dict(train=np.zeros((5, 2)), train_label=np.arange(5) - 1), "from -1 to 3"),
 ])  # fmt: skip
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
     save(tmp_path, **arrays)

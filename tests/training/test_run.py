@@ -256,7 +256,7 @@ def test_augmented_runs_are_resumed_bit_for_bit_however_they_are_fed(tmp_path):
     (dict(streams=dict(other=3)), "data.streams.other must be a mapping"),
     (dict(streams=dict(other=dict(nam="swirl"))), r"other\.nam'; did you mean 'name'"),
     (dict(streams=dict(other=dict(batch_size=0))), "other.batch_size must be a positive multiple"),
-    (dict(options=dict(a=1)), "for functions named by an import path"),
+    (dict(options=dict(a=1)), "and functions named by an import path"),
 ])  # fmt: skip
 def test_bad_streams_and_transforms_are_named(section, message):
     with pytest.raises(configs.ConfigError, match=message):

@@ -463,7 +463,7 @@ def test_plots_are_pictures():
         for shape in ((1,), (2,), (4,), (2, 2, 1))
     ]
     drawn.append(pictures.samples_picture(np.zeros((3, 8), np.uint8), 256))
-    density = pictures.density_map(np.ones((5, 5)), 2.0, points[0])
+    density = pictures.density_map(np.ones((5, 5)), np.array([-2.0, 2.0, -1.0, 1.0]), points[0])
     for pixels in (pictures.scatter(points), pictures.plot_curves(curve), density, *drawn):
         assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.std() > 1
 

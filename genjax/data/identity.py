@@ -1,0 +1,89 @@
+"""What a run was trained on, in a few lines that tell one data set from another."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from genjax.data.features import ArraySource, DataSet
+
+# Rows that are read of a set which is not in memory: all of it may take hours.
+_NUM_ROWS = 64
+
+
+def identity(dataset: DataSet) -> dict[str, Any]:
+    """What tells a split from another: its features, its length and checksums.
+
+    There is a checksum of 64 rows from first to last, and one of all rows of a set in memory.
+
+    Args:
+        dataset: The split.
+
+    Returns:
+        JSON data.
+    """
+    count = len(dataset.source)
+    some = np.linspace(0, count - 1, min(count, _NUM_ROWS)).astype(int)
+    checksums = {f"{len(some)} rows": _checksum(dataset.source.rows(some))}
+    if isinstance(dataset.source, ArraySource):
+        checksums["all rows"] = _checksum(dataset.source.arrays)
+    return {
+        "name": dataset.name,
+        "num_examples": count,
+        "features": {
+            name: {
+                "shape": list(feature.shape),
+                "dtype": np.dtype(feature.dtype).name,
+                "num_levels": feature.num_levels,
+                "num_classes": feature.num_classes,
+            }
+            for name, feature in sorted(dataset.spec.items())
+        },
+        "checksums": checksums,
+    }
+
+
+def _checksum(rows: Mapping[str, np.ndarray]) -> str:
+    total = 0
+    for name in sorted(rows):
+        array = np.ascontiguousarray(rows[name])
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
+    return f"{total:08x}"
+
+
+def difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """What shows that a split is not the one that was recorded, in words; None if nothing does.
+
+    The name is none of it: the same rows may lie elsewhere. Checksums are compared where both are
+    over the same rows: those of all depend on the memory a set may take.
+
+    Args:
+        recorded: An :func:`identity`.
+        found: Another.
+
+    Example:
+        >>> old = {"num_examples": 5, "features": {}, "checksums": {"5 rows": "0"}}
+        >>> difference(old, {**old, "num_examples": 4})
+        '4 examples in place of 5'
+    """
+    features, others = recorded.get("features", {}), found.get("features", {})
+    for name in sorted(set(features) | set(others)):
+        old, new = features.get(name), others.get(name)
+        if old != new:
+            return f"{name} is {_feature(new)} in place of {_feature(old)}"
+    if recorded.get("num_examples") != found.get("num_examples"):
+        return f"{found.get('num_examples')} examples in place of {recorded.get('num_examples')}"
+    before, now = recorded["checksums"], found["checksums"]
+    for rows in before.keys() & now.keys():
+        if before[rows] != now[rows]:
+            return f"other values (checksum of {rows}: {now[rows]}, not {before[rows]})"
+    return None
+
+
+def _feature(feature: Mapping[str, Any] | None) -> str:
+    if feature is None:
+        return "absent"
+    kind = {"num_levels": "grey levels", "num_classes": "classes"}
+    kinds = [f"{feature[key]} {word}" for key, word in kind.items() if feature.get(key)]
+    return " of ".join([f"{feature.get('dtype')}{feature.get('shape')}", *kinds])

@@ -1,0 +1,72 @@
+"""Means and standard deviations of data, to standardise it by."""
+
+import dataclasses
+
+import numpy as np
+
+from genjax.data.features import DataSet
+
+# Models take data as it is while every entry is about as wide, and as near zero, as the noise that
+# they start from.
+_NARROW, _WIDE, _FAR = 0.1, 10.0, 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation of ``x``, float32.
+
+    Of points ``[D]`` for each column, of images ``[1, 1, C]`` for each channel. An entry that never
+    changes has standard deviation 1: there is nothing to divide by.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def far_from_standard(self) -> np.ndarray:
+        """Positions of the entries that models do not take as they are."""
+        wide = (self.std < _NARROW) | (self.std > _WIDE)
+        return np.flatnonzero(wide | (np.abs(self.mean) > _FAR))
+
+
+def moments(dataset: DataSet, *, chunk: int = 4096) -> Moments:
+    """Moments of the real-valued ``x`` of a split, in one pass over it.
+
+    Args:
+        dataset: The split.
+        chunk: Rows read at a time.
+
+    Returns:
+        The moments, computed in float64 around the first rows' mean.
+
+    Raises:
+        ValueError: If ``x`` holds grey levels, or values that are not finite.
+    """
+    feature = dataset.spec["x"]
+    if feature.num_levels is not None:
+        raise ValueError("grey levels have units of their own; only real numbers are standardised")
+    axes = tuple(range(len(feature.shape))) if len(feature.shape) > 1 else (0,)
+    count, centre = 0, None
+    total: np.ndarray = np.zeros(())
+    squares: np.ndarray = np.zeros(())
+    number = len(dataset.source)
+    for start in range(0, number, chunk):
+        rows = np.arange(start, min(start + chunk, number))
+        x = dataset.source.rows(rows)["x"].astype(np.float64)
+        if centre is None:
+            # Else the squares of data far from zero would have no digits left for its spread.
+            centre = x.mean(axes, keepdims=True)
+        off = x - centre
+        total = total + off.sum(axes, keepdims=True)
+        squares = squares + (off**2).sum(axes, keepdims=True)
+        count += off.size // centre.size
+    assert centre is not None
+    shift = total / count
+    variance = np.maximum(squares / count - shift**2, 0.0)
+    mean, std = (centre + shift)[0], np.sqrt(variance)[0]
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+        raise ValueError(f"{dataset.name} holds NaN or infinity")
+    # Rounding leaves a constant column a spread of the last digits of its value.
+    varies = std > 1e-6 * np.abs(mean)
+    return Moments(
+        mean.astype(np.float32), np.where(varies & (std > 0), std, 1.0).astype(np.float32)
+    )
