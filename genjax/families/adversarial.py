@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,24 @@ _Grads: TypeAlias = tuple[Params, Array, Metrics, ModelState]
 """A player's gradient, its loss and metrics, and the network state its loss returned."""
 
 
+class _Part(NamedTuple):
+    """One of the batches that a player's step averages its gradient over."""
+
+    batch: Batch
+    fake: PyTree
+    key: PRNGKeyArray
+
+
+def _mean_of(found: Sequence[_Grads]) -> _Grads:
+    """The mean of gradients, losses and metrics; the network state after the last."""
+    if len(found) == 1:
+        return found[0]
+    grads, loss, metrics = jax.tree.map(
+        lambda *values: sum(values) / len(found), *[part[:3] for part in found]
+    )
+    return grads, loss, metrics, found[-1][3]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adversarial:
     """``init``, ``train_step`` and ``batches_per_step`` of an adversarial family.
@@ -43,7 +61,10 @@ class Adversarial:
             from the pass of the generator's own step only.
         critic: The player that tells data from samples.
         generator: The player that makes samples.
-        batch_size: Examples in a batch of the generator's step, in which the average is counted.
+        batch_size: Examples in a batch, in which the average is counted.
+        accumulate_batches: Batches whose gradients are averaged for each step of a player, one
+            after the other: its step is then one on so many times the rows in the memory of one
+            batch (but for what looks at a batch as a whole, such as batch statistics).
         critic_steps: Steps of the critic for each of the generator.
         order: Who moves when.
         share_fakes: Whether the generator's step goes back through the pass that made the rows of
@@ -68,6 +89,7 @@ class Adversarial:
     critic: Player
     generator: Player
     batch_size: int
+    accumulate_batches: int = 1
     critic_steps: int = 1
     order: Literal["critic first", "together"] = "critic first"
     share_fakes: bool = False
@@ -77,8 +99,14 @@ class Adversarial:
     average: HalfLife = HalfLife()
 
     def __post_init__(self) -> None:
-        if self.critic_steps < 1:
-            raise ValueError(f"critic_steps must be at least 1, got {self.critic_steps}")
+        for name in ("critic_steps", "accumulate_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.share_fakes and self.accumulate_batches > 1:
+            raise ValueError(
+                "share_fakes keeps the rows of whole steps, which accumulate_batches divides: use "
+                "one of the two"
+            )
         for name, player in self._players.items():
             if player.regularize_every < 1:
                 raise ValueError(f"{name}: regularize_every must be at least 1")
@@ -120,6 +148,11 @@ class Adversarial:
     @property
     def batches_per_step(self) -> int:
         """Batches that ``train_step`` takes."""
+        return self._turns * self.accumulate_batches
+
+    @property
+    def _turns(self) -> int:
+        """Steps of players, in a training step, that see rows of their own."""
         return self.critic_steps + self.generator_batch
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> TrainState:
@@ -147,7 +180,7 @@ class Adversarial:
         moves = self._together if self.order == "together" else self._critic_first
         state, metrics = moves(state, batch, key)
         step = state.step + 1
-        decay = self.average.decay(step, self.batch_size)
+        decay = self.average.decay(step, self.batch_size * self.accumulate_batches)
         averaged = {n: state.params[n] for n in self._averaged}
         state = state.replace(
             step=step, ema=optax.incremental_update(averaged, state.ema, 1.0 - decay)
@@ -159,11 +192,13 @@ class Adversarial:
     ) -> tuple[TrainState, Metrics]:
         """Steps of the critic, then one of the generator; metrics of the critic are means."""
 
-        # The generator's step takes the batch after the critic's, or the critic's last again.
-        def rows_of(index: int) -> Batch:
-            return {
-                name: rows[min(index, self.batches_per_step - 1)] for name, rows in batch.items()
-            }
+        # The generator's step takes the batches after the critic's, or the critic's last again.
+        def rows_of(turn: int) -> list[Batch]:
+            first = min(turn, self._turns - 1) * self.accumulate_batches
+            return [
+                {name: rows[first + i] for name, rows in batch.items()}
+                for i in range(self.accumulate_batches)
+            ]
 
         keys = jax.random.split(key, self.critic_steps + 1)
         last, fakes = self.critic_steps - 1, []
@@ -177,27 +212,27 @@ class Adversarial:
                     for i in range(last)
                 ]
             # The last step's pass keeps what leads back, for the generator's own step.
-            shared = self._pass_forward(state, rows_of(last), 1, keys[last])
+            shared = self._pass_forward(state, rows_of(last)[0], 1, keys[last])
             fakes.append(shared[0])
         of_critic = []
         for i in range(self.critic_steps):
-            rows = rows_of(i)
-            fake = fakes[i] if self.share_fakes else self._pass_forward(state, rows, 1, keys[i])[0]
+            parts = [
+                _Part(rows, fakes[i] if self.share_fakes else self._made(state, rows, key), key)
+                for rows, key in zip(rows_of(i), self._part_keys(keys[i]), strict=True)
+            ]
             state = self._projected("critic", state)
-            grads = self._own_grads("critic", self.critic.loss_fn, state, rows, fake, keys[i])
+            grads = self._own_grads("critic", self.critic.loss_fn, state, parts)
             state, metrics = self._moved("critic", state, grads)
             # Counted over the run, so that a resumed run regularises on the same turns.
             turn = state.step * self.critic_steps + i
-            state, regular = self._regularized("critic", state, rows, fake, keys[i], turn)
+            state, regular = self._regularized("critic", state, parts, turn)
             of_critic.append({**metrics, **regular})
 
-        rows, key = rows_of(self.critic_steps), keys[-1]
-        if not self.share_fakes:
-            shared = self._pass_forward(state, rows, self.generator_factor, key)
-        state = self._projected("generator", state)
-        grads = self._generator_grads(state, rows, shared, key)
+        rows, part_keys = rows_of(self.critic_steps), self._part_keys(keys[-1])
+        passes = [shared] if self.share_fakes else None
+        state, grads, parts = self._generator_turn(state, rows, part_keys, passes)
         state, metrics = self._moved("generator", state, grads)
-        state, regular = self._regularized("generator", state, rows, shared[0], key, state.step)
+        state, regular = self._regularized("generator", state, parts, state.step)
         means = jax.tree.map(lambda *values: sum(values) / self.critic_steps, *of_critic)
         return state, {**means, **metrics, **regular}
 
@@ -205,20 +240,69 @@ class Adversarial:
         self, state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
         """Both players' losses at the same parameters, from one pass; then both move."""
-        rows = {name: part[0] for name, part in batch.items()}
+        count = self.accumulate_batches
+        rows = [{name: part[i] for name, part in batch.items()} for i in range(count)]
+        keys = self._part_keys(key)
         state = self._projected("generator", self._projected("critic", state))
-        shared = self._pass_forward(state, rows, self.generator_factor, key)
-        of_critic = self._own_grads("critic", self.critic.loss_fn, state, rows, shared[0], key)
+        passes = self._passes(state, rows, keys)
+        parts = [_Part(r, p[0], k) for r, p, k in zip(rows, passes, keys, strict=True)]
+        of_critic = self._own_grads("critic", self.critic.loss_fn, state, parts)
         # The critic's networks go on from what its own loss left, the generator's from the pass.
         kept = state.replace(model_state=average_changes(state.model_state, of_critic[3]))
-        of_generator = self._generator_grads(kept, rows, shared, key)
+        _, of_generator, parts = self._generator_turn(kept, rows, keys, passes, project=False)
         state, critic_metrics = self._moved("critic", state, of_critic)
         state, generator_metrics = self._moved("generator", state, of_generator)
         metrics = {**critic_metrics, **generator_metrics}
         for name in self._players:
-            state, regular = self._regularized(name, state, rows, shared[0], key, state.step)
+            state, regular = self._regularized(name, state, parts, state.step)
             metrics |= regular
         return state, metrics
+
+    def _part_keys(self, key: PRNGKeyArray) -> list[PRNGKeyArray]:
+        """A key for each batch of a step."""
+        count = self.accumulate_batches
+        return [key] if count == 1 else [jax.random.fold_in(key, i) for i in range(count)]
+
+    def _made(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
+        """Generated rows for the critic."""
+        return self._pass_forward(state, batch, 1, key)[0]
+
+    def _generator_turn(
+        self,
+        state: TrainState,
+        rows: Sequence[Batch],
+        keys: Sequence[PRNGKeyArray],
+        passes: Sequence[Any] | None,
+        *,
+        project: bool = True,
+    ) -> tuple[TrainState, _Grads, list["_Part"]]:
+        """The generator's mean gradient over some batches, and what it saw in them."""
+        if passes is None:
+            passes = self._passes(state, rows, keys)
+        if project:
+            state = self._projected("generator", state)
+        found, going = [], state
+        for batch, made, key in zip(rows, passes, keys, strict=True):
+            found.append(self._generator_grads(going, batch, made, key))
+            going = going.replace(model_state=found[-1][3])
+        parts = [_Part(b, p[0], k) for b, p, k in zip(rows, passes, keys, strict=True)]
+        return state, _mean_of(found), parts
+
+    def _passes(
+        self, state: TrainState, rows: Sequence[Batch], keys: Sequence[PRNGKeyArray]
+    ) -> list[Any]:
+        """Passes for the generator; each goes on from the network state the one before has left."""
+        passes: list[Any] = []
+        for batch, key in zip(rows, keys, strict=True):
+            passes.append(self._pass_forward(state, batch, self.generator_factor, key))
+            state = state.replace(model_state=self._after_pass(state, passes[-1]))
+        return passes
+
+    def _after_pass(self, state: TrainState, shared: Any) -> ModelState:
+        """Network state after a pass, of which that of the generator's own networks is kept."""
+        made = shared[2]
+        own = {n: made[n] for n in self.generator.networks if n in made}
+        return {**state.model_state, **own}
 
     # Parts of a step.
 
@@ -248,33 +332,39 @@ class Adversarial:
         name: str,
         loss_fn: LossFn,
         state: TrainState,
-        batch: Batch,
-        fake: PyTree,
-        key: PRNGKeyArray,
+        parts: Sequence["_Part"],
         weight: float = 1.0,
     ) -> _Grads:
         """The gradient of a loss in a player's own networks, generated rows held constant."""
         turn = Turn(state.step, state.opt_state)
+        found, model_state = [], state.model_state
+        for batch, fake, key in parts:
 
-        def of_own(own: Params) -> tuple[Array, tuple[Metrics, ModelState]]:
-            networks = {**state.params, **own}
-            loss, aux = loss_fn(networks, state.model_state, batch, fake, own_key(key), turn)
-            return weight * loss, aux
+            def of_own(
+                own: Params,
+                before: ModelState = model_state,
+                batch: Batch = batch,
+                fake: PyTree = fake,
+                key: PRNGKeyArray = key,
+            ) -> tuple[Array, tuple[Metrics, ModelState]]:
+                networks = {**state.params, **own}
+                loss, aux = loss_fn(networks, before, batch, fake, own_key(key), turn)
+                return weight * loss, aux
 
-        value_and_grad = jax.value_and_grad(of_own, has_aux=True)
-        (loss, (metrics, kept)), grads = value_and_grad(self._own(name, state))
-        loss, metrics, grads = average((loss, metrics, grads))
-        return grads, loss / weight, metrics, average_changes(state.model_state, kept)
+            value_and_grad = jax.value_and_grad(of_own, has_aux=True)
+            (loss, (metrics, kept)), grads = value_and_grad(self._own(name, state))
+            loss, metrics, grads = average((loss, metrics, grads))
+            model_state = average_changes(model_state, kept)
+            found.append((grads, loss / weight, metrics, model_state))
+        return _mean_of(found)
 
     def _generator_grads(
         self, state: TrainState, batch: Batch, shared: Any, key: PRNGKeyArray
     ) -> _Grads:
         """The gradient of the generator's loss, through what it made and in its networks."""
-        fake, back, made = shared
+        fake, back, _ = shared
         turn = Turn(state.step, state.opt_state)
-        # Of the pass, the state of the generator's own networks is kept.
-        model_state = {**state.model_state}
-        model_state |= {n: made[n] for n in self.generator.networks if n in made}
+        model_state = self._after_pass(state, shared)
 
         def of_own(own: Params, fake: PyTree) -> tuple[Array, tuple[Metrics, ModelState]]:
             networks = {**state.params, **own}
@@ -306,9 +396,7 @@ class Adversarial:
         self,
         name: str,
         state: TrainState,
-        batch: Batch,
-        fake: PyTree,
-        key: PRNGKeyArray,
+        parts: Sequence["_Part"],
         turn: Array,
     ) -> tuple[TrainState, Metrics]:
         """The state after the step on a player's regulariser, where one is due in its ``turn``."""
@@ -318,7 +406,7 @@ class Adversarial:
             return state, {}
 
         def regularize(state: TrainState) -> tuple[TrainState, Metrics]:
-            found = self._own_grads(name, regularizer_fn, state, batch, fake, key, float(every))
+            found = self._own_grads(name, regularizer_fn, state, parts, float(every))
             moved, _ = self._moved(name, state, found)
             # Zero in between: the mean over many steps is then that of the regulariser's own.
             return moved, {n: every * value for n, value in found[2].items()}

@@ -54,7 +54,7 @@ def line(p, x):
     return p["a"] * x + p["b"]
 
 
-def two_against_two(order="together"):
+def two_against_two(order="together", accumulate=1):
     """Two maps between domains, a critic of each, cycles: the game of CycleGAN."""
 
     def init(key, batch):
@@ -84,7 +84,8 @@ def two_against_two(order="together"):
         return value + 10.0 * cycles + 0.01 * jnp.sum(params["g"]["a"] ** 2), ({}, state)
 
     game = Adversarial(
-        init_networks=init, generate=generate, order=order, batch_size=8, averaged=("g", "d"),
+        init_networks=init, generate=generate, order=order, averaged=("g", "d"),
+        batch_size=8 // accumulate, accumulate_batches=accumulate,
         critic=Player(networks=("c", "d"), loss_fn=critic_loss, optimizer=optax.adam(0.01)),
         generator=Player(networks=("g", "f"), loss_fn=generator_loss, optimizer=optax.adam(0.01)),
         average=HalfLife(ema_half_life_kimg=0.05),
@@ -281,6 +282,21 @@ def test_together_both_players_move_from_the_old_parameters():
     np.testing.assert_allclose(new.model_state["g"]["pool"], pool, rtol=1e-4)
 
 
+@pytest.mark.parametrize("order", ["together", "critic first"])
+def test_gradients_of_several_batches_are_those_of_one_that_holds_them_all(order):
+    make = toys()["two_against_two"]
+    rows = {n: jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)), jnp.float32) for n in "xy"}
+    parts = {n: x.reshape(2, 4, 2) for n, x in rows.items()}
+    whole, split = make(order), make(order, accumulate=2)
+    assert (whole.batches_per_step, split.batches_per_step) == (1, 2)
+    one = two = whole.init(jax.random.key(0), rows)
+    for _ in range(3):
+        one, of_one = jax.jit(whole.train_step)(one, rows, jax.random.key(1))
+        two, of_two = jax.jit(split.train_step)(two, parts, jax.random.key(1))
+    for a, b in [(one.params, two.params), (one.ema, two.ema), (of_one, of_two)]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), a, b)
+
+
 def test_the_generators_regularizer_acts_on_its_steps_and_keeps_its_mean():
     family = toys()["regularized"]()
     data = {n: jnp.ones((2, 8, 2)) for n in "xz"}
@@ -316,6 +332,8 @@ def game(**kwargs):
     "kwargs, message",
     [
         (dict(critic_steps=0), "critic_steps must be at least 1"),
+        (dict(accumulate_batches=0), "accumulate_batches must be at least 1"),
+        (dict(accumulate_batches=2, share_fakes=True), "use one of the two"),
         (dict(critic=player("g")), "both players own g"),
         (dict(averaged=("h",)), "no player owns h"),
         (dict(order="together", critic_steps=2), "share one pass and one batch"),

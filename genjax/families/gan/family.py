@@ -110,6 +110,7 @@ def gan(
             networks=("generator",), loss_fn=game.generator_loss, optimizer=generator_optimizer
         ),
         batch_size=batch_size,
+        accumulate_batches=rows.accumulate_batches,
         critic_steps=critic_steps,
         share_fakes=rows.share_fakes,
         generator_factor=rows.generator_batch_factor,

@@ -22,12 +22,15 @@ class Rows:
             statistics, or in two. In one pass the generator's step takes real rows, too.
         pack_size: Rows of one origin that the critic sees as one, joined along the last axis
             (PacGAN, arXiv:1712.04086).
+        accumulate_batches: Batches whose gradients are averaged for each step of a player, in the
+            memory of one.
     """
 
     generator_batch_factor: int = 1
     share_fakes: bool = False
     joint_batches: bool = False
     pack_size: int = 1
+    accumulate_batches: int = 1
 
     def check(self, game: AdversarialLoss, *, batch_size: int, conditional: bool) -> None:
         """Whether the arguments fit each other, a loss and a batch.
