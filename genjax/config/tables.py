@@ -47,6 +47,7 @@ OPTIMIZERS: Table = {
     "adam": optimizers.adam,
     "adamax": optimizers.adamax,
     "adamw": optimizers.adamw,
+    "optax": optimizers.any_of_optax,
     "rmsprop": optimizers.rmsprop,
 }
 TRANSFORMS: Table = {

@@ -4,12 +4,19 @@ Schedules count training steps, whatever an optimiser's own count is: families s
 (:class:`~genjax.families.base.Acts`).
 """
 
-from typing import Any
+import difflib
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, cast
 
 import jax
 import optax
 
 from genjax.families.base import Acts
+
+DecayShape: TypeAlias = Literal["cosine", "linear"]
+"""How a learning rate falls to 0."""
 
 
 def decay_mask(params: Any) -> Any:
@@ -32,10 +39,11 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.01,
     decay_steps: int | None = None,
+    decay_shape: DecayShape = "cosine",
     clip_norm: float | None = None,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up to a learning rate that stays, or falls along a cosine.
+    """AdamW with a linear warm-up to a learning rate that stays, or falls to 0.
 
     Args:
         learning_rate: Learning rate after the warm-up.
@@ -45,7 +53,8 @@ def adamw(
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay of kernels and embeddings (see :func:`decay_mask`).
         decay_steps: Training steps, those of the warm-up included, after which the learning rate
-            has fallen to 0 along half a cosine; None to keep it.
+            has fallen to 0; None to keep it.
+        decay_shape: How it falls: along half a ``"cosine"``, or ``"linear"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
         acts: How often the optimiser acts.
 
@@ -64,7 +73,7 @@ def adamw(
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     optimizer = optax.adamw(
-        _warm_up(learning_rate, warmup_steps, decay_steps, acts),
+        _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -74,12 +83,18 @@ def adamw(
     return _clipped(optimizer, clip_norm)
 
 
-def _warm_up(
-    learning_rate: float, warmup_steps: int, decay_steps: int | None, acts: Acts
+def _rate(
+    learning_rate: float,
+    warmup_steps: int,
+    decay_steps: int | None,
+    decay_shape: str,
+    acts: Acts,
 ) -> optax.ScalarOrSchedule:
-    """A linear rise, then a constant or a cosine to 0, of the optimiser's own count."""
+    """A linear rise, then a constant or a fall to 0, of the optimiser's own count."""
     if warmup_steps < 0:
         raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+    if decay_shape not in ("cosine", "linear"):
+        raise ValueError(f"decay_shape must be 'cosine' or 'linear', got {decay_shape!r}")
     if decay_steps is not None:
         if decay_steps <= warmup_steps:
             raise ValueError(
@@ -88,6 +103,12 @@ def _warm_up(
             )
         rise = acts.updates(warmup_steps) if warmup_steps else 0
         fall = max(rise + 1, acts.updates(decay_steps))
+        if decay_shape == "linear":
+            falling = optax.linear_schedule(learning_rate, 0.0, fall - rise)
+            if not rise:
+                return falling
+            rising = optax.linear_schedule(0.0, learning_rate, rise)
+            return optax.join_schedules([rising, falling], [rise])
         return optax.warmup_cosine_decay_schedule(0.0, learning_rate, rise, fall)
     if warmup_steps:
         return optax.linear_schedule(0.0, learning_rate, acts.updates(warmup_steps))
@@ -123,6 +144,7 @@ def adamax(
     b2: float = 0.999,
     eps: float = 1e-8,
     decay_steps: int | None = None,
+    decay_shape: DecayShape = "cosine",
     clip_norm: float | None = None,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
@@ -135,7 +157,8 @@ def adamax(
         b2: Decay of the largest gradient.
         eps: Added to the largest gradient.
         decay_steps: Training steps, those of the warm-up included, after which the learning rate
-            has fallen to 0 along half a cosine; None to keep it.
+            has fallen to 0; None to keep it.
+        decay_shape: How it falls: along half a ``"cosine"``, or ``"linear"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
         acts: How often the optimiser acts.
 
@@ -151,7 +174,7 @@ def adamax(
     _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
-    schedule = _warm_up(learning_rate, warmup_steps, decay_steps, acts)
+    schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
     return _clipped(optimizer, clip_norm)
 
@@ -162,19 +185,23 @@ def adam(
     b1: float = 0.5,
     b2: float = 0.999,
     eps: float = 1e-8,
+    warmup_steps: int = 0,
     decay_steps: int | None = None,
+    decay_shape: DecayShape = "linear",
     clip_norm: float | None = None,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Adam as adversarial training uses it: little momentum, at most a linear decay.
 
     Args:
-        learning_rate: Learning rate.
+        learning_rate: Learning rate after the warm-up.
         b1: Decay of the first moment: 0.5 in DCGAN, 0 in WGAN-GP and SNGAN.
         b2: Decay of the second moment.
         eps: Added to the root of the second moment.
-        decay_steps: Training steps over which the learning rate falls linearly to 0, or None to
-            keep it.
+        warmup_steps: Training steps over which the learning rate rises linearly from 0.
+        decay_steps: Training steps, those of the warm-up included, after which the learning rate
+            has fallen to 0; None to keep it.
+        decay_shape: How it falls: ``"linear"``, or along half a ``"cosine"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
         acts: How often the optimiser acts.
 
@@ -190,9 +217,7 @@ def adam(
     _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps, decay_steps=decay_steps)
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
-    schedule: optax.ScalarOrSchedule = learning_rate
-    if decay_steps is not None:
-        schedule = optax.linear_schedule(learning_rate, 0.0, acts.updates(decay_steps))
+    schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
     return _clipped(optimizer, clip_norm)
 
@@ -202,14 +227,23 @@ def rmsprop(
     learning_rate: float = 5e-5,
     decay: float = 0.99,
     eps: float = 1e-8,
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+    decay_shape: DecayShape = "linear",
+    clip_norm: float | None = None,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """RMSprop without momentum, as in the Wasserstein GAN with weight clipping.
 
     Args:
-        learning_rate: Learning rate.
+        learning_rate: Learning rate after the warm-up.
         decay: Decay of the mean square.
         eps: Added to the root of the mean square.
+        warmup_steps: Training steps over which the learning rate rises linearly from 0.
+        decay_steps: Training steps, those of the warm-up included, after which the learning rate
+            has fallen to 0; None to keep it.
+        decay_shape: How it falls: ``"linear"``, or along half a ``"cosine"``.
+        clip_norm: Largest global norm of the gradient, or None not to clip.
         acts: How often the optimiser acts.
 
     Returns:
@@ -222,10 +256,86 @@ def rmsprop(
         Arjovsky et al., arXiv:1701.07875; decay and eps are those of torch.optim.RMSprop, which the
         authors' code uses.
     """
-    _check(learning_rate=learning_rate, eps=eps)
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
     _check_decays(decay=decay)
     learning_rate, decay = _corrected(acts, learning_rate, decay)
-    return optax.rmsprop(learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
+    schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
+    return _clipped(optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False), clip_norm)
+
+
+def any_of_optax(
+    *,
+    optimizer: str,
+    learning_rate: float = 1e-3,
+    arguments: Mapping[str, Any] | None = None,
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+    decay_shape: DecayShape = "cosine",
+    schedule: Mapping[str, Any] | None = None,
+    clip_norm: float | None = None,
+    acts: Acts = Acts(),
+) -> optax.GradientTransformation:
+    """Any optimiser of optax, such as lion, with any of its schedules.
+
+    Args:
+        optimizer: Name of a function of optax that takes a learning rate: ``lion``, ``sgd``,
+            ``lamb``, ``adafactor``...
+        learning_rate: Learning rate after the warm-up.
+        arguments: Its further arguments.
+        warmup_steps: Training steps over which the learning rate rises linearly from 0.
+        decay_steps: Training steps, those of the warm-up included, after which the learning rate
+            has fallen to 0; None to keep it.
+        decay_shape: How it falls: along half a ``"cosine"``, or ``"linear"``.
+        schedule: In place of these, a schedule of ``optax.schedules``: its ``name`` and its
+            arguments, of which those in steps count training steps.
+        clip_norm: Largest global norm of the gradient, or None not to clip.
+        acts: How often the optimiser acts.
+
+    Returns:
+        The optimiser.
+
+    Raises:
+        ValueError: If optax has no such optimiser or schedule, or it refuses its arguments.
+    """
+    _check(learning_rate=learning_rate, clip_norm=clip_norm)
+    if acts.regularize_every > 1:
+        raise ValueError(
+            "optimisers by their optax name are not corrected for steps on penalties of their own "
+            "(family.penalty_every above 1): take adam, adamw, adamax or rmsprop"
+        )
+    make = getattr(optax, optimizer, None)
+    takes_rate = inspect.isroutine(make) or isinstance(make, functools.partial)
+    if not takes_rate or "learning_rate" not in inspect.signature(cast(Any, make)).parameters:
+        near = difflib.get_close_matches(optimizer, dir(optax), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"optax has no optimiser {optimizer!r} with a learning rate{hint}")
+    rate = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
+    if schedule is not None:
+        if warmup_steps or decay_steps is not None:
+            raise ValueError("a schedule takes the place of warmup_steps and decay_steps: use one")
+        counted = _called(optax.schedules, schedule, "schedule")
+        per_step = acts.updates(1_000_000) / 1_000_000
+        rate = lambda count: counted(count / per_step)  # noqa: E731
+    section = {"name": optimizer, **(arguments or {}), "learning_rate": rate}
+    return _clipped(_called(optax, section, "arguments"), clip_norm)
+
+
+def _called(module: Any, section: Mapping[str, Any], where: str) -> Any:
+    """A function of a module, called with what a section says besides its name."""
+    kwargs = {name: value for name, value in section.items() if name != "name"}
+    name = section.get("name")
+    function = getattr(module, name, None) if isinstance(name, str) else None
+    if not callable(function):
+        known = ", ".join(n for n in dir(module) if n.endswith(("schedule", "_decay")))
+        raise ValueError(f"{where}: optax has no {name!r}; it has {known}")
+    valid = inspect.signature(function).parameters
+    for given in kwargs:
+        if given not in valid:
+            raise ValueError(f"{where}: {name} has no {given!r}; it has {', '.join(valid)}")
+    try:
+        return function(**kwargs)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _check(**positive: float | None) -> None:

@@ -1,0 +1,79 @@
+"""Optimisers: any of optax by name, with any of its schedules, counted in training steps."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import genjax
+from genjax.config import ConfigError
+from genjax.families import Acts
+from genjax.training import optimizers
+
+
+def sizes(optimizer, count):
+    """Sizes of updates on a gradient of one."""
+    params = {"w": jnp.zeros(())}
+    state, found = optimizer.init(params), []
+    for _ in range(count):
+        updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
+        found.append(-float(updates["w"]))
+    return found
+
+
+@pytest.mark.parametrize("make", [optimizers.adam, optimizers.rmsprop])
+def test_optimizers_of_gans_warm_up_and_decay(make):
+    kwargs = dict(learning_rate=1.0, warmup_steps=2, decay_steps=6, eps=1e-12)
+    rates = {
+        shape: np.array(sizes(make(decay_shape=shape, **kwargs), 7))
+        for shape in ("linear", "cosine")
+    }
+    # Adam's updates have the size of the rate; RMSprop's that over the root of its mean square.
+    scale = 1.0 if make is optimizers.adam else np.sqrt(1.0 - 0.99 ** np.arange(1, 8))
+    np.testing.assert_allclose(rates["linear"] * scale, [0, 0.5, 1, 0.75, 0.5, 0.25, 0], atol=1e-4)
+    fall = 0.5 * (1 + np.cos(np.pi * np.arange(5) / 4))
+    np.testing.assert_allclose(rates["cosine"] * scale, [0, 0.5, *fall], atol=1e-4)
+
+
+def test_any_optimizer_of_optax_by_name():
+    ours = optimizers.any_of_optax(optimizer="lion", learning_rate=0.1, arguments=dict(b1=0.8))
+    np.testing.assert_allclose(sizes(ours, 3), sizes(optax.lion(0.1, b1=0.8), 3))
+    momentum = optimizers.any_of_optax(
+        optimizer="sgd", learning_rate=0.1, arguments=dict(momentum=0.9), warmup_steps=2
+    )
+    np.testing.assert_allclose(
+        sizes(momentum, 3), sizes(optax.sgd(optax.linear_schedule(0, 0.1, 2), momentum=0.9), 3)
+    )
+    for name in ("lamb", "adafactor", "yogi", "nadam", "radam", "adan", "adabelief"):
+        assert np.isfinite(sizes(optimizers.any_of_optax(optimizer=name), 2)).all()
+
+
+def test_a_schedule_of_optax_counts_training_steps():
+    schedule = dict(name="exponential_decay", init_value=1.0, transition_steps=4, decay_rate=0.5)
+    kwargs = dict(optimizer="sgd", schedule=schedule)
+    expected = 0.5 ** (np.arange(8) / 4)
+    np.testing.assert_allclose(sizes(optimizers.any_of_optax(**kwargs), 8), expected, rtol=1e-5)
+    twice = optimizers.any_of_optax(**kwargs, acts=Acts(updates_per_step=2))
+    np.testing.assert_allclose(sizes(twice, 16)[::2], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keys, message", [
+    (dict(optimizer="lyon"), "optax has no optimiser 'lyon' with a learning rate; did you"),
+    (dict(optimizer="chain"), "optax has no optimiser 'chain' with a learning rate"),
+    (dict(optimizer="sgd", arguments=dict(b7=1)), "arguments: sgd has no 'b7'; it has"),
+    (dict(optimizer="sgd", schedule=dict(name="no")), "schedule: optax has no 'no'; it has"),
+    (dict(optimizer="sgd", schedule=dict(name="linear_schedule")), "schedule: .* missing"),
+    (dict(optimizer="sgd", warmup_steps=3, schedule=dict(name="constant_schedule", value=1.0)),
+     "use one"),
+    (dict(optimizer="sgd", learning_rate=0.0), "learning_rate must be positive"),
+])  # fmt: skip
+def test_what_optax_has_not_is_named_before_anything_is_compiled(keys, message):
+    config = dict(
+        data=dict(name="two_moons", batch_size=8),
+        model=dict(name="score_mlp", hidden_size=8, num_layers=1),
+        family=dict(name="vdm", schedule=dict(name="fixed_linear")),
+        optimizer=dict(name="optax", **keys),
+        train=dict(num_steps=2, eval_every=0, sample_every=0),
+    )
+    with pytest.raises(ConfigError, match=f"optimizer.*{message}"):
+        genjax.build(config)
