@@ -20,7 +20,9 @@ _CONFIG = flags.DEFINE_string(
     "Experiment file; to evaluate or sample, that of the run in the workdir if none.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "plan"], "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "sample", "export", "plan"], "What to do."
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "host:port of process 0, of a run of several processes that "
     "neither Cloud TPU nor SLURM has started."
@@ -122,7 +124,8 @@ def _run() -> None:
         own = config.own_config(place)
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     modes: dict[str, Callable[[], Any]] = {
-        "train": going.train, "eval": going.evaluate, "sample": going.draw
+        "train": going.train, "eval": going.evaluate, "sample": going.draw,
+        "export": going.export,
     }  # fmt: skip
     modes[mode]()
 

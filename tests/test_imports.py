@@ -16,7 +16,7 @@ ALLOWED = {
     },
     "training": {
         "data", "devices", "families.base", "training", "evaluation", "absl", "etils", "matplotlib",
-        "numpy", "optax", "orbax", "PIL", "rich", "tensorboardX",
+        "numpy", "optax", "orbax", "PIL", "rich", "safetensors", "tensorboardX",
     },
     "config": {
         "bijectors", "config", "data", "diffusion", "families", "nets", "training", "absl",

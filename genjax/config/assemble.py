@@ -28,7 +28,7 @@ from genjax.training.experiment import (
 )
 from genjax.training.quality import Reference, SampleQuality
 
-Mode = Literal["train", "eval", "sample", "plan"]
+Mode = Literal["train", "eval", "sample", "export", "plan"]
 """What an experiment is built for."""
 
 
@@ -57,11 +57,18 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     # What needs no rows is checked before a set is decoded, which may take minutes.
     networks, frozen = _before_data(recipe, sections)
     streams = _build_streams(settings["data"], num_devices)
-    family, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
+    family, made, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
+
+    def resampled(sample: SampleSettings) -> Family:
+        other = {**settings, "sample": sample}
+        return _assemble(recipe, sections, streams, other, networks, frozen)[0]
+
     parts: dict[str, Any] = dict(
         family=family,
         streams=streams,
         frozen=loaders,
+        networks=made,
+        resampled=resampled,
         config=as_json(sections),
         **settings,
     )
@@ -242,8 +249,8 @@ def _assemble(
     settings: Mapping[str, Any],
     networks: Mapping[str, Mapping[str, Any]],
     frozen: Mapping[str, Mapping[str, Any]],
-) -> tuple[Family, dict[str, Callable[[], Any]]]:
-    """Makes the family from its sections; also what loads its frozen networks."""
+) -> tuple[Family, dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Makes the family from its sections; also its networks, and what loads the frozen ones."""
     dataset = streams[""].train
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
@@ -292,7 +299,8 @@ def _assemble(
             and feature.shape == dataset.event_shape
         )
         family = families.standardized(family, scale.mean, scale.std, names=alike)
-    return family, loaders
+    made = {slot.key or name: kwargs[name] for name, slot in recipe.networks.items()}
+    return family, {**made, **{n: kwargs[n] for n in recipe.parts if n in kwargs}}, loaders
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:

@@ -145,6 +145,9 @@ class Family:
             nothing.
         log_prob: Log-probability of each row of a batch in nats, ``[B]``, or the lower bound on it
             that ``eval_protocol`` names; keyed by ``batch["index"]``. None where there is none.
+        encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
+            ``batch["index"]`` where grey levels are dequantised. None where there are none.
+        decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
             of real-valued ``x``, and how much a nat of an example is in each: they follow a change
@@ -161,6 +164,8 @@ class Family:
     eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics] | None = None
     sample: Callable[[TrainState, PRNGKeyArray, Batch], Samples] | None = None
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
+    encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
+    decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     reads: tuple[str, ...] = ()
     density_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batches_per_step: int = 1

@@ -185,6 +185,21 @@ class DequantizedFlow:
 
         return draws_of(one_draw, num_draws)
 
+    def latents(
+        self, params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray
+    ) -> PyTree:
+        """Latents of each example, under the first draw of noise that scores it."""
+        own = fold_each(keys_by_example(key, batch["index"]), 0)
+        source = jax.vmap(lambda k: self.dequantizer.draw(k, self.event_shape))(own)
+        rows, _ = self.rows_of(params, batch["x"], source)
+        context = self.context_of(batch)
+        return self.apply(params, model_state, "encode", rows, context)[0]
+
+    def decode(self, params: Params, model_state: ModelState, z: PyTree, batch: Batch) -> Array:
+        """The data that latents stand for, ``[B, *event]``."""
+        x = self.apply(params, model_state, "decode", z, self.context_of(batch))
+        return self.units.decode(x.reshape(-1, *self.event_shape))
+
     def sample(
         self,
         params: Params,

@@ -17,6 +17,7 @@ from genjax.families.base import (
     Family,
     Metrics,
     Optimizer,
+    PyTree,
     Samples,
     TrainState,
 )
@@ -127,6 +128,12 @@ def flow(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         return likelihood.sample(state.ema, state.model_state, key, batch, temperature)
 
+    def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
+        return likelihood.latents(state.ema, state.model_state, batch, key)
+
+    def decode(state: TrainState, latents: PyTree, batch: Batch) -> Array:
+        return likelihood.decode(state.ema, state.model_state, latents, batch)
+
     density = "exact"
     if num_levels is not None:
         variational = isinstance(dequantizer, VariationalDequantizer)
@@ -137,6 +144,8 @@ def flow(
         eval_step=eval_step,
         sample=sample,
         log_prob=log_prob,
+        encode=encode,
+        decode=decode,
         eval_protocol={
             "density": density,
             **({"divergence": model.divergence} if model.divergence else {}),

@@ -114,12 +114,20 @@ def flow_matching(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         return model.sample(state.ema, key, batch)
 
+    def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        return model.latents(state.ema, batch, key)
+
+    def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
+        return model.decode(state.ema, latents, batch)
+
     return Family(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
         sample=sample,
         log_prob=log_prob,
+        encode=encode,
+        decode=decode,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,

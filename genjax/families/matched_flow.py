@@ -159,15 +159,29 @@ class MatchedFlow:
 
         return draws_of(one_draw, num_draws)
 
-    def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
-        """Solutions of the equation from noise, and the density of points of the plane."""
+    def latents(self, params: Params, batch: Batch, key: PRNGKeyArray) -> Array:
+        """Noise that the equation leads to from each example, under its first draw of noise."""
+        own = fold_each(keys_by_example(key, batch["index"]), 0)
+        noise = jax.vmap(lambda k: jax.random.uniform(k, self.event_shape))(own)
+        x = self.units.encode(batch["x"], noise)
+        return self._solved(params, x, batch, (1.0, 0.0))
+
+    def decode(self, params: Params, z: Array, batch: Batch) -> Array:
+        """The data that the equation leads to from noise, ``[B, *event]``."""
+        return self.units.decode(self._solved(params, z, batch, (0.0, 1.0)))
+
+    def _solved(self, params: Params, x: Array, batch: Batch, times: tuple[float, float]) -> Array:
         label = label_of(batch, conditional=self.conditional)
-        start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
 
         def field(z: Array, t: Array) -> Array:
             return self.velocity(params, z, t, label)
 
-        x = integrate(field, start, (0.0, 1.0), self.solver)
+        return integrate(field, x, times, self.solver)
+
+    def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
+        """Solutions of the equation from noise, and the density of points of the plane."""
+        start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
+        x = self._solved(params, start, batch, (0.0, 1.0))
         rows = self.units.decode(x)
         if self.num_levels is not None or self.event_shape != (2,) or self.conditional:
             return Samples(rows=rows)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from genjax.families.base import Batch, Density, Family, Metrics, Samples, TrainState
+from genjax.families.base import Batch, Density, Family, Metrics, PyTree, Samples, TrainState
 
 _KEPT = "standardization"
 """Where the moments are in the state's ``model_state``."""
@@ -87,6 +87,21 @@ def standardized(
             return density(inner(state), encode(kept, batch), key) - log_volume(kept, batch)
 
         parts["log_prob"] = log_prob
+    if family.encode is not None:
+        to_latents = family.encode
+
+        def to_standard_latents(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
+            return to_latents(inner(state), encode(state.model_state[_KEPT], batch), key)
+
+        parts["encode"] = to_standard_latents
+    if family.decode is not None:
+        to_rows = family.decode
+
+        def to_rows_of_data(state: TrainState, latents: PyTree, batch: Batch) -> Array:
+            kept = state.model_state[_KEPT]
+            return to_rows(inner(state), latents, batch) * kept["std"] + kept["mean"]
+
+        parts["decode"] = to_rows_of_data
     if family.sample is not None:
         draw = family.sample
 

@@ -34,9 +34,7 @@ class Evaluator:
         self._sample = family.sample and jax.jit(
             family.sample, out_shardings=meshes.replicated(mesh)
         )
-        self._log_prob = family.log_prob and jax.jit(
-            family.log_prob, out_shardings=meshes.by_row(mesh)
-        )
+        self._by_row: dict[Any, Any] = {}
 
     def evaluate(
         self,
@@ -122,25 +120,33 @@ class Evaluator:
         drawn_rows: Any = np.concatenate([part.rows for part in parts])[:count]
         return parts[0].replace(rows=drawn_rows)
 
-    def log_prob(
+    def by_row(
         self,
+        function: Callable[[TrainState, Mapping[str, Any]], Any],
         state: TrainState,
         batches: Iterator[Mapping[str, np.ndarray]],
         num_batches: int,
-        key: jax.Array,
-    ) -> np.ndarray:
-        """Log-probabilities of the rows of batches, as :meth:`evaluate` takes them, ``[N]``.
+        label: str,
+    ) -> Any:
+        """A function of the state and of rows, of all rows of some batches.
 
-        Raises:
-            ValueError: If the family has no likelihood.
+        Args:
+            function: ``(state, batch) -> tree`` of arrays ``[B, ...]``; compiled once.
+            state: The state.
+            batches: This process's rows of each batch, with ``mask``; all else is given to the
+                function.
+            num_batches: Number of batches.
+            label: What is being done, to show progress.
+
+        Returns:
+            The tree, of arrays ``[N, ...]``.
         """
-        if self._log_prob is None:
-            raise ValueError("this family gives no likelihood of given rows")
-        key = meshes.put(key, meshes.replicated(self._mesh))
+        if function not in self._by_row:
+            self._by_row[function] = jax.jit(function, out_shardings=meshes.by_row(self._mesh))
         found = []
-        for local in self._progress(batches, num_batches, "scoring"):
+        for local in self._progress(batches, num_batches, label):
             batch = meshes.global_batch(self._mesh, local)
             mask = batch.pop("mask")
-            nats, kept = meshes.to_host((self._log_prob(state, batch, key), mask))
-            found.append(np.asarray(nats)[kept])
-        return np.concatenate(found)
+            made, kept = meshes.to_host((self._by_row[function](state, batch), mask))
+            found.append(jax.tree.map(lambda rows, kept=kept: np.asarray(rows)[kept], made))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -291,6 +291,8 @@ class Experiment:
             the features of some are another run's, or a file's. None for no measures.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
+        networks: The networks by their names in the state.
+        resampled: Makes the family with other settings of sampling, if that can be.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
             held against it.
 
@@ -307,6 +309,8 @@ class Experiment:
     parallel: ParallelSettings = ParallelSettings()
     quality: Callable[[], SampleQuality] | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    resampled: Callable[[SampleSettings], Family] | None = None
     config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

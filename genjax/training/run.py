@@ -8,18 +8,20 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from numpy.typing import ArrayLike
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import feeds, loop, pictures, processes, record, signals, workdir
+from genjax.training import export, feeds, loop, pictures, processes, record, signals, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.console import Reporter
 from genjax.training.evaluate import Evaluator
-from genjax.training.experiment import Experiment
+from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.logs import MetricLog
 from genjax.training.random import random_key
+from genjax.training.rows import rows_to_read, rows_to_score
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -58,6 +60,8 @@ class Run:
         self.template = steps.state_template(experiment.state_shapes, self.mesh)
         self.log = MetricLog(self.workdir, active=self.writes)
         self._evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
+        self._evaluators: dict[int, Evaluator] = {}
+        self._functions: dict[str, Any] = {}
         self._batches = experiment.train_batches()
         self._own_config = own_config
         self._allow_config_change = allow_config_change
@@ -135,15 +139,23 @@ class Run:
             return self._evaluate(step, state)
 
     def sample(
-        self, num_samples: int | None = None, *, seed: int | None = None, **reads: Any
+        self,
+        num_samples: int | None = None,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        **reads: Any,
     ) -> np.ndarray:
         """Draws samples from the newest state.
 
         Args:
             num_samples: Number of samples; that of the ``sample`` section if None.
             seed: Seed of the draws; that of the ``sample`` section if None.
+            num_steps: Network calls a sample, of models that take several; that of the ``sample``
+                section if None.
             **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``;
-                what is not given is as in pictures (:meth:`Experiment.sample_requests`).
+                a single value is meant for all samples. What is not given is as in pictures
+                (:meth:`Experiment.sample_requests`).
 
         Returns:
             ``[num_samples, *event]``, grey levels or real numbers.
@@ -152,23 +164,14 @@ class Run:
             ValueError: If the family generates nothing, or does not read what is given.
         """
         self._check_samples()
-        given = {name: np.asarray(rows) for name, rows in reads.items()}
-        for name, rows in given.items():
-            if name not in self.family.reads:
-                known = ", ".join(self.family.reads) or "nothing"
-                raise ValueError(f"this family does not read {name!r}; it reads {known}")
-            num_samples = len(rows) if num_samples is None else num_samples
-            if len(rows) != num_samples:
-                raise ValueError(f"expected {num_samples} rows of {name}, got {len(rows)}")
         settings = self.experiment.sample
-        count = settings.num_samples if num_samples is None else num_samples
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
+        if num_steps is not None:
+            settings = dataclasses.replace(settings, num_steps=num_steps)
+        count, given = rows_to_read(self.experiment, num_samples, reads)
         _, state = self.newest()
-        requests = self.experiment.sample_requests(count)
-        requests |= {name: rows.astype(requests[name].dtype) for name, rows in given.items()}
+        requests = self.experiment.sample_requests(count) | given
         with self.report.bars:
-            drawn = self._evaluator.sample(
+            drawn = self._evaluator_for(settings).sample(
                 state,
                 requests,
                 random_key(settings.seed if seed is None else seed, "sample"),
@@ -176,12 +179,13 @@ class Run:
             )
         return np.asarray(drawn.rows)
 
-    def log_prob(self, x: np.ndarray, **features: Any) -> np.ndarray:
+    def log_prob(self, x: ArrayLike, **features: Any) -> np.ndarray:
         """Log-probability of each row in nats, under the newest state's averaged parameters.
 
         Args:
             x: Rows ``[N, *event]`` of the kind of the data: grey levels or real numbers.
-            **features: Further features the model reads, such as ``label``, each ``[N, ...]``.
+            **features: Further features the model reads, such as ``label``, each ``[N, ...]`` or a
+                single value for all rows.
 
         Returns:
             ``[N]``: exact, or the lower bound that ``family.eval_protocol`` names.
@@ -191,40 +195,81 @@ class Run:
         """
         if self.family.log_prob is None:
             raise ValueError("this family gives no likelihood of given rows")
-        spec = self.experiment.spec
-        rows = {}
-        for name, values in {"x": x, **features}.items():
-            array, feature = np.asarray(values), spec.get(name)
-            if feature is None or array.shape[1:] != feature.shape or len(array) != len(x):
-                expected = (
-                    f"[{len(x)}, {', '.join(map(str, feature.shape))}]" if feature else "none"
-                )
-                raise ValueError(f"{name}: expected rows {expected}, got shape {array.shape}")
-            if feature.num_levels and not np.issubdtype(array.dtype, np.integer):
-                raise ValueError(
-                    f"{name}: expected whole grey levels from 0 to {feature.num_levels - 1}, got "
-                    f"{array.dtype}"
-                )
-            levels = feature.num_levels
-            if levels and array.size and not (0 <= array.min() and array.max() < levels):
-                raise ValueError(
-                    f"{name}: expected whole grey levels from 0 to {levels - 1}, got "
-                    f"{array.min()} to {array.max()}"
-                )
-            rows[name] = array.astype(feature.dtype)
-        if not len(x):
+        key, log_prob = random_key(self.experiment.eval.seed, "log_prob"), self.family.log_prob
+        rows = rows_to_score(self.experiment, x, features)
+        if not len(rows["x"]):
             return np.zeros(0, np.float32)
+        return np.asarray(self._of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
+
+    def encode(self, x: ArrayLike, **features: Any) -> Any:
+        """Latents of each row: what :meth:`decode` makes rows from.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data: grey levels or real numbers.
+            **features: Further features the model reads, as of :meth:`log_prob`.
+
+        Returns:
+            The family's latents, an array ``[N, ...]`` or a tree of them.
+
+        Raises:
+            ValueError: If the family has no latents of given rows, or the rows are not of the
+                data's kind.
+        """
+        if self.family.encode is None:
+            raise ValueError("this family has no latents of given rows")
+        key, encode = random_key(self.experiment.eval.seed, "log_prob"), self.family.encode
+        rows = rows_to_score(self.experiment, x, features)
+        return self._of_rows("encode", lambda s, b: encode(s, b, key), rows)
+
+    def decode(self, latents: Any, **features: Any) -> np.ndarray:
+        """The rows that latents stand for.
+
+        Args:
+            latents: As :meth:`encode` gives them, ``[N, ...]``.
+            **features: Features the model reads, such as ``label``, each ``[N, ...]`` or a single
+                value for all rows.
+
+        Returns:
+            ``[N, *event]``, grey levels or real numbers.
+
+        Raises:
+            ValueError: If the family has no latents, or does not read what is given.
+        """
+        if self.family.decode is None:
+            raise ValueError("this family makes no rows from given latents")
+        leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, latents))
+        count, given = rows_to_read(self.experiment, len(leaves[0]), features)
+        rows = self.experiment.sample_requests(count) | given
+        named = {f"latent {i}": leaf for i, leaf in enumerate(leaves)}
+        decode = self.family.decode
+
+        def function(state: TrainState, batch: Mapping[str, Any]) -> Any:
+            return decode(state, jax.tree.unflatten(structure, [batch[n] for n in named]), batch)
+
+        return np.asarray(self._of_rows(f"decode {structure}", function, {**rows, **named}))
+
+    def reconstruct(self, x: ArrayLike, **features: Any) -> np.ndarray:
+        """Rows encoded and decoded again, ``[N, *event]``; arguments and errors as above."""
+        return self.decode(self.encode(x, **features), **features)
+
+    @property
+    def networks(self) -> Mapping[str, Any]:
+        """The networks by name, bound to the newest state's averaged parameters.
+
+        Each is a Linen module that can be called; what it takes is in units of the model (grey
+        levels are scaled, standardised data is).
+        """
         _, state = self.newest()
-        batches = data.EvalBatches(
-            data.ArraySource(**rows), meshes.filled_up(self.experiment.eval.batch_size, self.mesh)
-        )
-        with self.report.bars:
-            return self._evaluator.log_prob(
-                state,
-                (batches[i] for i in range(len(batches))),
-                len(batches),
-                random_key(self.experiment.eval.seed, "log_prob"),
-            )
+        bound = {}
+        for name, net in self.experiment.networks.items():
+            if not hasattr(net, "bind"):  # no Linen module
+                continue
+            params = {**state.params, **state.ema}.get(name, {})
+            kept = state.model_state.get(name, {})
+            # What a family keeps beside the collections of a network is its own.
+            collections = {n: value for n, value in kept.items() if isinstance(value, Mapping)}
+            bound[name] = net.bind({"params": params, **collections})
+        return bound
 
     @property
     def config(self) -> Mapping[str, Any] | None:
@@ -235,6 +280,24 @@ class Run:
     def state(self) -> TrainState:
         """The newest state."""
         return self.newest()[1]
+
+    def export(self, folder: epath.PathLike | None = None) -> epath.Path:
+        """Writes the newest state for use without genjax: see :mod:`genjax.training.export`.
+
+        Args:
+            folder: Where the files go; ``export`` in the workdir if None.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: If the family neither samples nor scores rows.
+        """
+        step, state = self.newest()
+        place = self.workdir / "export" if folder is None else epath.Path(folder)
+        written = export.export(self.experiment, state, place)
+        self.report.say(f"step {step}: {', '.join(written)} in {place}")
+        return place
 
     # What the command calls besides.
 
@@ -323,6 +386,35 @@ class Run:
         )
 
     # Parts.
+
+    def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
+        """A function of the newest state and of rows, which are filled up to whole batches."""
+        _, state = self.newest()
+        # One function for all calls, so that it is compiled once.
+        function = self._functions.setdefault(name, function)
+        size = meshes.filled_up(self.experiment.eval.batch_size, self.mesh)
+        batches = data.EvalBatches(data.ArraySource(**rows), size)
+        with self.report.bars:
+            return self._evaluator.by_row(
+                function,
+                state,
+                (batches[i] for i in range(len(batches))),
+                len(batches),
+                name.split()[0],
+            )
+
+    def _evaluator_for(self, settings: SampleSettings) -> Evaluator:
+        """The evaluator of the family with other settings of sampling."""
+        if settings.num_steps == self.experiment.sample.num_steps:
+            return self._evaluator
+        if self.experiment.resampled is None:
+            raise ValueError("num_steps: this experiment was not built from a config")
+        if settings.num_steps not in self._evaluators:
+            family = self.experiment.resampled(settings)
+            self._evaluators[settings.num_steps] = Evaluator(
+                family, self.mesh, progress=self._progress
+            )
+        return self._evaluators[settings.num_steps]
 
     def _check_data(self, found: Mapping[str, Any]) -> bool:
         """Refuses data that is not the run's, where there is work to protect.

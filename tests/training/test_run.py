@@ -98,7 +98,7 @@ def test_training_in_a_thread_takes_no_signals(tmp_path):
 @pytest.mark.parametrize("call, message", [
     (lambda run: run.log_prob(np.zeros((3, 8, 8), np.uint8)), r"expected rows \[3, 8, 8, 1\]"),
     (lambda run: run.log_prob(np.zeros((3, 8, 8, 1))), "expected whole grey levels from 0 to 16"),
-    (lambda run: run.log_prob(np.zeros((3, 8, 8, 1), int), colour=[0]), "expected rows none"),
+    (lambda run: run.log_prob(np.zeros((3, 8, 8, 1), int), colour=[0]), "has no feature .colour."),
     (lambda run: run.sample(2, label=[0, 1]), "does not read 'label'; it reads nothing"),
     (lambda run: run.evaluate(), "there is no checkpoint"),
     (lambda run: run.log_prob(np.full((3, 8, 8, 1), 200)), "from 0 to 16, got 200 to 200"),

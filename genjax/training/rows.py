@@ -1,0 +1,97 @@
+"""Rows that a user hands to a run: of the data's kind, or refused in one line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from genjax.data import Feature
+from genjax.training.experiment import Experiment
+
+
+def rows_to_score(
+    experiment: Experiment, x: ArrayLike, features: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Rows as the family takes them in evaluation.
+
+    Args:
+        experiment: Says what the rows must be.
+        x: Rows ``[N, *event]``.
+        features: Further features, each ``[N, ...]`` or a single value for all rows.
+
+    Returns:
+        The rows, with those features of the first stream that are given.
+
+    Raises:
+        ValueError: If they are not of the data's kind, or a feature that the family reads is
+            missing.
+    """
+    spec = experiment.spec
+    array = np.asarray(x)
+    missing = [name for name in experiment.family.reads if name not in features and name != "x"]
+    if missing:
+        raise ValueError(
+            f"this model is conditional: give {missing[0]}, one of each row or one for all"
+        )
+    rows = {"x": _checked("x", array, len(array) if array.ndim else 0, spec["x"])}
+    for name, values in features.items():
+        if name not in spec:
+            raise ValueError(f"the data has no feature {name!r}; it has {', '.join(spec)}")
+        rows[name] = _checked(name, values, len(array), spec[name])
+    return rows
+
+
+def rows_to_read(
+    experiment: Experiment, count: int | None, reads: Mapping[str, Any]
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Rows to sample from, and how many there are.
+
+    Args:
+        experiment: Says what is read.
+        count: Number of rows, if it is given.
+        reads: Features, each with one row a sample or a single value for all.
+
+    Returns:
+        Number of rows, and the features that are given.
+
+    Raises:
+        ValueError: If the family does not read one, or numbers of rows differ.
+    """
+    spec, family = experiment.spec, experiment.family
+    for name, values in reads.items():
+        if name not in family.reads:
+            known = ", ".join(family.reads) or "nothing"
+            raise ValueError(f"this family does not read {name!r}; it reads {known}")
+        array = np.asarray(values)
+        if count is None and array.ndim > len(spec[name].shape):
+            count = len(array)
+    count = experiment.sample.num_samples if count is None else count
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
+    return int(count), {n: _checked(n, v, int(count), spec[n]) for n, v in reads.items()}
+
+
+def _checked(name: str, values: Any, count: int, feature: Feature) -> np.ndarray:
+    """Values of a feature for ``count`` rows, of the feature's type."""
+    array = np.asarray(values)
+    if array.shape == feature.shape and name != "x":
+        array = np.broadcast_to(array, (count, *feature.shape))
+    if array.shape != (count, *feature.shape):
+        expected = ", ".join(map(str, (count, *feature.shape)))
+        raise ValueError(f"{name}: expected rows [{expected}], got shape {list(array.shape)}")
+    for limit, kind in ((feature.num_levels, "grey levels"), (feature.num_classes, "class ids")):
+        if limit is None:
+            continue
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"{name}: expected whole {kind} from 0 to {limit - 1}, got {array.dtype}"
+            )
+        if array.size and not 0 <= int(array.min()) <= int(array.max()) < limit:
+            raise ValueError(
+                f"{name}: expected whole {kind} from 0 to {limit - 1}, got {array.min()} to "
+                f"{array.max()}"
+            )
+    if not feature.num_levels and not feature.num_classes and array.dtype == object:
+        raise ValueError(f"{name}: expected numbers, got objects")
+    return array.astype(feature.dtype)
