@@ -25,6 +25,7 @@ from genjax.training.experiment import (
     check_batch_size,
     spec_of,
 )
+from genjax.training.optimizers import Scheduled
 from genjax.training.quality import Reference, SampleQuality
 
 Mode = Literal["train", "eval", "sample", "plan"]
@@ -56,11 +57,13 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     # What needs no rows is checked before a set is decoded, which may take minutes.
     networks, frozen = _before_data(recipe, sections)
     streams = _build_streams(settings["data"], num_devices)
-    family, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
+    rates: dict[str, Callable[[int], float]] = {}
+    family, loaders = _assemble(recipe, sections, streams, settings, networks, frozen, rates)
     parts: dict[str, Any] = dict(
         family=family,
         streams=streams,
         frozen=loaders,
+        learning_rates=rates,
         config=as_json(sections),
         **settings,
     )
@@ -211,8 +214,12 @@ def _assemble(
     settings: Mapping[str, Any],
     networks: Mapping[str, Mapping[str, Any]],
     frozen: Mapping[str, Mapping[str, Any]],
+    rates: dict[str, Callable[[int], float]],
 ) -> tuple[Family, dict[str, Callable[[], Any]]]:
-    """Makes the family from its sections; also what loads its frozen networks."""
+    """Makes the family from its sections; also what loads its frozen networks.
+
+    Learning rates of its optimisers, as far as they are known, are put into ``rates``.
+    """
     dataset = streams[""].train
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
@@ -225,7 +232,7 @@ def _assemble(
             kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
         _check_fit(kwargs[name], dataset, where, slot)
     for where, name in recipe.optimizer_sections().items():
-        kwargs[name] = _optimizer_factory(sections, where)
+        kwargs[name] = _optimizer_factory(sections, where, rates)
     section = {k: v for k, v in sections["family"].items() if k != "name"}
     for name, table in recipe.parts.items():
         part = section.pop(name, None)
@@ -267,7 +274,9 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
     }
 
 
-def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Acts], Any]:
+def _optimizer_factory(
+    sections: Mapping[str, Any], where: str, rates: dict[str, Callable[[int], float]]
+) -> Callable[[Acts], Any]:
     """What makes an optimiser when the family says how often it acts; arguments are checked now."""
     section = at(sections, where)
     told = "acts" in arguments(look_up(OPTIMIZERS, section.get("name"), where))
@@ -280,7 +289,10 @@ def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Act
                 f"{where}.name {section['name']!r} is not corrected for steps on penalties of "
                 "their own (family.penalty_every above 1): it has no argument 'acts'"
             )
-        return make(acts=acts)
+        made = make(acts=acts)
+        if isinstance(made, Scheduled):  # another package's may not say
+            rates[where.partition(".")[2]] = made.learning_rate
+        return made
 
     return factory
 

@@ -260,6 +260,8 @@ class Experiment:
             the features of some are another run's, or a file's. None for no measures.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
+        learning_rates: Learning rate of the last update in so many training steps, for the log: of
+            each player, named ``""`` where there is but one. What is not known is left out.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
             held against it.
 
@@ -276,6 +278,7 @@ class Experiment:
     parallel: ParallelSettings = ParallelSettings()
     quality: Callable[[], SampleQuality] | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
