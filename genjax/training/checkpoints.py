@@ -116,12 +116,7 @@ class Checkpoints:
             )
         with self._writing():
             self._manager = self._make_manager()
-        self._hosts: dict[int, HostPart | ValueError] = {}
-        self._scores: dict[int, float] = {}
-        for step in self._steps():
-            self._hosts[step] = self._read_host(step)
-            if not read_only:
-                self._scores[step] = self._score(step)
+        self._scores = {} if read_only else {step: self._score(step) for step in self._steps()}
 
     def _make_manager(self) -> ocp.CheckpointManager:
         policy = _Preservation(self._keep, lambda step: self._scores.get(step, math.inf))
@@ -153,7 +148,7 @@ class Checkpoints:
 
     def _score(self, step: int) -> float:
         """What the best checkpoint has the lowest of; infinite if it is not known."""
-        host = self._hosts[step]
+        host = self._read_host(step)
         if isinstance(host, ValueError):
             return math.inf
         if host.shapes is not None:
@@ -257,6 +252,7 @@ class Checkpoints:
             CheckpointError: If there are checkpoints and none can be read, or if a checkpoint is
                 sound and of another model.
         """
+        self.wait()
         damaged: dict[int, Exception] = {}
         for step in reversed(self._steps()):
             try:
@@ -285,8 +281,8 @@ class Checkpoints:
                 continue
             due = self._actions_due(step)
             for older in self._steps():
-                host = self._hosts[older]
-                if older < step and isinstance(host, ValueError):
+                host = self._read_host(older) if older < step else None
+                if isinstance(host, ValueError):
                     damaged[older] = host
                     self._warn(older, host)
             self._set_aside(damaged)
@@ -299,7 +295,7 @@ class Checkpoints:
         return Resumed()
 
     def _sound_host(self, step: int) -> HostPart:
-        host = self._hosts[step]
+        host = self._read_host(step)
         if isinstance(host, ValueError):
             raise host
         return host
