@@ -74,7 +74,10 @@ def main(_: list[str]) -> None:
         _plan() if _MODE.value == "plan" else _run()
     except bad_input as error:
         _leave(_fail(str(error), 2))
-    except (NonFiniteError, SaveError, data.DamagedDataError) as error:
+    except SaveError as error:
+        # Orbax's threads may wait for minutes for what the failed save has never made.
+        _end(_fail(str(error), 1))
+    except (NonFiniteError, data.DamagedDataError) as error:
         _leave(_fail(str(error), 1))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -220,10 +223,16 @@ def _leave(code: int) -> NoReturn:
     from genjax.training.step import is_compiling
 
     if is_compiling() or (code != 143 and _has_peers()):
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        _end(code)
     sys.exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process without waiting for any of its threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _has_peers() -> bool:

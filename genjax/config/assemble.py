@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ from genjax.training.experiment import (
     check_batch_size,
     spec_of,
 )
+from genjax.training.optimizers import Scheduled
 from genjax.training.quality import Reference, SampleQuality
 
 Mode = Literal["train", "eval", "sample", "export", "plan"]
@@ -57,18 +58,21 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     # What needs no rows is checked before a set is decoded, which may take minutes.
     networks, frozen = _before_data(recipe, sections)
     streams = _build_streams(settings["data"], num_devices)
-    family, made, loaders = _assemble(recipe, sections, streams, settings, networks, frozen)
+    rates: dict[str, Callable[[int], float]] = {}
+    made = _assemble(recipe, sections, streams, settings, networks, frozen, rates)
+    family = made.family
 
     def resampled(sample: SampleSettings) -> Family:
         other = {**settings, "sample": sample}
-        return _assemble(recipe, sections, streams, other, networks, frozen)[0]
+        return _assemble(recipe, sections, streams, other, networks, frozen, {}).family
 
     parts: dict[str, Any] = dict(
         family=family,
         streams=streams,
-        frozen=loaders,
-        networks=made,
+        frozen=made.loaders,
+        networks=made.networks,
         resampled=resampled,
+        learning_rates=rates,
         config=as_json(sections),
         **settings,
     )
@@ -242,6 +246,14 @@ def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:
     return built
 
 
+class _Assembled(NamedTuple):
+    """A family, its networks by their names in the state, and what loads the frozen ones."""
+
+    family: Family
+    networks: Mapping[str, Any]
+    loaders: Mapping[str, Callable[[], Any]]
+
+
 def _assemble(
     recipe: Recipe,
     sections: Mapping[str, Any],
@@ -249,8 +261,12 @@ def _assemble(
     settings: Mapping[str, Any],
     networks: Mapping[str, Mapping[str, Any]],
     frozen: Mapping[str, Mapping[str, Any]],
-) -> tuple[Family, dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Makes the family from its sections; also its networks, and what loads the frozen ones."""
+    rates: dict[str, Callable[[int], float]],
+) -> _Assembled:
+    """Makes the family from its sections.
+
+    Learning rates of its optimisers, as far as they are known, are put into ``rates``.
+    """
     dataset = streams[""].train
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
@@ -265,7 +281,7 @@ def _assemble(
             kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
         _check_fit(kwargs[name], dataset, where, slot)
     for where, name in recipe.optimizer_sections().items():
-        kwargs[name] = _optimizer_factory(sections, where)
+        kwargs[name] = _optimizer_factory(sections, where, rates)
     section = {k: v for k, v in sections["family"].items() if k != "name"}
     for name, table in recipe.parts.items():
         part = section.pop(name, None)
@@ -300,7 +316,8 @@ def _assemble(
         )
         family = families.standardized(family, scale.mean, scale.std, names=alike)
     made = {slot.key or name: kwargs[name] for name, slot in recipe.networks.items()}
-    return family, {**made, **{n: kwargs[n] for n in recipe.parts if n in kwargs}}, loaders
+    made |= {name: kwargs[name] for name in recipe.parts if name in kwargs}
+    return _Assembled(family, made, loaders)
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:
@@ -351,7 +368,9 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
     }
 
 
-def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Acts], Any]:
+def _optimizer_factory(
+    sections: Mapping[str, Any], where: str, rates: dict[str, Callable[[int], float]]
+) -> Callable[[Acts], Any]:
     """What makes an optimiser when the family says how often it acts; arguments are checked now."""
     section = at(sections, where)
     told = "acts" in arguments(look_up(OPTIMIZERS, section.get("name"), where))
@@ -364,7 +383,10 @@ def _optimizer_factory(sections: Mapping[str, Any], where: str) -> Callable[[Act
                 f"{where}.name {section['name']!r} is not corrected for steps on penalties of "
                 "their own (family.penalty_every above 1): it has no argument 'acts'"
             )
-        return make(acts=acts)
+        made = make(acts=acts)
+        if isinstance(made, Scheduled):  # another package's may not say
+            rates[where.partition(".")[2]] = made.learning_rate
+        return made
 
     return factory
 

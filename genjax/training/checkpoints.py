@@ -4,8 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -17,14 +16,14 @@ from jax.sharding import NamedSharding
 from orbax.checkpoint import checkpoint_managers as managers
 
 from genjax.families.base import TrainState
-from genjax.training.logs import write_atomically
+from genjax.training import host_part
+from genjax.training.files import set_aside, write_atomically
+from genjax.training.host_part import HostArgs, HostHandler, HostPart, decoded
 from genjax.training.mesh import leaf_name
+from genjax.training.processes import meet
 
 # A machine in trouble, not a damaged file: the checkpoint stays where it is.
 _NOT_DAMAGE = (MemoryError, PermissionError)
-
-
-_HOST_FILE = "metadata"
 
 
 class CheckpointError(RuntimeError):
@@ -53,43 +52,28 @@ class Resumed:
     actions_due: bool = False
 
 
-class _HostHandler(ocp.AsyncCheckpointHandler):
-    """JSON beside the arrays, with checksums that are computed while Orbax writes them.
+class _Preservation:
+    """Keeps the last few checkpoints and the one with the lowest score, the later of equal ones.
 
-    Checksums of a large state take as long as writing it, which training need not wait for.
+    Orbax has such policies, over scores of its own: one of an old checkpoint that cannot be read
+    would be in the way of every save.
+
+    Args:
+        keep: Number of latest checkpoints to keep.
+        score: Score of a step; infinite if it has none.
     """
 
-    async def async_save(self, directory: Any, args: "_HostSave") -> Any:
-        """Starts to write."""
+    def __init__(self, keep: int, score: Callable[[int], float]):
+        self._keep = keep
+        self._score = score
 
-        async def write() -> None:
-            if not jax.process_index():
-                checksums = {name: _checksum(copy) for name, copy in args.copies.items()}
-                content = {"loop": {"window": args.window}, "checksums": checksums}
-                (directory / _HOST_FILE).write_text(json.dumps(content))
-
-        return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="host")]
-
-    def save(self, directory: Any, args: "_HostSave") -> None:
-        """Not called: the manager saves asynchronously."""
-        raise NotImplementedError
-
-    def restore(self, directory: Any, args: "_HostRestore") -> Any:
-        """Reads what was written."""
-        return json.loads((directory / _HOST_FILE).read_text())
-
-
-@ocp.args.register_with_handler(_HostHandler, for_save=True)
-@dataclasses.dataclass
-class _HostSave(ocp.args.CheckpointArgs):
-    window: Sequence[Any]
-    copies: Mapping[str, np.ndarray]
-
-
-@ocp.args.register_with_handler(_HostHandler, for_restore=True)
-@dataclasses.dataclass
-class _HostRestore(ocp.args.CheckpointArgs):
-    pass
+    def should_preserve(
+        self, checkpoints: Sequence[managers.PolicyCheckpointInfo], *, context: Any
+    ) -> Sequence[bool]:
+        """Whether each is kept."""
+        steps = sorted(info.step for info in checkpoints)
+        kept = {*steps[-self._keep :], min(steps, key=lambda step: (self._score(step), -step))}
+        return [info.step in kept for info in checkpoints]
 
 
 class Checkpoints:
@@ -104,6 +88,10 @@ class Checkpoints:
         keep: Number of latest checkpoints to keep.
         best_metric: Metric whose lowest value marks the best checkpoint.
         read_only: Never write or delete.
+
+    Raises:
+        CheckpointError: If a file stands where the folder belongs.
+        SaveError: If the folder cannot be made.
     """
 
     def __init__(
@@ -114,31 +102,70 @@ class Checkpoints:
         best_metric: str = "eval/bits_per_dim",
         read_only: bool = False,
     ):
-        self._directory = epath.Path(workdir) / "checkpoints"
-        self._due = epath.Path(workdir) / "actions_due"
+        self._workdir = epath.Path(workdir)
+        self._directory = self._workdir / "checkpoints"
+        self._due = self._workdir / "actions_due"
         self._best_metric = best_metric
+        self._keep = keep
         self._read_only = read_only
-        best = managers.BestN(
-            get_metric_fn=lambda metrics: -metrics[best_metric],  # what sorts highest is kept
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
+        self._manager: ocp.CheckpointManager | None = None
+        if self._directory.exists() and not self._directory.is_dir():
+            raise CheckpointError(
+                f"{self._directory} must be a folder of checkpoints and is a file: move it away, "
+                "and put the folder back if there was one"
+            )
+        with self._writing():
+            self._manager = self._make_manager()
+        self._scores = {} if read_only else {step: self._score(step) for step in self._steps()}
+
+    def _make_manager(self) -> ocp.CheckpointManager:
+        policy = _Preservation(self._keep, lambda step: self._scores.get(step, math.inf))
         options = ocp.CheckpointManagerOptions(
-            # Without it Orbax does not write the metrics down, and a resumed run forgets the best.
-            best_fn=lambda metrics: metrics[best_metric],
-            best_mode="min",
-            preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
+            preservation_policy=policy,
+            create=not self._read_only,
+            cleanup_tmp_directories=not self._read_only,
+            # Without it Orbax reads scores of versions of before, and fails at one it cannot read.
+            lightweight_initialize=True,
         )
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=options,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "host": _HostHandler(),
-            },
-        )
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "host": HostHandler(),
+        }
+        return ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
+
+    def _steps(self) -> list[int]:
+        return [] if self._manager is None else sorted(self._manager.all_steps())
+
+    def _read_host(self, step: int) -> "HostPart | ValueError":
+        try:
+            return decoded((self._directory / str(step) / "host" / host_part.FILE).read_bytes())
+        except _NOT_DAMAGE:
+            raise
+        except OSError as error:
+            return ValueError(f"its host part cannot be read: {error}")
+        except ValueError as error:
+            return error
+
+    def _score(self, step: int) -> float:
+        """What the best checkpoint has the lowest of; infinite if it is not known."""
+        host = self._read_host(step)
+        if isinstance(host, ValueError):
+            return math.inf
+        if host.shapes is not None:
+            return host.scores.get(self._best_metric, math.inf)
+        # One of a version of before, which left scores to Orbax.
+        try:
+            file = self._directory / str(step) / "metrics" / "metrics"
+            score = json.loads(file.read_bytes()).get(self._best_metric, math.inf)
+            return float(score) if score == score else math.inf
+        except _NOT_DAMAGE:
+            raise
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            logging.warning(
+                "the score of checkpoint %d in %s cannot be read, it counts as never evaluated: %s",
+                step, self._directory, error,
+            )  # fmt: skip
+            return math.inf
 
     def save(
         self,
@@ -159,25 +186,50 @@ class Checkpoints:
             actions_due: Note that evaluation and samples of this state are still to come.
 
         Raises:
-            SaveError: If the save before could not be completed.
+            SaveError: If this save cannot begin or the one before could not be completed.
         """
-        if actions_due and not jax.process_index():
-            write_atomically(self._due, str(step))
-        if step in self._manager.all_steps():
-            return
-        score = (metrics or {}).get(self._best_metric, math.inf)
-        if not math.isfinite(score):
-            score = math.inf  # like what was not evaluated: never the best
-        host = _HostSave(window, _copies(state))
+        assert self._manager is not None
         with self._writing():
+            if actions_due and not jax.process_index():
+                write_atomically(self._due, str(step))
+            if step in self._steps():
+                return
+            scores = {
+                name: float(value)
+                for name, value in (metrics or {}).items()
+                if isinstance(value, float) and math.isfinite(value)
+            }
+            shapes = _shapes(ocp.tree.serialize_tree(state, keep_empty_nodes=True))
+            host = HostPart(window, scores, checksums={}, shapes=shapes)
+            self._scores[step] = scores.get(self._best_metric, math.inf)
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), host=host),
-                metrics={self._best_metric: float(score)},
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), host=HostArgs(host, _copies(state))
+                ),
             )
 
     def _actions_due(self, step: int) -> bool:
-        return self._due.exists() and self._due.read_text() == str(step)
+        """Whether there is a note that actions of this step are due.
+
+        One that cannot be read counts, too: what is then done twice gives the same again.
+        """
+        try:
+            if not self._due.exists():
+                return False
+            noted = self._due.read_bytes()
+        except _NOT_DAMAGE:
+            raise
+        except OSError:
+            noted = b""
+        if noted.isdigit():
+            return int(noted) == step
+        if self._may_set_aside():
+            logging.warning(
+                "%s does not hold the number of a step: what was due may be done again; it is now "
+                "%s", self._due, set_aside(self._due, self._workdir),
+            )  # fmt: skip
+        return True
 
     def actions_done(self) -> None:
         """Strikes the note that actions are due."""
@@ -200,46 +252,63 @@ class Checkpoints:
             CheckpointError: If there are checkpoints and none can be read, or if a checkpoint is
                 sound and of another model.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        damaged = []
-        for step in steps:
+        self.wait()
+        damaged: dict[int, Exception] = {}
+        for step in reversed(self._steps()):
             try:
-                shapes = _shapes(self._manager.item_metadata(step)["state"].tree)
+                part = self._sound_host(step)
+                saved = _shapes(self._metadata(step))
+                if part.shapes is not None and part.shapes != saved:
+                    raise ValueError("what it says of its arrays has changed since it was saved")
             except _NOT_DAMAGE:
                 raise
             except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
-                damaged.append(step)
+                damaged[step] = error
                 self._warn(step, error)
                 continue
             self._check_fit(
-                step, shapes, _shapes(ocp.tree.serialize_tree(template, keep_empty_nodes=True))
+                step, saved, _shapes(ocp.tree.serialize_tree(template, keep_empty_nodes=True))
             )
             try:
-                restored = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(template), host=_HostRestore()
-                    ),
-                )
-                state, host = restored["state"], restored["host"]
-                for name, array in _copies(state, held=True).items():
-                    checksum = _checksum(array)
-                    if host["checksums"].get(name, checksum) != checksum:
-                        raise ValueError(f"the content of {name} has changed since it was saved")
+                state = self._restored(step, template)
+                names = [leaf_name(path) for path, _ in jax.tree.leaves_with_path(state)]
+                part.check(_copies(state, held=True), names)
             except _NOT_DAMAGE:
                 raise
             except Exception as error:  # noqa: BLE001
-                damaged.append(step)
+                damaged[step] = error
                 self._warn(step, error)
                 continue
+            due = self._actions_due(step)
+            for older in self._steps():
+                host = self._read_host(older) if older < step else None
+                if isinstance(host, ValueError):
+                    damaged[older] = host
+                    self._warn(older, host)
             self._set_aside(damaged)
-            return Resumed(step, state, host["loop"]["window"], self._actions_due(step))
-        if steps:
+            return Resumed(step, state, part.window, due)
+        if damaged:
             raise CheckpointError(
                 f"none of the checkpoints in {self._directory} can be read "
-                f"(steps {sorted(steps)}); the warnings above say why"
+                f"(steps {sorted(damaged)}); the warnings above say why"
             )
         return Resumed()
+
+    def _sound_host(self, step: int) -> HostPart:
+        host = self._read_host(step)
+        if isinstance(host, ValueError):
+            raise host
+        return host
+
+    def _metadata(self, step: int) -> Any:
+        """Tree of what describes the arrays of a checkpoint."""
+        handler: Any = ocp.StandardCheckpointHandler()
+        return handler.metadata(self._directory / str(step) / "state").tree
+
+    def _restored(self, step: int, template: TrainState) -> TrainState:
+        assert self._manager is not None
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        return cast(TrainState, self._manager.restore(step, args=items)["state"])
 
     def restore_any(self, sharding: NamedSharding) -> tuple[int, dict[str, Any]] | None:
         """Restores the newest checkpoint whatever model it is of.
@@ -253,10 +322,9 @@ class Checkpoints:
         Raises:
             CheckpointError: If there are checkpoints and none can be read.
         """
-        latest = self._manager.latest_step()
-        if latest is None:
+        if not self._steps():
             return None
-        tree = self._manager.item_metadata(latest)["state"].tree
+        tree = self._metadata(self._steps()[-1])
         template = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
@@ -278,17 +346,21 @@ class Checkpoints:
             "checkpoint %d in %s cannot be read and is skipped: %s", step, self._directory, reason
         )
 
-    def _set_aside(self, steps: list[int]) -> None:
-        if self._read_only or jax.process_index():
+    def _may_set_aside(self) -> bool:
+        return not self._read_only and not jax.process_index()
+
+    def _set_aside(self, damaged: Mapping[int, Exception]) -> None:
+        """Moves damaged checkpoints away: their steps will be saved again."""
+        if self._read_only or not damaged:
             return
-        for step in steps:
-            target, copies = self._directory.parent / f"damaged_{step}", 1
-            while target.exists():
-                copies += 1
-                target = self._directory.parent / f"damaged_{step}_{copies}"
-            (self._directory / str(step)).rename(target)
-        if steps:
-            self._manager.reload()
+        assert self._manager is not None
+        if self._may_set_aside():
+            for step in damaged:
+                set_aside(self._directory / str(step), self._workdir)
+        meet("damaged checkpoints are set aside")
+        with self._writing():
+            self._manager.close()
+            self._manager = self._make_manager()
 
     def wait(self) -> None:
         """Waits until the last save is complete.
@@ -296,6 +368,7 @@ class Checkpoints:
         Raises:
             SaveError: If it could not be completed.
         """
+        assert self._manager is not None
         with self._writing():
             self._manager.wait_until_finished()
 
@@ -304,6 +377,7 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         # Also on the way out of an error: a save under way is completed, not lost.
+        assert self._manager is not None
         with self._writing():
             self._manager.close()
 
@@ -317,7 +391,7 @@ class Checkpoints:
             reason = "no space left on device" if _is_full(error) else reason.splitlines()[0][:300]
             raise SaveError(
                 f"a checkpoint could not be written to {self._directory}: {reason}. Those before "
-                f"it are intact (steps {sorted(self._manager.all_steps())}): make room or mend the "
+                f"it are intact (steps {self._steps()}): make room or mend the "
                 "storage, and the same command goes on from the last"
             ) from error
 
@@ -357,8 +431,3 @@ def _copies(state: TrainState, *, held: bool = False) -> dict[str, np.ndarray]:
         leaf.copy_to_host_async()
     fetch = np.asarray if held or jax.default_backend() != "cpu" else np.array
     return {name: fetch(leaf) for name, leaf in whole.items()}
-
-
-def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of the bytes of an array."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

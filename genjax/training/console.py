@@ -109,50 +109,61 @@ class Reporter:
         finally:
             self.bars.remove_task(task)
 
-    def training(
-        self, family: Family, first: int, num_steps: int
-    ) -> Callable[[int, Mapping[str, float]], None]:
+    def training(self, family: Family, first: int, num_steps: int) -> "Training":
         """Shows where training is: a bar where one is seen, and a line a log step everywhere.
 
         Args:
             family: The family, which looks at its metrics.
             first: Step it starts from.
             num_steps: Steps in all.
-
-        Returns:
-            To be called with the step and the latest logged metrics.
         """
-        task = self.bars.add_task("training", total=num_steps, completed=first, rate="")
-        printed: Mapping[str, float] = {}
-        warned: set[str] = set()
+        return Training(self, family, first, num_steps)
 
-        def on_step(step: int, latest: Mapping[str, float]) -> None:
-            nonlocal printed, warned
-            self.bars.update(task, completed=step)
-            if step == num_steps:
-                self.bars.remove_task(task)
-            if latest is printed or not latest or self.console.quiet:
-                return
-            printed = latest
-            rate = latest["train/steps_per_second"]
-            left = (num_steps - step) / rate
-            if step < num_steps:
-                self.bars.update(task, rate=f"{rate:.2f} steps/s")
-            numbers = "  ".join(
-                f"{name} {latest[f'train/{name}']:.4g}"
-                for name in _LOSSES
-                if f"train/{name}" in latest
-            )
-            self.say(
-                f"step {step}/{num_steps}  {numbers}  {rate:.2f} steps/s  "
-                f"{left // 60:.0f}:{left % 60:02.0f} left"
-            )
-            if family.diagnose is None:
-                return
-            means = {name.removeprefix("train/"): value for name, value in latest.items()}
-            found = {one.kind: one.message for one in family.diagnose(means)}
-            for kind in found.keys() - warned:  # said again only after it had gone
-                self.say(f"warning: step {step}: {found[kind]}")
-            warned = set(found)
 
-        return on_step
+class Training:
+    """Where training is: see :meth:`Reporter.training`."""
+
+    def __init__(self, report: Reporter, family: Family, first: int, num_steps: int):
+        self._report = report
+        self._family = family
+        self._num_steps = num_steps
+        self._task = report.bars.add_task("training", total=num_steps, completed=first, rate="")
+        self._warned: set[str] = set()
+
+    def advance(self, step: int) -> None:
+        """So many steps have been taken."""
+        self._report.bars.update(self._task, completed=step)
+        if step == self._num_steps:
+            self._report.bars.remove_task(self._task)
+
+    def log(self, step: int, row: Mapping[str, float]) -> None:
+        """Says a line of the log, which is of a step of its own.
+
+        Args:
+            step: Number of steps taken, for the time that is left.
+            row: The line, with its ``step``.
+        """
+        if self._report.console.quiet:
+            return
+        rate = row["train/steps_per_second"]
+        left = (self._num_steps - step) / rate
+        if step < self._num_steps:
+            self._report.bars.update(self._task, rate=f"{rate:.2f} steps/s")
+        numbers = "  ".join(
+            f"{name} {row[f'train/{name}']:.4g}" for name in _LOSSES if f"train/{name}" in row
+        )
+        self._report.say(
+            f"step {row['step']}/{self._num_steps}  {numbers}  {rate:.2f} steps/s  "
+            f"{left // 60:.0f}:{left % 60:02.0f} left"
+        )
+        if self._family.diagnose is None:
+            return
+        means = {
+            name.removeprefix("train/"): value
+            for name, value in row.items()
+            if name.startswith("train/")
+        }
+        found = {one.kind: one.message for one in self._family.diagnose(means)}
+        for kind in found.keys() - self._warned:  # said again only after it had gone
+            self._report.say(f"warning: step {row['step']}: {found[kind]}")
+        self._warned = set(found)

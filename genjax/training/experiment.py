@@ -293,6 +293,8 @@ class Experiment:
             network: a new run starts with it, a resumed one has it.
         networks: The networks by their names in the state.
         resampled: Makes the family with other settings of sampling, if that can be.
+        learning_rates: Learning rate of the last update in so many training steps, for the log: of
+            each player, named ``""`` where there is but one. What is not known is left out.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
             held against it.
 
@@ -311,6 +313,7 @@ class Experiment:
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resampled: Callable[[SampleSettings], Family] | None = None
+    learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

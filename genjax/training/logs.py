@@ -1,11 +1,13 @@
 """Metrics on disk: one JSON object a line, and TensorBoard event files beside it."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from absl import logging
 from etils import epath
+
+from genjax.training.files import is_remote, set_aside, write_atomically
 
 Value = float | int | str
 
@@ -32,7 +34,10 @@ class MetricLog:
         self._purge_step: int | None = None
 
     def rewind(self, step: int, *, actions_due: bool = False) -> None:
-        """Drops every line after ``step``, and what is no line at all: a write that was cut off.
+        """Drops every line after ``step``, and what is no line of a log.
+
+        The end of a write that was cut off goes without a word. If there is other damage, the file
+        as it was is kept as ``damaged_metrics.jsonl``, and a warning says how many lines it costs.
 
         Args:
             step: Step the run resumes from.
@@ -41,17 +46,23 @@ class MetricLog:
         self._purge_step = step + 1
         if not self._active or not self._path.exists():
             return
-        kept = []
-        for line in self._path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-                evaluated = any(name.startswith("eval/") for name in record)
-                keep = record["step"] < step + (not (actions_due and evaluated))
-            except (json.JSONDecodeError, KeyError, TypeError):
-                keep = False
-            if keep:
-                kept.append(line + "\n")
-        write_atomically(self._path, "".join(kept))
+        kept, damaged = [], 0
+        lines = self._path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines):
+            record = _record(line)
+            if record is None:
+                damaged += bool(line.strip()) and number < len(lines) - 1
+                continue
+            evaluated = any(name.startswith("eval/") for name in record)
+            if record["step"] < step + (not (actions_due and evaluated)):
+                kept.append(line + b"\n")
+        if damaged:
+            before = set_aside(self._path, self._path.parent)
+            logging.warning(
+                "%d lines of %s cannot be read and are dropped; as it was it is now %s",
+                damaged, self._path, before,
+            )  # fmt: skip
+        write_atomically(self._path, b"".join(kept))
 
     def write(self, step: int, values: Mapping[str, Value]) -> None:
         """Logs values, whose names carry their prefix (``train/loss``), at a step."""
@@ -60,7 +71,8 @@ class MetricLog:
         line = json.dumps({"step": step, **values}) + "\n"
         if is_remote(self._path):
             if self._lines is None:
-                self._lines = [self._path.read_text()] if self._path.exists() else []
+                before = self._path.read_bytes() if self._path.exists() else b""
+                self._lines = [before.decode(errors="replace")]
             self._lines.append(line)
         else:
             self._append(line)
@@ -80,6 +92,25 @@ class MetricLog:
         """Adds a picture ``[H, W, C]`` uint8 to the event files."""
         if self._active:
             self._events().add_image(name, pixels, step, dataformats="HWC")
+
+    def describe(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        """Adds the config to the event files: as text, and as hyper-parameters to compare runs by.
+
+        Args:
+            config: The complete config, JSON data.
+            metrics: Names of the values that runs are compared by.
+        """
+        if not self._active:
+            return
+        from tensorboardX.summary import hparams
+
+        events = self._events()
+        # Indented by four, it is code to TensorBoard, which reads Markdown.
+        text = json.dumps(config, indent=2, sort_keys=True).replace("\n", "\n    ")
+        events.add_text("config", f"    {text}", 0)
+        # The writer's own add_hparams would make a folder, and with it a run, of each call.
+        for summary in hparams(dict(_flat(config)), dict.fromkeys(metrics)):
+            events.file_writer.add_summary(summary)
 
     def _events(self) -> Any:
         if self._writer is None:
@@ -106,16 +137,20 @@ class MetricLog:
         self._file = self._lines = self._writer = None
 
 
-def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is that of an object store (``gs://``), not of a file system."""
-    return "://" in str(path)
+def _record(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is no line of a log."""
+    try:
+        record = json.loads(line)
+    except ValueError:  # no JSON, or no text at all
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
-    """Writes a file so that it exists whole or not at all."""
-    if is_remote(path):  # an object appears when it is complete
-        path.write_text(text)
-        return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
+    """Dotted keys and values of a config; what is no number, truth value or string as JSON."""
+    for name, value in sorted(config.items()):
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            plain = isinstance(value, bool | int | float | str)
+            yield f"{prefix}{name}", value if plain else json.dumps(value)

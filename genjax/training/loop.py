@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import jax
@@ -62,23 +63,84 @@ def _arrays(row: Mapping[str, float]) -> dict[str, np.ndarray]:
     return {name: np.asarray([value]) for name, value in row.items()}
 
 
+class _Clock:
+    """How long the devices took for each window, without waiting for them: a thread does.
+
+    Calls of the compiled step return long before it is done, so when they were made says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = ThreadPoolExecutor(1, thread_name_prefix="clock")
+        self._paused = 0.0
+        self._steps = 0
+        self.start()
+
+    def start(self) -> None:
+        """What has been so far is not counted."""
+        self._before = time.perf_counter(), self._paused
+
+    def count(self, steps: int) -> None:
+        """Takes in steps that belong to the open window."""
+        self._steps += steps
+
+    def close(self, last: Any) -> Callable[[], float]:
+        """Closes the window that ends with these arrays; gives what waits for its steps a second.
+
+        It is to be asked for one window after the other.
+        """
+        done = self._waiting.submit(lambda: (jax.block_until_ready(last), time.perf_counter())[1])
+        steps, paused, self._steps = self._steps, self._paused, 0
+
+        def rate() -> float:
+            before, paused_before = self._before
+            self._before = done.result(), paused
+            return steps / max(done.result() - before - (paused - paused_before), 1e-9)
+
+        return rate
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is not counted; no step may be under way."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - began
+
+
 class Meters:
     """The metrics of each step, kept on the device until a window of them is logged.
 
     A window is fetched one window late, when its values have long been computed, so logging never
     waits for the device. Checking for non-finite values looks at every step.
+
+    Args:
+        log_every: Steps of a window.
+        log: Where windows go.
+        saved: The window that was open when the run was saved.
+        facts: What else is logged with the window that ends on a step.
     """
 
-    def __init__(self, log_every: int, log: MetricLog, saved: Sequence[Any] = ()):
+    def __init__(
+        self,
+        log_every: int,
+        log: MetricLog,
+        saved: Sequence[Any] = (),
+        facts: Callable[[int], Mapping[str, float]] = lambda step: {},
+    ):
         self._log_every = log_every
         self._log = log
+        self._facts = facts
         self._window: list[_Metrics] = [(s, s, _arrays(m)) for s, m in saved]
         self._closed: list[_Metrics] = []
-        self._clock = time.perf_counter()
-        self._seconds = 0.0
-        self._timed_steps = 0
-        self._rate = 0.0
-        self.latest: dict[str, float] = {}
+        self._clock = _Clock()
+        self._rate: Callable[[], float] = lambda: 0.0
+        self._fresh: list[Mapping[str, float]] = []
+        self.latest: Mapping[str, float] = {}
+
+    def start(self) -> None:
+        """Starts the clock of ``steps_per_second``: all is compiled, and the first step begins."""
+        self._clock.start()
 
     def add(self, first: int, last: int, metrics: Mapping[str, jax.Array]) -> None:
         """Takes in the metrics of the steps that led to ``first``, ..., ``last``.
@@ -89,16 +151,19 @@ class Meters:
             metrics: Arrays whose first entries are theirs.
         """
         self._window.append((first, last, metrics))
-        self._timed_steps += last - first + 1
+        self._clock.count(last - first + 1)
         if self._log_every and last % self._log_every == 0:
             for value in metrics.values():
                 value.copy_to_host_async()
+            rate = self._clock.close(metrics)
             self._write_closed()
-            self._seconds += time.perf_counter() - self._clock
-            self._clock = time.perf_counter()
-            self._rate = self._timed_steps / self._seconds
-            self._seconds, self._timed_steps = 0.0, 0
+            self._rate = rate
             self._closed, self._window = self._window, []
+
+    def fresh(self) -> list[Mapping[str, float]]:
+        """Lines of the log that were written since this was last asked for."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def flush(self) -> list[tuple[int, dict[str, float]]]:
         """Writes every closed window; returns the open one, checked, for the checkpoint."""
@@ -111,9 +176,8 @@ class Meters:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Stops the clock of ``steps_per_second``."""
-        self._seconds += time.perf_counter() - self._clock
-        yield
-        self._clock = time.perf_counter()
+        with self._clock.paused():
+            yield
 
     def _fetch(self, window: Sequence[_Metrics]) -> list[tuple[int, dict[str, float]]]:
         fetched = jax.device_get([metrics for _, _, metrics in window])
@@ -142,9 +206,11 @@ class Meters:
             f"train/{name}": math.fsum(row[name] for _, row in rows) / len(rows)
             for name in sorted(rows[-1][1])
         }
-        values["train/steps_per_second"] = self._rate
+        values |= {f"train/{name}": value for name, value in self._facts(step).items()}
+        values["train/steps_per_second"] = self._rate()
         self._closed = []
-        self.latest = values
+        self.latest = {"step": step, **values}
+        self._fresh.append(self.latest)
         self._log.write(step, values)
 
 
@@ -159,7 +225,9 @@ def train(
     evaluate: Callable[[int, TrainState], Mapping[str, Any]],
     sample: Callable[[int, TrainState], None],
     resumed: Resumed = Resumed(),
+    facts: Callable[[int], Mapping[str, float]] = lambda step: {},
     on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
+    on_log: Callable[[int, Mapping[str, float]], None] = lambda step, row: None,
     stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Trains from ``state.step`` to ``num_steps``.
@@ -181,7 +249,12 @@ def train(
         evaluate: Called with step and state; returns metrics, which decide on the best checkpoint.
         sample: Called with step and state; writes pictures.
         resumed: Where the state came from.
-        on_step: Called after each call with the latest logged metrics, to show progress.
+        facts: What else is logged of a step, besides what ``train_step`` gives and the rate.
+        on_step: Called after each call with the number of steps taken and the latest line of the
+            log, to show progress. A line is written one window late, and says of which ``step`` it
+            is.
+        on_log: Called after each call with the number of steps taken and a new line of the log,
+            once for each.
         stop: Asked once after each call, on all processes: whether to save and stop.
 
     Returns:
@@ -192,7 +265,7 @@ def train(
         Preempted: If ``stop`` said so; the state is saved.
     """
     first = int(state.step)
-    meters = Meters(periods.log, log, resumed.window)
+    meters = Meters(periods.log, log, resumed.window, facts)
 
     def save(
         step: int,
@@ -259,6 +332,9 @@ def train(
     while step < num_steps:
         # A call ends where anything is due, so that actions see exactly their step's state.
         last = periods.next_due(step, min(step + steps.feed.most, num_steps))
+        if step == first:
+            steps.compiled()
+            meters.start()
         with kept(step, state):
             fed = steps.take(last - step)
         state, metrics = steps(state, fed)
@@ -267,6 +343,8 @@ def train(
         step = last
         act(step, state)
         with kept(step, state):
+            for row in meters.fresh():
+                on_log(step, row)
             on_step(step, meters.latest)
     steps.stop()
     checkpoints.wait()

@@ -4,9 +4,11 @@ Schedules count training steps, whatever an optimiser's own count is: families s
 (:class:`~genjax.families.base.Acts`).
 """
 
+import contextlib
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, cast
 
@@ -17,6 +19,54 @@ from genjax.families.base import Acts
 
 DecayShape: TypeAlias = Literal["cosine", "linear"]
 """How a learning rate falls to 0."""
+
+
+class Scheduled(optax.GradientTransformation):
+    """An optimiser that knows its learning rate.
+
+    Args:
+        optimizer: The optimiser.
+        learning_rate: Its learning rate, or that of its own count.
+        acts: How often it acts.
+    """
+
+    def __new__(
+        cls,
+        optimizer: optax.GradientTransformation,
+        learning_rate: optax.ScalarOrSchedule,
+        acts: Acts,
+    ) -> "Scheduled":
+        """Makes it of an optimiser."""
+        self = super().__new__(cls, optimizer.init, optimizer.update)
+        self._learning_rate = learning_rate
+        self._acts = acts
+        return self
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the last update, on a regulariser or not, in the first ``step`` steps.
+
+        Args:
+            step: Number of training steps taken. Before the first update it is the rate of that.
+        """
+        if not callable(self._learning_rate):
+            return float(self._learning_rate)
+        # As families count: see Acts. One on a regulariser follows the first of every so many.
+        updates = max(1, math.floor(step * self._acts.updates_per_step + 1e-6))
+        every = self._acts.regularize_every
+        count = updates - 1 + (-(-updates // every) if every > 1 else 0)
+        with _on_the_host():
+            return float(self._learning_rate(count))
+
+
+def _on_the_host() -> contextlib.AbstractContextManager[Any]:
+    """Computes on the CPU: an accelerator has a queue of training steps, which this would wait for.
+
+    Where jax was told to look for no CPU, it does wait.
+    """
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
 
 
 def decay_mask(params: Any) -> Any:
@@ -72,15 +122,16 @@ def adamw(
         raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
+    schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adamw(
-        _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts),
+        schedule,
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
         mask=decay_mask,
     )
-    return _clipped(optimizer, clip_norm)
+    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
 
 
 def _rate(
@@ -176,7 +227,7 @@ def adamax(
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
-    return _clipped(optimizer, clip_norm)
+    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
 
 
 def adam(
@@ -219,7 +270,7 @@ def adam(
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return _clipped(optimizer, clip_norm)
+    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
 
 
 def rmsprop(
@@ -260,7 +311,8 @@ def rmsprop(
     _check_decays(decay=decay)
     learning_rate, decay = _corrected(acts, learning_rate, decay)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
-    return _clipped(optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False), clip_norm)
+    optimizer = optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False)
+    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
 
 
 def any_of_optax(
@@ -317,7 +369,8 @@ def any_of_optax(
         per_step = acts.updates(1_000_000) / 1_000_000
         rate = lambda count: counted(count / per_step)  # noqa: E731
     section = {"name": optimizer, **(arguments or {}), "learning_rate": rate}
-    return _clipped(_called(optax, section, "arguments"), clip_norm)
+    made = _called(optax, section, "arguments")
+    return Scheduled(_clipped(made, clip_norm), rate, acts)
 
 
 def _called(module: Any, section: Mapping[str, Any], where: str) -> Any:

@@ -77,7 +77,8 @@ class Run:
         calling it again goes on.
 
         Args:
-            on_step: Called after each compiled call with the step and the latest logged metrics.
+            on_step: Called after each compiled call with the number of steps taken and the latest
+                line of the log, whose own ``step`` is earlier: it is written one line late.
 
         Raises:
             Preempted: If it was stopped; the state is saved.
@@ -118,6 +119,9 @@ class Run:
             if self.writes and not same_data:
                 record.write_record(self.workdir, trained_on)
             self.log.rewind(resumed.step, actions_due=resumed.actions_due)
+            if self.experiment.config is not None:
+                evaluated = [settings.best_metric] if settings.eval_every else []
+                self.log.describe(self.experiment.config, evaluated)
             self.report.summary(
                 self.experiment, self.mesh, workdir=str(self.workdir), step=resumed.step
             )
@@ -452,7 +456,7 @@ class Run:
             shown = self.report.training(self.family, resumed.step, settings.num_steps)
 
             def after(step: int, latest: Mapping[str, float]) -> None:
-                shown(step, latest)
+                shown.advance(step)
                 if on_step is not None:
                     on_step(step, latest)
 
@@ -466,10 +470,26 @@ class Run:
                 evaluate=self._evaluate,
                 sample=self._draw,
                 resumed=resumed,
+                facts=self._facts,
                 on_step=after,
+                on_log=shown.log,
                 stop=stop,
             )
         self._held = settings.num_steps, state
+
+    def _facts(self, step: int) -> dict[str, float]:
+        """What a line of the log says besides metrics and the rate."""
+        experiment = self.experiment
+        facts: dict[str, float] = {
+            "_".join(filter(None, (player, "learning_rate"))): rate(step)
+            for player, rate in experiment.learning_rates.items()
+        }
+        rows = experiment.streams[""].batch_size * self.family.batches_per_step
+        facts["examples_seen"] = step * rows
+        used = [device.memory_stats() or {} for device in jax.local_devices()]
+        if all("bytes_in_use" in stats for stats in used):  # CPUs do not say
+            facts["device_memory_mib"] = max(stats["bytes_in_use"] for stats in used) / 2**20
+        return facts
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[Callable[[int], bool]]:

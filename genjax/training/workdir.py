@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+from absl import logging
 from etils import epath
 
-from genjax.training.logs import is_remote, write_atomically
+from genjax.training.files import is_remote, set_aside, write_atomically
 
 # Keys that may differ from the run's config: none changes what a step computes (but rounding).
 FREE_KEYS = frozenset(
@@ -22,6 +24,14 @@ FREE_KEYS = frozenset(
         "train.num_steps",
     }
 )
+# What a run writes besides its config and checkpoints, which are work to protect.
+_KINDS = {
+    ".lock": "file",
+    "actions_due": "file",
+    "metrics.jsonl": "file",
+    "samples": "folder",
+    "tensorboard": "folder",
+}
 
 
 class WorkdirError(ValueError):
@@ -35,7 +45,7 @@ def resolved(workdir: epath.PathLike) -> epath.Path:
 
 
 def make_writable(workdir: epath.Path) -> None:
-    """Makes the directory if it is not there.
+    """Makes the directory if it is not there; sets aside what stands where a run writes.
 
     Raises:
         WorkdirError: If nothing can be written to it.
@@ -45,6 +55,12 @@ def make_writable(workdir: epath.Path) -> None:
         probe = workdir / f".probe.{os.getpid()}"
         probe.write_text("")
         probe.unlink()
+        if is_remote(workdir) or jax.process_index():
+            return
+        for name, kind in _KINDS.items():
+            place = workdir / name
+            if place.exists() and place.is_dir() != (kind == "folder"):
+                logging.warning("%s is no %s; it is now %s", place, kind, set_aside(place, workdir))
     except OSError as error:
         raise WorkdirError(f"the workdir {workdir} cannot be written: {error}") from error
 
@@ -99,7 +115,10 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
 def write_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
     """Writes the config of a run."""
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    write_atomically(workdir / "config.json", text)
+    place = workdir / "config.json"
+    if place.is_dir():
+        set_aside(place, workdir)
+    write_atomically(place, text)
 
 
 def check_config(

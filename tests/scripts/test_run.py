@@ -290,6 +290,33 @@ def test_a_disk_that_fills_up_during_a_save_costs_nothing_but_time(tmp_path):
     assert records(tmp_path / "out" / "run") == records(whole)
 
 
+READ_ONLY = """
+mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} || exit 99
+timeout -s KILL 100 {command}
+"""
+
+
+@pytest.mark.slow
+def test_checkpoints_that_became_read_only_end_the_run_at_once_in_one_line(tmp_path, trained):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
+    script = READ_ONLY.format(
+        folder=workdir / "checkpoints",
+        command=shlex.join(command(workdir, "--config.train.num_steps=20", *same)),
+    )
+    own = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*own, "true"]).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    # Threads of the failed save would wait for five minutes.
+    done = subprocess.run([*own, script], cwd=REPO, capture_output=True, text=True, timeout=300)
+    if done.returncode == 99:
+        pytest.skip("this machine lets nobody mount a file system")
+    (said,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "Read-only file system" in said and "steps [3, 6]" in said
+    assert steps(workdir) == [3, 6]
+
+
 def streaming(folder, file, **keys):
     """An experiment file like another, with further keys in its data section."""
     path = folder / "config.py"
@@ -502,6 +529,10 @@ BAD = {
     "unknown model": (["--config.model.name=score_rsnet"], r"did you mean 'score_resnet'"),
     "no config": (["--config=experiments/vdm/nothing.py"], r"nothing\.py"),
     "unknown flag": (["--wrokdir=/tmp"], r"wrokdir"),
+    "address": (
+        ["--coordinator_address=nonsense", "--num_processes=1", "--process_id=0"],
+        r"coordinator_address must be host:port .* got 'nonsense'",
+    ),
 }
 
 

@@ -148,7 +148,7 @@ def test_labels_may_be_asked_for(tmp_path):
     assert run.sample(label=[3, 3, 7]).shape == (3, 8, 8, 1)
     rows = run.experiment.test_data.source.rows(np.arange(4))
     assert run.log_prob(rows["x"], label=rows["label"]).shape == (4,)
-    with pytest.raises(ValueError, match="expected 2 rows of label, got 3"):
+    with pytest.raises(ValueError, match=r"label: expected rows \[2\], got shape \[3\]"):
         run.sample(2, label=[1, 2, 3])
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from genjax import data, nets
 from genjax.data import ArraySource, TrainBatches
-from genjax.families.base import Family, Samples, TrainState
+from genjax.families.base import Acts, Family, Samples, TrainState
 from genjax.families.minimizing import minimizing
 from genjax.training import allocator, feeds, loop, optimizers, pictures
 from genjax.training import mesh as meshes
 from genjax.training import step as stepping
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.evaluate import Evaluator
+from genjax.training.host_part import decoded
 from genjax.training.logs import MetricLog
 
 KEY = jax.random.key(0)
@@ -204,11 +205,9 @@ def test_an_evaluated_state_is_saved_and_an_unevaluated_one_never_the_best(tmp_p
     periods = loop.Periods(log=1, evaluate=2, sample=0, checkpoint=3)
     run(tmp_path, 5, periods=periods, keep=9)
     assert saved_steps(tmp_path) == [2, 3, 4, 5]
-    scores = {
-        step: json.loads((tmp_path / "checkpoints" / str(step) / "metrics" / "metrics").read_text())
-        for step in (3, 4)
-    }
-    assert scores[3]["eval/bits_per_dim"] == float("inf") and scores[4]["eval/bits_per_dim"] == 0.0
+    folder = tmp_path / "checkpoints"
+    three, four = (decoded((folder / s / "host" / "metadata").read_bytes()) for s in "34")
+    assert three.scores == {} and four.scores == {"eval/bits_per_dim": 0.0}
 
 
 class Unreadable:
@@ -436,6 +435,28 @@ def test_learning_rate_warms_up_linearly_to_a_constant():
         updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
         sizes.append(-float(updates["w"]))
     np.testing.assert_allclose(sizes, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "acts", [Acts(), Acts(3.0), Acts(0.25), Acts(2.0, 4)], ids=["one", "critic", "averaged", "lazy"]
+)
+@pytest.mark.parametrize("make", [optimizers.adamw, optimizers.adam], ids=["warm-up", "decay"])
+def test_an_optimiser_tells_the_rate_of_its_last_update(make, acts):
+    kwargs = {"warmup_steps": 4, "weight_decay": 0.0} if make is optimizers.adamw else {}
+    optimizer = make(learning_rate=1.0, b1=0.0, decay_steps=12, acts=acts, **kwargs)
+    params, turn = {"w": jnp.zeros(())}, 0
+    state, size = optimizer.init(params), None
+    share = acts.regularize_every / (acts.regularize_every + 1) if acts.regularize_every > 1 else 1
+    for step in range(1, 15):
+        while turn < int(step * acts.updates_per_step):
+            lazy = acts.regularize_every > 1 and turn % acts.regularize_every == 0
+            for _ in range(1 + lazy):
+                updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
+                size = -float(updates["w"])  # of equal gradients Adam makes steps of its rate
+            turn += 1
+        if size is not None:
+            assert optimizer.learning_rate(step) == pytest.approx(size, abs=1e-5), step
+            assert size <= share + 1e-5
 
 
 def test_clipping_bounds_the_global_norm():
