@@ -1,7 +1,13 @@
-"""Pictures of samples: grids of images, scatter plots of points, curves."""
+"""Pictures of samples: grids of images, scatter plots of points, histograms of numbers, curves.
 
+What is not finite, as samples that did not converge, is left out of limits, bins and scales; such
+pixels are black.
+"""
+
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from etils import epath
@@ -9,14 +15,41 @@ from etils import epath
 from genjax.data import DataSet
 from genjax.families.base import Samples
 
+Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
-def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = None) -> np.ndarray:
+
+def num_nonfinite(values: Any) -> int:
+    """Number of values of an array that are NaN or infinite; 0 of None."""
+    return 0 if values is None else int((~np.isfinite(np.asarray(values))).sum())
+
+
+def _finite_range(*candidates: np.ndarray) -> tuple[float, float]:
+    """Least and largest finite value of the first array that has one; 0 and 1 if none has."""
+    for values in candidates:
+        kept = values[np.isfinite(values)]
+        if kept.size:
+            return float(kept.min()), float(kept.max())
+    return 0.0, 1.0
+
+
+def _in_bytes(images: np.ndarray, num_levels: int | None) -> np.ndarray:
+    """Brightness of images in 0 to 255, uint8: one scale for all, black where it is not finite."""
+    low, high = (0.0, num_levels - 1.0) if num_levels else _finite_range(images)
+    # Images that are the same everywhere, as those of one grey level, have no scale: black.
+    scale = 255.0 / (high - low) if high > low else 0.0
+    bright = np.round((np.nan_to_num(images, nan=low, posinf=low, neginf=low) - low) * scale)
+    return np.clip(bright, 0.0, 255.0).astype(np.uint8)
+
+
+def image_grid(
+    images: np.ndarray, num_levels: int | None, *, columns: int | None = None
+) -> np.ndarray:
     """Tiles images into one, with a grey line of one pixel between them.
 
     Args:
-        images: ``[N, H, W, C]`` of whole grey levels. Of channels other than 1 or 3 the first is
-            shown.
-        num_levels: Number of grey levels; the highest becomes white.
+        images: ``[N, H, W, C]``. Of channels other than 1 or 3 the first is shown.
+        num_levels: Number of whole grey levels, the highest of which becomes white; None for real
+            numbers, of which the least that is finite becomes black and the largest white.
         columns: Images in a row; as square as possible by default.
 
     Returns:
@@ -27,7 +60,7 @@ def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = Non
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    pixels = np.round(images.astype(np.float64) * (255.0 / (num_levels - 1))).astype(np.uint8)
+    pixels = _in_bytes(images.astype(np.float64), num_levels)
     factor = max(1, math.ceil(32 / min(height, width)))
     pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -44,58 +77,74 @@ def samples_picture(samples: np.ndarray, num_levels: int | None) -> np.ndarray:
     """What shows samples of any shape best: a grid of images, points, or a histogram.
 
     Args:
-        samples: ``[N, *event]``. Images of real numbers are scaled from the least to the largest;
-            of vectors the first two entries are shown, of single numbers the histogram.
-        num_levels: Number of grey levels, if they are.
+        samples: ``[N, *event]``. Of vectors the first two entries are shown, of single numbers the
+            histogram, of images the first 256.
+        num_levels: Number of grey levels, if they are; images of real numbers are scaled from the
+            least to the largest.
 
     Returns:
         ``[H, W, 3]`` uint8.
     """
     if samples.ndim == 4:
-        shown = samples[:256]
-        if num_levels is None:
-            low, high = float(shown.min()), float(shown.max())
-            shown = np.round((shown - low) * (255.0 / max(high - low, 1e-12)))
-            num_levels = 256
-        return image_grid(shown, num_levels)
-    rows = samples.reshape(len(samples), -1)
-    if rows.shape[1] > 1:
-        return scatter(rows[None, :, :2])
-    figure = _figure(4.0, 4.0)
-    figure.add_subplot(1, 1, 1).hist(rows[:, 0], bins=100)
-    return _pixels(figure)
+        return image_grid(samples[:256], num_levels)
+    return _points_picture(samples[None])
+
+
+def trajectory_picture(frames: np.ndarray, num_levels: int | None) -> np.ndarray:
+    """How samples of any shape came about, time from left to right.
+
+    Args:
+        frames: ``[F, N, *event]``.
+        num_levels: Number of grey levels, if they are; images of real numbers have one scale in all
+            frames.
+
+    Returns:
+        ``[H, W, 3]`` uint8: a row of images for each sample, points or a histogram for each frame.
+    """
+    if frames.ndim == 5:
+        rows = frames.swapaxes(0, 1)
+        return image_grid(rows.reshape(-1, *rows.shape[2:]), num_levels, columns=rows.shape[1])
+    return _points_picture(frames)
+
+
+def _points_picture(frames: np.ndarray) -> np.ndarray:
+    """Points or histograms of ``[F, N, *event]``."""
+    rows = frames.reshape(*frames.shape[:2], -1)
+    return scatter(rows[..., :2]) if rows.shape[-1] > 1 else histograms(rows[..., 0])
 
 
 def of_samples(
-    drawn: Samples, dataset: DataSet, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """All pictures of what a family drew.
+    drawn: Samples, dataset: DataSet, curves: Callable[[], Curves] | None
+) -> dict[str, Callable[[], np.ndarray]]:
+    """All pictures of what a family drew, each of which may fail on its own.
 
     Args:
         drawn: Samples, on the host.
         dataset: Data they imitate.
-        curves: Curves of the state; none if empty.
+        curves: Computes curves of the state; None if there are none.
 
     Returns:
-        Pictures ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density`` and ``curves``
-        where there are any.
+        What draws each picture, ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density``
+        and ``curves`` where there are any.
     """
     levels = dataset.num_levels
-    shown = {"samples": samples_picture(np.asarray(drawn.rows), levels)}
+    rows = np.asarray(drawn.rows)
+    shown: dict[str, Callable[[], np.ndarray]] = {
+        "samples": functools.partial(samples_picture, rows, levels)
+    }
     if drawn.trajectory is not None:
         frames = np.asarray(drawn.trajectory)
-        if levels:  # one row a sample, time from left to right
-            rows = frames.swapaxes(0, 1)
-            flat = rows.reshape(-1, *rows.shape[2:])
-            shown["trajectory"] = image_grid(flat, levels, columns=rows.shape[1])
-        else:
-            shown["trajectory"] = scatter(frames)
+        shown["trajectory"] = functools.partial(trajectory_picture, frames, levels)
     if drawn.density is not None:
-        rows = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
         values, reach = np.asarray(drawn.density.values), float(drawn.density.reach)
-        shown["density"] = density_map(values, reach, rows)
-    if curves:
-        shown["curves"] = plot_curves(curves)
+
+        def density() -> np.ndarray:
+            points = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
+            return density_map(values, reach, points)
+
+        shown["density"] = density
+    if curves is not None:
+        shown["curves"] = lambda: plot_curves(curves())
     return shown
 
 
@@ -131,12 +180,29 @@ def scatter(frames: np.ndarray) -> np.ndarray:
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(4.0 * len(frames), 4.0)
-    reach = 1.1 * float(np.quantile(np.abs(frames[-1]), 0.999))
+    found = np.abs(_finite_points(frames[-1]))
+    reach = 1.1 * float(np.quantile(found, 0.999)) if found.size else 0.0
+    reach = reach or 1.0
     for index, points in enumerate(frames):
         axes = figure.add_subplot(1, len(frames), index + 1, aspect="equal")
-        axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(-reach, reach)
+        _plot_points(axes, points, reach)
+    return _pixels(figure)
+
+
+def histograms(frames: np.ndarray) -> np.ndarray:
+    """Draws histograms of numbers side by side, on the axis that holds the last of them.
+
+    Args:
+        frames: ``[F, N]``.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    figure = _figure(4.0 * len(frames), 4.0)
+    low, high = _finite_range(frames[-1], frames)
+    for index, numbers in enumerate(frames):
+        axes = figure.add_subplot(1, len(frames), index + 1)
+        axes.hist(numbers[np.isfinite(numbers)], bins=100, range=(low, high))
     return _pixels(figure)
 
 
@@ -152,20 +218,34 @@ def density_map(density: np.ndarray, reach: float, points: np.ndarray) -> np.nda
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(8.0, 4.0)
+    reach = reach if math.isfinite(reach) and reach > 0 else 1.0
     axes = figure.add_subplot(1, 2, 1, aspect="equal", title="density")
-    axes.imshow(density, origin="lower", extent=(-reach, reach, -reach, reach), vmin=0.0)
+    shown = np.ma.masked_invalid(density)
+    axes.imshow(shown, origin="lower", extent=(-reach, reach, -reach, reach), vmin=0.0)
     axes = figure.add_subplot(1, 2, 2, aspect="equal", title="data")
-    axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
+    _plot_points(axes, points, reach)
     return _pixels(figure)
 
 
-def plot_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _finite_points(points: np.ndarray) -> np.ndarray:
+    """Those of points ``[N, D]`` that are finite in all entries."""
+    return points[np.isfinite(points).all(1)]
+
+
+def _plot_points(axes, points: np.ndarray, reach: float) -> None:  # noqa: ANN001
+    """Draws points ``[N, 2]`` that are finite on a square about 0."""
+    kept = _finite_points(points)
+    axes.plot(kept[:, 0], kept[:, 1], ".", markersize=2, alpha=0.5)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+
+
+def plot_curves(curves: Curves) -> np.ndarray:
     """Draws named curves side by side, ``[H, W, 3]`` uint8."""
     figure = _figure(5.0 * len(curves), 4.0)
     for index, (name, (x, y)) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), index + 1, title=name)
-        axes.plot(x, y)
+        kept = np.isfinite(x) & np.isfinite(y)
+        axes.plot(np.where(kept, x, np.nan), np.where(kept, y, np.nan))
         axes.grid(alpha=0.3)
     return _pixels(figure)
