@@ -34,6 +34,7 @@ from genjax.config.defaults import SETTINGS
 from genjax.config.features import FEATURES
 from genjax.config.frozen import FrozenSettings
 from genjax.config.recipes import Recipe
+from genjax.data import LOADERS
 
 _ABBREVIATIONS = frozenset({"dcgan", "gan", "mlp", "mmd", "vdm"})
 
@@ -65,7 +66,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
 }
 """Pages of the API reference and what each documents; a symbol is on the first that has it."""
 
-NOT_KEYS = frozenset({"event_shape", "acts", "dataset"})
+NOT_KEYS = frozenset({"event_shape", "acts", "dataset", "split", "data_dir", "memory_limit_mib"})
 """Arguments of named things that the data or the family decides."""
 
 TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
@@ -82,6 +83,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         tables.OPTIMIZERS,
     ),
     "transforms": ("Transforms", "each of `data.transforms`", tables.TRANSFORMS),
+    "loaders": ("Files", "`data.options`, as `data.name` says", LOADERS),
     "features": ("Features of samples", "`eval.features`", FEATURES),
 }
 

@@ -155,6 +155,71 @@ def test_the_pods_commands_are_understood():
         assert word in done.stdout
 
 
+# Data of one's own.
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """The files of the page on data, and the data they make."""
+    folder = tmp_path_factory.mktemp("own")
+    for name, code in blocks("docs/data.md"):
+        (folder / name).write_text(code)
+    subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True)
+    return folder
+
+
+OTHERS = {
+    "vdm": dict(
+        model=dict(name="score_mlp", hidden_size=16, num_layers=1),
+        family=dict(name="vdm", schedule=dict(name="learned_monotone")),
+        optimizer=dict(name="adamw"),
+    ),
+    "gan": dict(
+        model={p: dict(name="mlp", hidden_size=16) for p in ("generator", "critic")},
+        family=dict(name="gan", latent_size=4),
+        optimizer={p: dict(name="adam") for p in ("generator", "critic")},
+    ),
+    "flow": dict(
+        model=dict(name="glow", num_scales=2, num_steps=1, hidden_size=8),
+        family=dict(name="flow"),
+        optimizer=dict(name="adamax"),
+    ),
+}
+"""What models the other kinds of data, as briefly."""
+PAIRS = [(file, kind) for file in ("shapes", "people", "hub") for kind in ("vdm", "gan", "flow")]
+
+
+@pytest.mark.parametrize("file, kind", [
+    pytest.param(*pair, marks=[] if pair[0] == "people" else [pytest.mark.slow]) for pair in PAIRS
+])  # fmt: skip
+def test_every_kind_of_model_trains_on_every_kind_of_file(
+    own_data, tmp_path, monkeypatch, file, kind
+):
+    jax.devices()
+    monkeypatch.chdir(own_data)
+    shown = {("shapes", "vdm"): "shapes", ("hub", "gan"): "hub", ("people", "flow"): "people"}
+    source = (own_data / f"{file}.py").read_text()
+    assert source.count("\n") <= 20
+    config = run(source)["get_config"]()
+    if (file, kind) not in shown:
+        image = file != "people"
+        theirs = {("vdm", True): "shapes", ("gan", True): "hub"}.get((kind, image))
+        names = run((own_data / f"{theirs}.py").read_text()) if theirs else None
+        other = names["get_config"]() if names else OTHERS[kind]
+        config |= {name: other[name] for name in ("model", "family", "optimizer")}
+    config["train"] = dict(num_steps=2, eval_every=0 if kind == "gan" else 2, sample_every=2)
+    config["sample"] = dict(num_samples=6, **(dict(num_steps=3) if kind == "vdm" else {}))
+    for net in [config["model"], *config["model"].values()]:
+        if isinstance(net, dict) and net.get("name") in SMALL:
+            net.update(SMALL[net["name"]])
+    made = genjax.Run(genjax.build(config), tmp_path, quiet=True)
+    made.train()
+    x = made.sample(6)
+    assert x.shape[1:] == {"shapes": (16, 16, 3), "people": (2,), "hub": (16, 16, 3)}[file]
+    if file == "people" and kind != "gan":  # in years and money, as the table is
+        assert np.median(x[:, 1]) > 1000 and 10 < np.median(x[:, 0]) < 120
+
+
 # Extending.
 
 
@@ -205,7 +270,7 @@ def test_the_walk_through_trains_and_goes_on_after_a_kill(trained):
     assert rows[-1]["eval/squared_error"] < 0.5 * rows[5]["eval/squared_error"]
     config = json.loads((trained / "config.json").read_text())
     assert config["family"]["noise_scale"] == 0.3 and config["data"]["options"] == {"scale": 2.0}
-    with np.load(trained / "samples/step_00002000.npz") as file:
+    with np.load(trained / "samples/step_00002000_sample.npz") as file:
         assert file["samples"].shape == (4, 32)
 
 
@@ -334,7 +399,9 @@ def test_config_keys_named_exist(page):
     sections = known_keys()
     named = re.findall(rf"(?:`|--config\.)({'|'.join(sections)})\.(\w+)", TEXTS[page])
     for section, key in named:
-        assert key in sections[section] or key in ("npy", "py"), f"{section}.{key}"
+        assert key in sections[section] or key in ("npy", "npz", "py", "json", "csv"), (
+            f"{section}.{key}"
+        )
 
 
 def test_the_reference_has_every_key_and_refuses_one_without_a_meaning(monkeypatch):

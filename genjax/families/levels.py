@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from genjax import losses
+from genjax.losses.arrays import whole_levels
 
 
 @runtime_checkable
@@ -56,7 +57,8 @@ class Ends:
 
     def encode(self, x: Array, noise: Array | None = None) -> Array:
         """Levels ``[B, *event]`` to [-1, 1], float32."""
-        return x.astype(jnp.float32) * (2.0 / (self.num_levels - 1)) - 1.0
+        levels = whole_levels(x, self.num_levels)
+        return levels.astype(jnp.float32) * (2.0 / (self.num_levels - 1)) - 1.0
 
     def decode(self, y: Array) -> Array:
         """The nearest levels, ``[B, *event]``."""
@@ -108,7 +110,7 @@ class Bins:
         """
         if noise is None:
             raise ValueError("a bin is not a point: expected noise in [0, 1) of the shape of x")
-        y = (x.astype(jnp.float32) + noise) / self.num_levels
+        y = (whole_levels(x, self.num_levels).astype(jnp.float32) + noise) / self.num_levels
         return y if (self.low, self.high) == (0.0, 1.0) else self.low + (self.high - self.low) * y
 
     def decode(self, y: Array) -> Array:

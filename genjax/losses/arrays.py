@@ -89,6 +89,32 @@ def _likely_fix(shapes: dict[str, tuple[int, ...]]) -> str:
     return "give one number for each entry of each row"
 
 
+def whole_levels(levels: Any, num_levels: int) -> Array:
+    """Grey levels, which must be of an integer type.
+
+    Images in [0, 1] or [-1, 1] taken for levels would be a few of the darkest levels, without a
+    word, and score several bits a dimension off.
+
+    Args:
+        levels: Whole numbers in ``[0, num_levels)``, of any shape.
+        num_levels: Number of grey levels.
+
+    Returns:
+        The same array.
+
+    Raises:
+        ValueError: If they are floating point.
+    """
+    array = jnp.asarray(levels)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"expected grey levels as whole numbers from 0 to {num_levels - 1}, got "
+            f"{array.dtype}: give the levels themselves (uint8, say), not their place in an "
+            "interval"
+        )
+    return array
+
+
 def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
     """Gives a scalar or ``[B]`` quantity the trailing axes to broadcast against ``like``.
 

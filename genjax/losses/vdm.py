@@ -22,7 +22,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt
 
-from genjax.losses.arrays import check_same_shape, paired, per_row, sum_event, widened
+from genjax.losses.arrays import (
+    check_same_shape,
+    paired,
+    per_row,
+    sum_event,
+    whole_levels,
+    widened,
+)
 
 
 def grey_levels(
@@ -37,6 +44,9 @@ def grey_levels(
     Returns:
         Values in (-1, 1), float32, ``2 / num_levels`` apart.
 
+    Raises:
+        ValueError: If the levels are floating point.
+
     Example:
         >>> grey_levels(jnp.array([0, 255], jnp.uint8), 256)
         Array([-0.99609375,  0.99609375], dtype=float32)
@@ -44,7 +54,8 @@ def grey_levels(
     References:
         google-research/vdm, model_vdm.py (the encoder); the paper leaves the scaling open.
     """
-    return (jnp.asarray(levels).astype(jnp.float32) + 0.5) * (2.0 / num_levels) - 1.0
+    levels = whole_levels(levels, num_levels)
+    return (levels.astype(jnp.float32) + 0.5) * (2.0 / num_levels) - 1.0
 
 
 def prior_loss(x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]) -> Float[Array, " B"]:
@@ -140,13 +151,9 @@ def reconstruction_loss(
     References:
         Kingma et al., arXiv:2107.00630, eq. 8 and appendix B.2.
     """
-    levels, z_0_rescaled, gamma_0 = jnp.asarray(levels), widened(z_0_rescaled), widened(gamma_0)
+    levels, z_0_rescaled = whole_levels(levels, num_levels), widened(z_0_rescaled)
+    gamma_0 = widened(gamma_0)
     check_same_shape(levels=levels, z_0_rescaled=z_0_rescaled)
-    if not jnp.issubdtype(levels.dtype, jnp.integer):
-        raise ValueError(
-            f"expected levels as whole numbers from 0 to {num_levels - 1}, got {levels.dtype}: "
-            "give the grey levels themselves, not their place in [-1, 1]"
-        )
     return sum_event(_decoder_nll(levels, z_0_rescaled, gamma_0, num_levels))
 
 

@@ -183,3 +183,20 @@ def test_levels_as_real_numbers_and_complex_numbers_are_refused(unchecked):
         losses.hinge_generator_loss(jnp.ones(2, jnp.complex64))
     with pytest.raises(ValueError, match=r"nats\[None\]"):
         losses.importance_weighted_nats(jnp.array(1.0))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_images_in_an_interval_are_not_taken_for_grey_levels():
+    from genjax.families.levels import Bins, Centres, Ends
+
+    x = jnp.array([[0.2, 0.5]])
+    for call in (
+        lambda: losses.grey_levels(x, 256),
+        lambda: losses.reconstruction_loss(x, x, jnp.array(0.0)),
+        lambda: Ends(256).encode(x),
+        lambda: Centres(256).encode(x),
+        lambda: Bins(256).encode(x, x),
+        lambda: jax.eval_shape(Ends(256).encode, x),
+    ):
+        with pytest.raises(ValueError, match="grey levels as whole numbers from 0 to 255, got flo"):
+            call()
