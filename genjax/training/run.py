@@ -400,8 +400,14 @@ class Run:
         _, state = self.newest()
         # One function for all calls, so that it is compiled once.
         function = self._functions.setdefault(name, function)
-        size = meshes.filled_up(self.experiment.eval.batch_size, self.mesh)
-        batches = data.EvalBatches(data.ArraySource(**rows), size)
+        if not len(next(iter(rows.values()))):
+            raise ValueError("expected rows, got none")
+        batches = data.EvalBatches(
+            data.ArraySource(**rows),
+            meshes.filled_up(self.experiment.eval.batch_size, self.mesh),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
         with self.report.bars:
             return self._evaluator.by_row(
                 function,
