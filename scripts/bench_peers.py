@@ -34,12 +34,12 @@ from typing import Any
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = str(REPO / "scripts")
 PEERS = {
-    "dcgan": ("torch",),
-    "wgan_gp": ("torch",),
-    "vdm": ("torch",),
-    "dcgan_cifar": ("torch",),
-    "wgan_gp_cifar": ("torch",),
-    "sngan_cifar": ("torch",),
+    "dcgan": ("torch", "flax"),
+    "wgan_gp": ("torch", "flax"),
+    "vdm": ("torch", "flax"),
+    "dcgan_cifar": ("torch", "flax"),
+    "wgan_gp_cifar": ("torch", "flax"),
+    "sngan_cifar": ("torch", "flax"),
     "real_nvp": ("flowjax", "distrax"),
     "spline": ("flowjax", "distrax"),
 }
@@ -52,6 +52,11 @@ def main() -> None:
         "--what",
         default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,real_nvp2,real_nvp8,spline2,"
         "spline8",
+    )
+    parser.add_argument(
+        "--peers",
+        default="torch,flowjax,distrax",
+        help="whom to look for; also flax: the plainest step with stock layers, as in bench.py",
     )
     parser.add_argument("--starts", type=int, default=3, help="of each process")
     parser.add_argument("--rounds", type=int, default=5, help="after each start")
@@ -71,9 +76,11 @@ def main() -> None:
     found = []
     for what in args.what.split(","):
         name, _ = _name_and_size(what)
-        here = [peer for peer in PEERS[name] if importlib.util.find_spec(peer)]
+        asked = [peer for peer in PEERS[name] if peer in args.peers.split(",")]
+        here = [peer for peer in asked if importlib.util.find_spec(peer)]
         if not here:
-            sys.exit(f"error: {what} is compared with {' or '.join(PEERS[name])}: pip install it")
+            sys.exit(f"error: {what} is compared with {' or '.join(PEERS[name])}: "
+                     f"install and name one of them, --peers is {args.peers}")  # fmt: skip
         found += _compare(what, ["genjax", *here], args, overrides)
         if args.json:
             args.json.write_text(json.dumps(found, indent=2) + "\n")
@@ -88,9 +95,9 @@ def _name_and_size(what: str) -> tuple[str, int]:
 
 def _settings(library: str, what: str) -> tuple[str, ...]:
     """What a library is timed under; the first is its plainest."""
-    if PEERS[_name_and_size(what)[0]] != ("torch",):
+    if "torch" not in PEERS[_name_and_size(what)[0]]:
         return ("float32",)
-    if library == "genjax":
+    if library in ("genjax", "flax"):
         return ("float32", "bfloat16")
     # Asked of a process of its own: this one starts and waits.
     program = "import json, torch_peers; print(json.dumps(torch_peers.SETTINGS))"
@@ -217,8 +224,9 @@ def _work(library: str, setting: str, what: str, seconds: float, overrides: list
         from genjax.training.allocator import keep_freed_memory
 
         keep_freed_memory()
-    if library == "genjax":
-        run, about["parameters"], about["examples"] = _genjax(what, setting, overrides)
+    if library in ("genjax", "flax"):
+        stock = library == "flax"
+        run, about["parameters"], about["examples"] = _genjax(what, setting, overrides, stock)
     elif library == "flowjax":
         run, about["parameters"] = _flowjax(name, size)
     elif library == "distrax":
@@ -243,8 +251,10 @@ Run = Callable[[int], int]
 """Makes at least so many steps, waits for the last and says how many it made."""
 
 
-def _genjax(what: str, setting: str, overrides: list[str]) -> tuple[Run, int, int]:
-    """Steps, the number of parameters, and examples a step."""
+def _genjax(
+    what: str, setting: str, overrides: list[str], stock: bool = False
+) -> tuple[Run, int, int]:
+    """Steps, the number of parameters, and examples a step; ``stock``: as one writes it first."""
     sys.path.insert(0, SCRIPTS)
     import bench  # type: ignore[import-not-found]
     import jax
@@ -268,9 +278,23 @@ def _genjax(what: str, setting: str, overrides: list[str]) -> tuple[Run, int, in
     configs.divide_cpu(config)
     experiment = configs.build(config, mode="plan")
     going = Run(experiment, folder.name, quiet=True)
+    state = going.init_state()
+    shapes = jax.tree.leaves(experiment.state_shapes.params)
+    parameters = int(sum(np.prod(leaf.shape) for leaf in shapes))
+    examples = experiment.data.batch_size * going.family.batches_per_step
+    if stock:
+        plain, batch = bench._plain_step(going.family), going.first_batch()
+
+        def run_plain(number: int) -> int:
+            nonlocal state
+            for _ in range(number):
+                state, metrics = plain(state, batch, jax.random.key(0))
+            jax.block_until_ready((state, metrics))
+            return number
+
+        return run_plain, parameters, examples
     steps = going.training_steps()
     most = steps.feed.most
-    state = going.init_state()
     steps.start(0, 10**9)
 
     def run(number: int) -> int:
@@ -281,9 +305,7 @@ def _genjax(what: str, setting: str, overrides: list[str]) -> tuple[Run, int, in
         jax.block_until_ready((state, metrics))
         return calls * most
 
-    shapes = jax.tree.leaves(experiment.state_shapes.params)
-    examples = experiment.data.batch_size * going.family.batches_per_step
-    return run, int(sum(np.prod(leaf.shape) for leaf in shapes)), examples
+    return run, parameters, examples
 
 
 def _flowjax(name: str, size: int) -> tuple[Run, int]:
