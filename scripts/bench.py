@@ -345,14 +345,14 @@ def _fill_in_data(config: Any, folder: pathlib.Path) -> None:
     config.data.data_dir = str(folder)
 
 
-def _matmul_peak(dtype: str) -> float:
+def _matmul_peak(dtype: str, sizes: tuple[int, ...] = ()) -> float:
     """Operations a second of the fastest of a few square matrix products on one device."""
     import jax
     import jax.numpy as jnp
 
     best = 0.0
-    sizes = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
-    for size in sizes:
+    usual = (1024, 2048) if jax.default_backend() == "cpu" else (4096, 8192)
+    for size in sizes or usual:
         a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
         product = jax.jit(lambda a, b: a @ b)
         jax.block_until_ready(product(a, a))

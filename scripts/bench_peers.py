@@ -2,19 +2,27 @@
 
     pip install torch flowjax distrax
     python scripts/bench_peers.py --what=dcgan64,wgan_gp32,vdm28,real_nvp2,spline8
+    python scripts/bench_peers.py --what=sngan_cifar10 --json=sngan.json
 
-The networks are those of ``experiments/benchmarks.py``, written out here in PyTorch, and for flows
-made of flowjax's and distrax's parts with as many layers of the same widths. Each library runs in a
-process of its own, which makes steps only when asked to; where a process finds its memory is worth
-up to a tenth in short steps, so each is started anew some times. Medians over rounds of all starts,
-and the ratio to genjax's. genjax's steps include data, metrics and moving averages, but no logging;
-the peers' are bare steps on one batch.
+The networks are those of ``experiments/benchmarks.py`` and of ``experiments/gan/*_cifar10.py``,
+written out in PyTorch (``scripts/torch_peers.py``), and for flows made of flowjax's and distrax's
+parts with as many layers of the same widths. Networks of images are timed under several settings:
+genjax in float32 and bfloat16, PyTorch also channels-last and, on GPUs, compiled. Each library is
+as fast as its fastest setting, which has the ratio to genjax's fastest in its row.
+
+Each setting runs in a process of its own, which makes steps only when asked to; where a process
+finds its memory is worth up to a tenth in short steps, so each is started anew some times. Medians
+over rounds of all starts. genjax's steps include data, metrics and moving averages, but no logging;
+the peers' are bare steps on one batch. What fails is said in its row and left out of the rest.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -24,10 +32,14 @@ from collections.abc import Callable
 from typing import Any
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
+SCRIPTS = str(REPO / "scripts")
 PEERS = {
-    "dcgan": ("torch",),
-    "wgan_gp": ("torch",),
-    "vdm": ("torch",),
+    "dcgan": ("torch", "flax"),
+    "wgan_gp": ("torch", "flax"),
+    "vdm": ("torch", "flax"),
+    "dcgan_cifar": ("torch", "flax"),
+    "wgan_gp_cifar": ("torch", "flax"),
+    "sngan_cifar": ("torch", "flax"),
     "real_nvp": ("flowjax", "distrax"),
     "spline": ("flowjax", "distrax"),
 }
@@ -41,100 +53,209 @@ def main() -> None:
         default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,real_nvp2,real_nvp8,spline2,"
         "spline8",
     )
+    parser.add_argument(
+        "--peers",
+        default="torch,flowjax,distrax",
+        help="whom to look for; also flax: the plainest step with stock layers, as in bench.py",
+    )
     parser.add_argument("--starts", type=int, default=3, help="of each process")
     parser.add_argument("--rounds", type=int, default=5, help="after each start")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a block of a round")
+    parser.add_argument("--json", type=pathlib.Path, help="write what was measured to this file")
     parser.add_argument("--library", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    parser.add_argument("--setting", help=argparse.SUPPRESS)
+    args, overrides = parser.parse_known_args()
+    for word in overrides:
+        if not word.startswith("--config."):
+            parser.error(f"expected --config.section.key=value for genjax, got {word!r}")
     if args.library:
-        _work(args.library, args.what, args.seconds)
+        _work(args.library, args.setting, args.what, args.seconds, overrides)
         return
-    print("| step | " + " | ".join(["library", "ms", "ratio to genjax", "parameters"]) + " |")
-    print("|---|---|---|---|---|")
+    print("| step | library | setting | ms | examples/s | ratio to genjax | parameters |")
+    print("|---|---|---|---|---|---|---|")
+    found = []
     for what in args.what.split(","):
-        name = what.rstrip("0123456789")
-        if name not in PEERS:
-            sys.exit(f"error: expected one of {', '.join(PEERS)} with a size, got {what!r}")
-        here = [peer for peer in PEERS[name] if importlib.util.find_spec(peer)]
+        name, _ = _name_and_size(what)
+        asked = [peer for peer in PEERS[name] if peer in args.peers.split(",")]
+        here = [peer for peer in asked if importlib.util.find_spec(peer)]
         if not here:
-            sys.exit(f"error: {what} is compared with {' or '.join(PEERS[name])}: pip install it")
-        _compare(what, ["genjax", *here], args)
+            sys.exit(f"error: {what} is compared with {' or '.join(PEERS[name])}: "
+                     f"install and name one of them, --peers is {args.peers}")  # fmt: skip
+        found += _compare(what, ["genjax", *here], args, overrides)
+        if args.json:
+            args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def _compare(what: str, libraries: list[str], args: argparse.Namespace) -> None:
-    times: dict[str, list[float]] = {library: [] for library in libraries}
-    sizes: dict[str, float] = {}
+def _name_and_size(what: str) -> tuple[str, int]:
+    parts = re.fullmatch(r"(\w*?)(\d+)", what)
+    if not parts or parts[1] not in PEERS:
+        sys.exit(f"error: expected one of {', '.join(PEERS)} with a size, got {what!r}")
+    return parts[1], int(parts[2])
+
+
+def _settings(library: str, what: str) -> tuple[str, ...]:
+    """What a library is timed under; the first is its plainest."""
+    if "torch" not in PEERS[_name_and_size(what)[0]]:
+        return ("float32",)
+    if library in ("genjax", "flax"):
+        return ("float32", "bfloat16")
+    # Asked of a process of its own: this one starts and waits.
+    program = "import json, torch_peers; print(json.dumps(torch_peers.SETTINGS))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"error: PyTorch cannot be used: {_last_line(done.stderr)}")
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+@dataclasses.dataclass
+class _Row:
+    """One library under one setting, and the process that works for it now."""
+
+    library: str
+    setting: str
+    times: list[float] = dataclasses.field(default_factory=list)
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    failed: str = ""
+    process: Any = None
+    errors: Any = None
+
+    def start(self, what: str, seconds: float, overrides: list[str]) -> None:
+        command = [sys.executable, __file__, f"--library={self.library}", f"--what={what}",
+                   f"--setting={self.setting}", f"--seconds={seconds}", *overrides]  # fmt: skip
+        # Several processes share a GPU: none takes what it does not use yet.
+        env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, cwd=REPO, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors, text=True,
+        )  # fmt: skip
+        self.about = self._answer() or self.about
+
+    def measure(self) -> None:
+        if self.failed:
+            return
+        print("go", file=self.process.stdin, flush=True)
+        answer = self._answer()
+        if answer:
+            self.times.append(answer["seconds"])
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.errors.close()
+
+    def _answer(self) -> dict[str, Any] | None:
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        code = self.process.wait()
+        self.errors.seek(0)
+        self.failed = _last_line(self.errors.read()) or f"ended with exit code {code}"
+        return None
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _compare(
+    what: str, libraries: list[str], args: argparse.Namespace, overrides: list[str]
+) -> list[dict[str, Any]]:
+    rows = [_Row(name, setting) for name in libraries for setting in _settings(name, what)]
     for _ in range(args.starts):
-        workers = {}
-        for library in libraries:
-            command = [sys.executable, __file__, f"--library={library}", f"--what={what}",
-                       f"--seconds={args.seconds}"]  # fmt: skip
-            workers[library] = subprocess.Popen(
-                command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-            sizes[library] = _answer(workers[library])  # nothing else runs while it is set up
+        started = [row for row in rows if not row.failed]
+        for row in started:  # nothing else runs while one is set up
+            row.start(what, args.seconds, overrides)
         for _ in range(args.rounds):
-            for library, worker in workers.items():
-                assert worker.stdin is not None
-                print("go", file=worker.stdin, flush=True)
-                times[library].append(_answer(worker))
-        for worker in workers.values():
-            assert worker.stdin is not None
-            worker.stdin.close()
-            worker.wait()
-    first = statistics.median(times["genjax"])
-    for library in libraries:
-        median = statistics.median(times[library])
-        spread = ""
-        if len(times[library]) > 1:
-            low, _, high = statistics.quantiles(times[library], n=4)
-            spread = f" ± {5e2 * (high - low):.2f}"
-        print(f"| {what} | {library} | {1e3 * median:.2f}{spread} | {median / first:.2f} "
-              f"| {int(sizes[library]):,} |", flush=True)  # fmt: skip
+            for row in started:
+                row.measure()
+        for row in started:
+            row.end()
+    fastest = _fastest(rows)
+    found = []
+    for row in rows:
+        about: dict[str, Any] = {"step": what, "library": row.library, "setting": row.setting}
+        if row.failed:
+            about["failed"] = row.failed
+            shown = f"| failed: {row.failed} | | | |"
+        else:
+            about |= _figures(row, fastest)
+            ratio = f"{about['ratio']:.2f}" if "ratio" in about else ""
+            shown = (f"| {about['ms']:.2f} ± {about['half_range']:.2f} "
+                     f"| {about['examples_per_s']:,.0f} | {ratio} "
+                     f"| {about['parameters']:,} |")  # fmt: skip
+        print(f"| {what} | {row.library} | {row.setting} {shown}", flush=True)
+        found.append(about)
+    return found
 
 
-def _answer(worker: subprocess.Popen[str]) -> float:
-    assert worker.stdout is not None
-    for line in worker.stdout:
-        if line.startswith("{"):
-            return float(json.loads(line)["value"])
-    sys.exit(f"a measuring process ended with exit code {worker.wait()}; its error is above")
+def _fastest(rows: list[_Row]) -> dict[str, _Row]:
+    """Of each library the setting that took least time."""
+    timed = [row for row in rows if row.times and not row.failed]
+    return {row.library: row for row in sorted(timed, key=_median, reverse=True)}
 
 
-def _work(library: str, what: str, seconds: float) -> None:
-    """Prints the number of parameters; then, for each line of input, seconds of a step."""
-    name, size = what.rstrip("0123456789"), int(what[len(what.rstrip("0123456789")) :])
+def _median(row: _Row) -> float:
+    return statistics.median(row.times)
+
+
+def _figures(row: _Row, fastest: dict[str, _Row]) -> dict[str, Any]:
+    median, spread = _median(row), 0.0
+    if len(row.times) > 1:
+        low, _, high = statistics.quantiles(row.times, n=4)
+        spread = (high - low) / 2
+    about = {"ms": 1e3 * median, "half_range": 1e3 * spread, "parameters": row.about["parameters"]}
+    genjax = fastest.get("genjax")
+    # Peers take batches of the same sizes.
+    examples = (genjax or row).about.get("examples", 0)
+    about["examples_per_s"] = examples / median
+    if genjax and fastest[row.library] is row:
+        about["ratio"] = median / _median(genjax)
+    return about
+
+
+def _work(library: str, setting: str, what: str, seconds: float, overrides: list[str]) -> None:
+    """Says what it made; then, for each line of input, seconds of a step."""
+    name, size = _name_and_size(what)
+    about: dict[str, Any] = {}
     if library != "torch":  # which has an allocator of its own
         from genjax.training.allocator import keep_freed_memory
 
         keep_freed_memory()
-    if library == "genjax":
-        run, count = _genjax(what)
+    if library in ("genjax", "flax"):
+        stock = library == "flax"
+        run, about["parameters"], about["examples"] = _genjax(what, setting, overrides, stock)
     elif library == "flowjax":
-        run, count = _flowjax(name, size)
+        run, about["parameters"] = _flowjax(name, size)
     elif library == "distrax":
-        run, count = _distrax(name, size)
-    elif name == "vdm":
-        run, count = _torch_vdm(size)
+        run, about["parameters"] = _distrax(name, size)
     else:
-        run, count = _torch_gan(size, penalty=name == "wgan_gp")
+        sys.path.insert(0, SCRIPTS)
+        import torch_peers  # type: ignore[import-not-found]
+
+        run, about["parameters"] = torch_peers.peer(what, setting)
     run(2)
     start = time.perf_counter()
-    run(2)
-    number = max(2, int(2 * seconds / (time.perf_counter() - start)) + 1)
-    print(json.dumps({"value": count}), flush=True)
+    made = run(2)
+    number = max(2, int(made * seconds / (time.perf_counter() - start)) + 1)
+    print(json.dumps(about), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         made = run(number)
-        print(json.dumps({"value": (time.perf_counter() - start) / made}), flush=True)
+        print(json.dumps({"seconds": (time.perf_counter() - start) / made}), flush=True)
 
 
 Run = Callable[[int], int]
 """Makes at least so many steps, waits for the last and says how many it made."""
 
 
-def _genjax(what: str) -> tuple[Run, int]:
-    sys.path.insert(0, str(REPO / "scripts"))
+def _genjax(
+    what: str, setting: str, overrides: list[str], stock: bool = False
+) -> tuple[Run, int, int]:
+    """Steps, the number of parameters, and examples a step; ``stock``: as one writes it first."""
+    sys.path.insert(0, SCRIPTS)
     import bench  # type: ignore[import-not-found]
     import jax
     import numpy as np
@@ -142,15 +263,38 @@ def _genjax(what: str) -> tuple[Run, int]:
     from genjax import Run
     from genjax import config as configs
 
-    config = configs.load_config(f"experiments/benchmarks.py:{what}")
+    if what.endswith("_cifar10"):
+        random_images = ["--config.data.name=npy", "--config.data.event_shape=(32,32,3)"]
+        config = configs.load_config(
+            f"experiments/gan/{what}.py", [*random_images, *overrides]
+        )  # fmt: skip
+    else:
+        config = configs.load_config(f"experiments/benchmarks.py:{what}", overrides)
+    for net in (config.model, *(config.model.get(n) for n in ("generator", "critic"))):
+        if net is not None and "dtype" in net:
+            net.dtype = setting
     folder = tempfile.TemporaryDirectory()
     bench._fill_in_data(config, pathlib.Path(folder.name))
     configs.divide_cpu(config)
     experiment = configs.build(config, mode="plan")
     going = Run(experiment, folder.name, quiet=True)
-    most = experiment.train.steps_per_call
-    steps = going.training_steps()
     state = going.init_state()
+    shapes = jax.tree.leaves(experiment.state_shapes.params)
+    parameters = int(sum(np.prod(leaf.shape) for leaf in shapes))
+    examples = experiment.data.batch_size * going.family.batches_per_step
+    if stock:
+        plain, batch = bench._plain_step(going.family), going.first_batch()
+
+        def run_plain(number: int) -> int:
+            nonlocal state
+            for _ in range(number):
+                state, metrics = plain(state, batch, jax.random.key(0))
+            jax.block_until_ready((state, metrics))
+            return number
+
+        return run_plain, parameters, examples
+    steps = going.training_steps()
+    most = steps.feed.most
     steps.start(0, 10**9)
 
     def run(number: int) -> int:
@@ -161,8 +305,7 @@ def _genjax(what: str) -> tuple[Run, int]:
         jax.block_until_ready((state, metrics))
         return calls * most
 
-    shapes = jax.tree.leaves(experiment.state_shapes.params)
-    return run, int(sum(np.prod(leaf.shape) for leaf in shapes))
+    return run, parameters, examples
 
 
 def _flowjax(name: str, size: int) -> tuple[Run, int]:
@@ -252,147 +395,6 @@ def _fifty_adam_steps(log_prob: Callable[..., Any], params: Any, size: int) -> t
         return calls * 50
 
     return run, count
-
-
-def _torch_gan(size: int, *, penalty: bool) -> tuple[Run, int]:
-    """A DCGAN, of which one forward pass of the generator serves both players, or a WGAN-GP."""
-    import torch
-    from torch import nn
-
-    width, channels = 64, 3
-    doublings = {32: 3, 64: 4}[size]
-    up: list[Any] = [nn.Linear(100, 16 * (width << (doublings - 1))),
-                     nn.Unflatten(1, (width << (doublings - 1), 4, 4))]  # fmt: skip
-    down: list[Any] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-    for i in range(doublings - 1):
-        wide = width << (doublings - 1 - i)
-        up += [nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1), nn.BatchNorm2d(wide // 2), nn.ReLU()]
-        narrow = width << i
-        down += [nn.Conv2d(narrow, 2 * narrow, 4, 2, 1)]
-        down += [] if penalty else [nn.BatchNorm2d(2 * narrow)]
-        down += [nn.LeakyReLU(0.2)]
-    up += [nn.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh()]
-    down += [nn.Flatten(), nn.Linear(16 * (width << (doublings - 1)), 1)]
-    generator, critic = nn.Sequential(*up), nn.Sequential(*down)
-    adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (critic, generator)]
-    cross_entropy = nn.BCEWithLogitsLoss()
-    real = torch.randn(64, channels, size, size)
-    ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
-
-    def dcgan_step() -> None:
-        fake = generator(torch.randn(64, 100))
-        adams[0].zero_grad()
-        cross_entropy(critic(real), ones).backward()
-        cross_entropy(critic(fake.detach()), zeros).backward()
-        adams[0].step()
-        adams[1].zero_grad()
-        cross_entropy(critic(fake), ones).backward()
-        adams[1].step()
-
-    def wgan_gp_step() -> None:
-        with torch.no_grad():
-            fake = generator(torch.randn(64, 100))
-        weight = torch.rand(64, 1, 1, 1)
-        between = (weight * real + (1 - weight) * fake).requires_grad_()
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        norm = slope.flatten(1).norm(dim=1)
-        adams[0].zero_grad()
-        loss = critic(fake).mean() - critic(real).mean() + 10 * ((norm - 1) ** 2).mean()
-        loss.backward()
-        adams[0].step()
-        adams[1].zero_grad()
-        (-critic(generator(torch.randn(64, 100))).mean()).backward()
-        adams[1].step()
-
-    def run(number: int) -> int:
-        for _ in range(number):
-            wgan_gp_step() if penalty else dcgan_step()
-        return number
-
-    return run, _count(generator) + _count(critic)
-
-
-def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _torch_vdm(size: int) -> tuple[Run, int]:
-    """The network of ``vdm28`` and ``vdm32``, the error of the noise, AdamW and an average."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    channels, image = 32, {28: 1, 32: 3}[size]
-
-    class Block(nn.Module):
-        def __init__(self, inputs: int):
-            super().__init__()
-            self.norms = nn.ModuleList([nn.GroupNorm(32, inputs), nn.GroupNorm(32, channels)])
-            self.first = nn.Conv2d(inputs, channels, 3, padding=1)
-            self.second = nn.Conv2d(channels, channels, 3, padding=1)
-            self.condition = nn.Linear(4 * channels, channels, bias=False)
-            self.shortcut = nn.Identity() if inputs == channels else nn.Conv2d(inputs, channels, 1)
-
-        def forward(self, x: Any, condition: Any) -> Any:
-            h = self.first(functional.silu(self.norms[0](x)))
-            h = h + self.condition(condition)[:, :, None, None]
-            h = functional.dropout(functional.silu(self.norms[1](h)), 0.1)
-            return self.shortcut(x) + self.second(h)
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            wide = 4 * channels
-            self.embed = nn.Sequential(
-                nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU()
-            )
-            self.first = nn.Conv2d(5 * image, channels, 3, padding=1)
-            self.down = nn.ModuleList([Block(channels) for _ in range(4)])
-            self.middle = nn.ModuleList([Block(channels) for _ in range(2)])
-            self.norm = nn.GroupNorm(32, channels)
-            self.query_key_value = nn.Linear(channels, 3 * channels)
-            self.out = nn.Linear(channels, channels)
-            self.up = nn.ModuleList([Block(2 * channels) for _ in range(5)])
-            self.last = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(),
-                                      nn.Conv2d(channels, image, 3, padding=1))  # fmt: skip
-
-        def forward(self, z: Any, time: Any) -> Any:
-            rates = torch.exp(torch.linspace(0, -9.2, channels // 2))
-            angles = 1000 * time[:, None] * rates
-            condition = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
-            waves = [f(2**k * 3.14159265 * z) for k in (6, 7) for f in (torch.sin, torch.cos)]
-            h = self.first(torch.cat([z, *waves], 1))
-            skips = [h]
-            for block in self.down:
-                h = block(h, condition)
-                skips.append(h)
-            h = self.middle[0](h, condition)
-            tokens = self.norm(h).flatten(2).transpose(1, 2)
-            parts = self.query_key_value(tokens)[:, None].chunk(3, -1)
-            mixed = self.out(functional.scaled_dot_product_attention(*parts)[:, 0])
-            h = self.middle[1](h + mixed.transpose(1, 2).reshape(h.shape), condition)
-            for block in self.up:
-                h = block(torch.cat([h, skips.pop()], 1), condition)
-            return z + self.last(h)
-
-    net, average = Net(), Net()
-    optimizer = torch.optim.AdamW(net.parameters(), 2e-4)
-    x = torch.randn(32, image, size, size)
-
-    def run(number: int) -> int:
-        for _ in range(number):
-            time, noise = torch.rand(32), torch.randn_like(x)
-            share = torch.sigmoid(18.3 * time - 13.3)[:, None, None, None]
-            z = (1 - share).sqrt() * x + share.sqrt() * noise
-            optimizer.zero_grad()
-            ((net(z, time) - noise) ** 2).sum((1, 2, 3)).mean().backward()
-            optimizer.step()
-            with torch.no_grad():
-                for mean, new in zip(average.parameters(), net.parameters(), strict=True):
-                    mean.lerp_(new, 1e-4)
-        return number
-
-    return run, _count(net)
 
 
 if __name__ == "__main__":
