@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax import nets
 from genjax.config.arguments import arguments, check, fill_in
-from genjax.config.errors import ConfigError, nearest
+from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Slot
 from genjax.config.tables import build_named, look_up_family
 from genjax.training.checkpoints import CheckpointError, Checkpoints
@@ -51,7 +51,7 @@ def complete_frozen(section: Any, where: str) -> dict[str, Any]:
     """
     where = f"{where}.frozen"
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where} must be a mapping with a workdir, got {section!r}")
+        raise ConfigError(f"{where} must be a mapping with a workdir, got {shown(section)}")
     valid = arguments(FrozenSettings)
     check(section, valid, where)
     filled = fill_in(section, valid)

@@ -39,8 +39,18 @@ class WorkdirError(ValueError):
 
 
 def resolved(workdir: epath.PathLike) -> epath.Path:
-    """The absolute path of a workdir; that of an object store as it is."""
-    path = epath.Path(workdir)
+    """The absolute path of a workdir; that of an object store as it is.
+
+    Raises:
+        WorkdirError: If it is the address of an object store of an unknown kind.
+    """
+    try:
+        path = epath.Path(workdir)
+    except KeyError as error:
+        raise WorkdirError(
+            f"the workdir {workdir} is no address that can be used: expected a path, or that of "
+            "an object store, such as gs://bucket/folder"
+        ) from error
     return path if is_remote(path) else path.expanduser().resolve()
 
 
@@ -87,8 +97,19 @@ def lock(workdir: epath.Path) -> Any:
 
 
 def has_run(workdir: epath.Path) -> bool:
-    """Whether there is work to protect, or to evaluate."""
-    return (workdir / "checkpoints").exists()
+    """Whether there is work to protect, or to evaluate.
+
+    Raises:
+        WorkdirError: If an object store cannot be asked.
+    """
+    try:
+        return (workdir / "checkpoints").exists()
+    except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
+        reason = (str(error).splitlines() or [""])[0]
+        raise WorkdirError(
+            f"the workdir {workdir} cannot be reached: {type(error).__name__}: {reason}; are the "
+            "package for such addresses and credentials at hand (see the pages on pods)?"
+        ) from error
 
 
 def read_config(workdir: epath.Path) -> dict[str, Any]:
