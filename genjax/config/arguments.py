@@ -106,7 +106,7 @@ def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str)
             raise ConfigError(f"unknown config key {f'{where}.{name}'!r}{nearest(name, valid)}")
         hint = valid[name].hint
         if not _fits(value, hint):
-            raise ConfigError(f"{where}.{name} must be {_in_words(hint)}, got {shown(value)}")
+            raise ConfigError(f"{where}.{name} must be {in_words(hint)}, got {shown(value)}")
         # A section of its own is checked where it is one.
         if not (isinstance(value, Mapping) and _of_anything(hint)):
             for inner, number in _numbers(name, value):
@@ -157,7 +157,8 @@ def _takes(hint: Any, kind: type) -> bool:
     return not lists and origin not in {int, float, complex, str, bool, type(None)} - {kind}
 
 
-def _in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
+    """A type as messages name it."""
     text = getattr(hint, "__name__", None) if isinstance(hint, type) else None
     return (text or str(hint)).replace("typing.", "").replace("collections.abc.", "")
 

@@ -329,12 +329,13 @@ def _make_optimizer(sections: Mapping[str, Any], where: str) -> Callable[..., An
     """What makes the optimiser of a section; what it makes is looked at."""
     section = at(sections, where)
     name = section.get("name")
+    rated = "learning_rate" in arguments(look_up_function(OPTIMIZERS, name, where))
 
     def make(**given: Any) -> Any:
-        made = build_named(OPTIMIZERS, section, where, **given)
-        rated = "learning_rate" in arguments(look_up_function(OPTIMIZERS, name, where))
-        bare = str(name).startswith("optax:") and not rated
-        if bare or not (hasattr(made, "init") and hasattr(made, "update")):
+        # Without a learning rate optax has parts of optimisers, of which some go up the gradient.
+        part = str(name).startswith("optax:") and not rated
+        made = None if part else build_named(OPTIMIZERS, section, where, **given)
+        if not (hasattr(made, "init") and hasattr(made, "update")):
             raise ConfigError(
                 f"{where}.name {name!r} is no optimiser by itself: name one with a learning_rate, "
                 "such as optax:lion, or a function of yours that returns an "

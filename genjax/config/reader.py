@@ -13,7 +13,7 @@ from absl import flags
 from beartype.door import is_bearable
 from ml_collections import ConfigDict, config_flags
 
-from genjax.config.arguments import arguments, check
+from genjax.config.arguments import arguments, check, in_words
 from genjax.config.defaults import (
     as_dict,
     as_json,
@@ -25,7 +25,7 @@ from genjax.config.defaults import (
     put,
     unknown_key,
 )
-from genjax.config.errors import ConfigError, shown
+from genjax.config.errors import ConfigError, first_line, shown
 from genjax.training.experiment import ParallelSettings
 from genjax.training.workdir import read_config, resolved
 
@@ -178,10 +178,14 @@ def _with_flags(
     )
     try:
         values(["config", *words])
-    except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"an override cannot be read: {error}") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        found = re.match(r"flag --config\.([^=]+)=", str(error))
+        path = found[1] if found else ""
+        if path not in valid:
+            raise ConfigError(f"an override cannot be read: {first_line(error)}") from error
+        raise ConfigError(
+            f"{path}={dict(changes)[path]} cannot be read: expected {in_words(valid[path].hint)}"
+        ) from error
     return as_dict(holder.value), absent
 
 
