@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from genjax.bijectors.base import Bijector, Context, Kept
 from genjax.bijectors.elementwise import at_least_float32
+from genjax.nets.normalization import first_deviation
 
 # Matrix products of invertible maps in full precision: TPUs would otherwise round to bfloat16, and
 # the inverse would not be one.
@@ -71,12 +72,13 @@ class ActNorm(Bijector):
     """A scale and a shift for each entry of the last axis, set by the data at first.
 
     Initialised forwards, the outputs of the rows of ``init`` have mean 0 and standard deviation 1
-    in each channel; over the whole global batch, if the rows are spread over a mesh. Initialised by
-    ``inverse_and_log_det``, it starts as the identity.
+    in each channel; over the whole global batch, if the rows are spread over a mesh. A channel that
+    is the same in all of them, as any is in a batch of one vector, starts with scale 1. Initialised
+    by ``inverse_and_log_det``, it starts as the identity.
 
     Attributes:
         epsilon: The number that is added to the standard deviation, which is taken to be at least a
-            thousandth of the median over the entries.
+            thousandth of the median over the channels that vary.
 
     References:
         Kingma and Dhariwal, Glow, arXiv:1807.03039, section 3.1.
@@ -95,9 +97,11 @@ class ActNorm(Bijector):
         def log_scale(_: Array) -> Array:
             if not from_data:
                 return jnp.zeros(x.shape[-1], data.dtype)
-            std = jnp.std(data, axis=axes)
-            # An entry that does not vary in the first batch may vary in the next.
-            return -jnp.log(jnp.maximum(std, 1e-3 * jnp.median(std)) + self.epsilon)
+            std, varies = first_deviation(data)
+            # What hardly varies in the first batch may vary in the next. Those that do not vary at
+            # all say nothing about it: most of a sparse table may be such.
+            least = 1e-3 * jnp.nanmedian(jnp.where(varies, std, jnp.nan))
+            return jnp.where(varies, -jnp.log(jnp.maximum(std, least) + self.epsilon), 0.0)
 
         def mean(_: Array) -> Array:
             return jnp.mean(data, axis=axes) if from_data else jnp.zeros(x.shape[-1], data.dtype)

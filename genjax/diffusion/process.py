@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.losses.vdm import per_row
+from genjax.losses.arrays import check_same_shape, per_row
 
 
 def alpha(gamma: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -61,7 +61,8 @@ def diffuse(
         The latent ``z_t``, ``[B, *event]``.
 
     Raises:
-        ValueError: If ``gamma_t`` is neither a scalar nor one value a row.
+        ValueError: If ``gamma_t`` is neither a scalar nor one value a row, or ``x`` and ``noise``
+            differ in shape.
 
     Example:
         >>> diffuse(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.array([0.0]))
@@ -70,5 +71,6 @@ def diffuse(
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630, eq. 1.
     """
+    check_same_shape(x=x, noise=noise)
     gamma_t = per_row(gamma_t, x)
     return alpha(gamma_t) * x + sigma(gamma_t) * noise

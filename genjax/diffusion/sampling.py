@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax.diffusion.process import alpha, sigma
-from genjax.losses.vdm import per_row
+from genjax.losses.arrays import per_row
 
 
 def ancestral_step(

@@ -29,8 +29,26 @@ def check_features(*sets: np.ndarray, least: int = 1) -> list[np.ndarray]:
     return arrays
 
 
+def centred(x: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Subtracts the mean of the first set from all sets.
+
+    Products and squares of large numbers have few digits left for the differences of points.
+
+    Args:
+        x: Points, ``[N, D]``.
+        *others: Further sets of points, ``[M, D]``.
+
+    Returns:
+        The sets about a common centre.
+    """
+    centre = x.mean(0)
+    return [points - centre for points in (x, *others)]
+
+
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances of all pairs.
+    """Squared Euclidean distances of all pairs of many points of many dimensions.
+
+    The points are to be :func:`centred`.
 
     Args:
         x: Points, ``[N, D]``.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genjax.evaluation.arrays import check_features, chunks, squared_distances
+from genjax.evaluation.arrays import centred, check_features, chunks, squared_distances
 
 
 def _radii(x: np.ndarray, k: int) -> np.ndarray:
@@ -20,10 +20,8 @@ def _radii(x: np.ndarray, k: int) -> np.ndarray:
 def _check(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    real, fake = check_features(real, fake, least=k + 1)
-    # Shifted to a common centre, so that the expansion of squares loses less.
-    centre = real.mean(0)
-    return real - centre, fake - centre
+    real, fake = centred(*check_features(real, fake, least=k + 1))
+    return real, fake
 
 
 def precision_and_recall(real: np.ndarray, fake: np.ndarray, *, k: int = 3) -> tuple[float, float]:

@@ -1,9 +1,10 @@
 """Coverage of the components of a known mixture."""
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 
-from genjax.evaluation.arrays import check_features, squared_distances
+from genjax.evaluation.arrays import check_features
 
 
 def mode_coverage(
@@ -37,7 +38,8 @@ def mode_coverage(
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
     samples, centres = check_features(samples, centres)
-    distances = squared_distances(samples, centres)
+    # From differences: of clusters far apart squares have no digits left for small distances.
+    distances = cdist(samples, centres, "sqeuclidean")
     nearest = distances.argmin(1)
     good = distances.min(1) <= (radius * std) ** 2
     # Every sample counts here, those far from all centres too.

@@ -1,8 +1,9 @@
 """Wasserstein distances between point clouds, by POT (Python Optimal Transport)."""
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
-from genjax.evaluation.arrays import check_features
+from genjax.evaluation.arrays import centred, check_features
 
 
 def wasserstein_distance(x: np.ndarray, y: np.ndarray, *, p: int = 1) -> float:
@@ -33,7 +34,9 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray, *, p: int = 1) -> float:
     if p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, got {p}")
     x, y = check_features(x, y)
-    cost = ot.dist(x, y, metric="euclidean" if p == 1 else "sqeuclidean")
+    # From differences of points, not from their squares, which far from 0 have no digits left for
+    # small distances.
+    cost = cdist(x, y, "euclidean" if p == 1 else "sqeuclidean")
     total = ot.emd2(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
     # Rounding can leave the cost of equal sets below 0, which has no root.
     return float(max(total, 0.0) ** (1.0 / p))
@@ -67,7 +70,7 @@ def sliced_wasserstein_distance(
     """
     import ot
 
-    x, y = check_features(x, y)
+    x, y = centred(*check_features(x, y))
     return float(
         ot.sliced_wasserstein_distance(x, y, n_projections=num_projections, p=p, seed=seed)
     )

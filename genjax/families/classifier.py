@@ -21,6 +21,7 @@ from genjax.families.base import (
 )
 from genjax.families.levels import Ends
 from genjax.families.minimizing import minimizing
+from genjax.losses.arrays import check_same_shape, widened
 
 
 def classifier(
@@ -49,11 +50,12 @@ def classifier(
     def scores(params: Params, model_state: ModelState, batch: Batch) -> Metrics:
         variables = {"params": params["net"], **model_state.get("net", {})}
         logits, _ = cast(tuple[Array, Array], net.apply(variables, units.encode(batch["x"])))
+        logits, label = widened(logits), batch["label"]
+        decision = jnp.argmax(logits, axis=-1)
+        check_same_shape(decision=decision, label=label)
         return {
-            "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(
-                logits, batch["label"]
-            ),
-            "error": (jnp.argmax(logits, axis=-1) != batch["label"]).astype(jnp.float32),
+            "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits, label),
+            "error": (decision != label).astype(jnp.float32),
         }
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:

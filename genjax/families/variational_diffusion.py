@@ -33,7 +33,7 @@ from genjax.families.levels import Centres, Reals, Units
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
-    gaussian_reconstruction_loss,
+    gaussian_decoder_loss,
     nats_to_bits_per_dim,
     prior_loss,
     reconstruction_loss,
@@ -115,11 +115,13 @@ class VariationalDiffusion:
         """The two terms that depend on the endpoints of the schedule only, nats ``[B]``."""
         x = self.units.encode(data)
         gamma_0, gamma_1 = self.gamma(params, jnp.array([0.0, 1.0]))
-        # z_0 over alpha_0: what the decoder sees is the data and noise of scale sigma_0 / alpha_0.
-        z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * noise_0
         if self.num_levels is None:
-            reconstruction = gaussian_reconstruction_loss(x, z_0_rescaled, gamma_0)
+            # Not as a difference: small noise beside large data would round to nothing, and a
+            # learned gamma_0 would go where it does.
+            reconstruction = gaussian_decoder_loss(noise_0, gamma_0)
         else:
+            # z_0 over alpha_0: the decoder sees the data and noise of scale sigma_0 / alpha_0.
+            z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * noise_0
             reconstruction = reconstruction_loss(
                 data, z_0_rescaled, gamma_0, num_levels=self.num_levels
             )

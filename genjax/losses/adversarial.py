@@ -2,9 +2,15 @@ r"""Losses of the two players of a generative adversarial network.
 
 Outputs of the critic are raw and grow with "more real". (Papers call it the discriminator where its
 output is a logit; here it is the critic in every game.) Its loss takes its outputs on as many real
-rows as generated ones and returns one number for each pair of rows, which the critic minimises. For
-the optimal critic and equal distributions that is, per pair, ``2 log 2`` (logistic), 1/4 (least
-squares on 0 and 1, Brier), 2 (hinge), 0 (Wasserstein) and ``log 2`` (relativistic).
+rows as generated ones and returns one number for each pair of rows, which the critic minimises.
+Outputs are ``[B]``, or ``[B, H, W]`` of a patch critic, which judges places of an image: each place
+of a real row is paired with the same place of the generated row, the loss has the shape of the
+outputs, and its mean over all axes is what the player minimises. Outputs of different shapes are
+refused, as ``[B]`` beside ``[B, 1]``. Numbers and lists are taken as arrays, and all is computed in
+float32 or wider.
+
+For the optimal critic and equal distributions the loss is, per pair, ``2 log 2`` (logistic), 1/4
+(least squares on 0 and 1, Brier), 2 (hinge), 0 (Wasserstein) and ``log 2`` (relativistic).
 
 References:
     Goodfellow et al., Generative Adversarial Networks, arXiv:1406.2661.
@@ -17,13 +23,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.losses.arrays import paired, widened
+
 
 class AdversarialLoss(NamedTuple):
     """What two players minimise, as functions of the critic's outputs.
 
     Attributes:
-        critic: ``(real_outputs, fake_outputs)`` to the critic's loss, ``[B]`` (or a scalar, for
-            losses of whole batches).
+        critic: ``(real_outputs, fake_outputs)`` to the critic's loss, of their shape, ``[B]`` or
+            ``[B, H, W]`` (or a scalar, for losses of whole batches).
         generator: ``(real_outputs, fake_outputs)`` to the generator's loss, of the same shape; its
             gradient flows through both arguments.
         correct: ``(real_outputs, fake_outputs)`` to the share of each pair that the critic gets
@@ -42,8 +50,8 @@ class AdversarialLoss(NamedTuple):
 
 
 def logistic_critic_loss(
-    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""Binary cross-entropy of telling real from generated rows.
 
     Args:
@@ -54,6 +62,9 @@ def logistic_critic_loss(
     Returns:
         :math:`-\log D(x) - \log(1 - D(\tilde x))` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> logistic_critic_loss(jnp.zeros(1), jnp.zeros(1))
         Array([1.3862944], dtype=float32)
@@ -61,11 +72,12 @@ def logistic_critic_loss(
     References:
         Goodfellow et al., arXiv:1406.2661, eq. 1.
     """
+    real, fake = paired(real_logits=real_logits, fake_logits=fake_logits)
     # -log sigmoid(v) = softplus(-v) and -log(1 - sigmoid(v)) = softplus(v): no log meets a 0.
-    return jax.nn.softplus(-real_logits) + jax.nn.softplus(fake_logits)
+    return jax.nn.softplus(-real) + jax.nn.softplus(fake)
 
 
-def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+def minimax_generator_loss(fake_logits: Float[Array, "B *places"]) -> Float[Array, "B *places"]:
     r"""The zero-sum generator loss, whose gradient vanishes where the critic is sure.
 
     Args:
@@ -82,10 +94,12 @@ def minimax_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"
         Goodfellow et al., arXiv:1406.2661, eq. 1.
     """
     # The slope is -sigmoid(v), which is close to 0 where the critic is sure of a generated row.
-    return -jax.nn.softplus(fake_logits)
+    return -jax.nn.softplus(widened(fake_logits))
 
 
-def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+def nonsaturating_generator_loss(
+    fake_logits: Float[Array, "B *places"],
+) -> Float[Array, "B *places"]:
     r"""The generator loss with the same fixed point as minimax and a gradient that does not vanish.
 
     Args:
@@ -102,16 +116,16 @@ def nonsaturating_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array
         Goodfellow et al., arXiv:1406.2661, section 3.
     """
     # The slope is -sigmoid(-v), which is close to -1 where the critic is sure of a generated row.
-    return jax.nn.softplus(-fake_logits)
+    return jax.nn.softplus(-widened(fake_logits))
 
 
 def least_squares_critic_loss(
-    real_outputs: Float[Array, " B"],
-    fake_outputs: Float[Array, " B"],
+    real_outputs: Float[Array, "B *places"],
+    fake_outputs: Float[Array, "B *places"],
     *,
     real_code: float = 1.0,
     fake_code: float = 0.0,
-) -> Float[Array, " B"]:
+) -> Float[Array, "B *places"]:
     r"""Squared error of linear outputs against one code for data and another for generated rows.
 
     The optimum is :math:`(b\,p + a\,q)/(p + q)`.
@@ -125,6 +139,9 @@ def least_squares_critic_loss(
     Returns:
         :math:`\frac12 (v(x) - b)^2 + \frac12 (v(\tilde x) - a)^2` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> least_squares_critic_loss(jnp.array([0.5]), jnp.array([0.5]))
         Array([0.25], dtype=float32)
@@ -132,12 +149,13 @@ def least_squares_critic_loss(
     References:
         Mao et al., Least Squares Generative Adversarial Networks, arXiv:1611.04076, eq. 2.
     """
-    return 0.5 * jnp.square(real_outputs - real_code) + 0.5 * jnp.square(fake_outputs - fake_code)
+    real, fake = paired(real_outputs=real_outputs, fake_outputs=fake_outputs)
+    return 0.5 * jnp.square(real - real_code) + 0.5 * jnp.square(fake - fake_code)
 
 
 def least_squares_generator_loss(
-    fake_outputs: Float[Array, " B"], *, target: float = 1.0
-) -> Float[Array, " B"]:
+    fake_outputs: Float[Array, "B *places"], *, target: float = 1.0
+) -> Float[Array, "B *places"]:
     r"""Squared error of linear outputs on generated rows against the generator's target.
 
     With codes a = -1, b = 1 and target 0 the game minimises Pearson's
@@ -157,12 +175,12 @@ def least_squares_generator_loss(
     References:
         Mao et al., arXiv:1611.04076, eq. 2 and 9.
     """
-    return 0.5 * jnp.square(fake_outputs - target)
+    return 0.5 * jnp.square(widened(fake_outputs) - target)
 
 
 def brier_critic_loss(
-    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""Least squares on probabilities: the Brier score of the critic.
 
     Some libraries call this, too, "least-squares GAN"; with linear outputs it is
@@ -175,16 +193,19 @@ def brier_critic_loss(
     Returns:
         :math:`\frac12 (D(x) - 1)^2 + \frac12 D(\tilde x)^2` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> brier_critic_loss(jnp.zeros(1), jnp.zeros(1))
         Array([0.25], dtype=float32)
     """
+    real, fake = paired(real_logits=real_logits, fake_logits=fake_logits)
     # 1 - sigmoid(v) is taken as sigmoid(-v), which keeps its digits where D is close to 1.
-    real, fake = jax.nn.sigmoid(-real_logits), jax.nn.sigmoid(fake_logits)
-    return 0.5 * jnp.square(real) + 0.5 * jnp.square(fake)
+    return 0.5 * jnp.square(jax.nn.sigmoid(-real)) + 0.5 * jnp.square(jax.nn.sigmoid(fake))
 
 
-def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
+def brier_generator_loss(fake_logits: Float[Array, "B *places"]) -> Float[Array, "B *places"]:
     r"""Squared error of probabilities on generated rows, :math:`\frac12 (D(\tilde x) - 1)^2`.
 
     Args:
@@ -197,12 +218,12 @@ def brier_generator_loss(fake_logits: Float[Array, " B"]) -> Float[Array, " B"]:
         >>> brier_generator_loss(jnp.zeros(1))
         Array([0.125], dtype=float32)
     """
-    return 0.5 * jnp.square(jax.nn.sigmoid(-fake_logits))
+    return 0.5 * jnp.square(jax.nn.sigmoid(-widened(fake_logits)))
 
 
 def hinge_critic_loss(
-    real_outputs: Float[Array, " B"], fake_outputs: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_outputs: Float[Array, "B *places"], fake_outputs: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""Hinge loss: outputs beyond the margins +1 and -1 are not pushed further.
 
     Its minimum over all critics is ``2 (1 - TV(p, q))``, TV the total variation in [0, 1].
@@ -214,6 +235,9 @@ def hinge_critic_loss(
     Returns:
         :math:`\max(0, 1 - v(x)) + \max(0, 1 + v(\tilde x))` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> hinge_critic_loss(jnp.array([3.0]), jnp.array([0.0]))
         Array([1.], dtype=float32)
@@ -222,10 +246,11 @@ def hinge_critic_loss(
         Lim and Ye, Geometric GAN, arXiv:1705.02894, section 3; Miyato et al., arXiv:1802.05957,
         eq. 16.
     """
-    return jax.nn.relu(1.0 - real_outputs) + jax.nn.relu(1.0 + fake_outputs)
+    real, fake = paired(real_outputs=real_outputs, fake_outputs=fake_outputs)
+    return jax.nn.relu(1.0 - real) + jax.nn.relu(1.0 + fake)
 
 
-def hinge_generator_loss(fake_outputs: Float[Array, " B"]) -> Float[Array, " B"]:
+def hinge_generator_loss(fake_outputs: Float[Array, "B *places"]) -> Float[Array, "B *places"]:
     r"""The generator's side of the hinge loss, :math:`-v(\tilde x)`.
 
     Args:
@@ -241,12 +266,12 @@ def hinge_generator_loss(fake_outputs: Float[Array, " B"]) -> Float[Array, " B"]
     References:
         Miyato et al., arXiv:1802.05957, eq. 17.
     """
-    return -fake_outputs
+    return -widened(fake_outputs)
 
 
 def wasserstein_critic_loss(
-    real_scores: Float[Array, " B"], fake_scores: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_scores: Float[Array, "B *places"], fake_scores: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""Minus the difference that a 1-Lipschitz critic makes as large as the Wasserstein-1 distance.
 
     Args:
@@ -257,6 +282,9 @@ def wasserstein_critic_loss(
         :math:`f(\tilde x) - f(x)` for each pair. If the critic is 1-Lipschitz, its negative mean
         estimates the distance from below.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> wasserstein_critic_loss(jnp.array([3.0]), jnp.array([1.0]))
         Array([-2.], dtype=float32)
@@ -264,10 +292,11 @@ def wasserstein_critic_loss(
     References:
         Arjovsky et al., Wasserstein GAN, arXiv:1701.07875, eq. 2.
     """
-    return fake_scores - real_scores
+    real, fake = paired(real_scores=real_scores, fake_scores=fake_scores)
+    return fake - real
 
 
-def wasserstein_generator_loss(fake_scores: Float[Array, " B"]) -> Float[Array, " B"]:
+def wasserstein_generator_loss(fake_scores: Float[Array, "B *places"]) -> Float[Array, "B *places"]:
     r"""The generator's side of the Wasserstein loss, :math:`-f(\tilde x)`.
 
     Args:
@@ -283,12 +312,12 @@ def wasserstein_generator_loss(fake_scores: Float[Array, " B"]) -> Float[Array, 
     References:
         Arjovsky et al., arXiv:1701.07875, eq. 3.
     """
-    return -fake_scores
+    return -widened(fake_scores)
 
 
 def relativistic_critic_loss(
-    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""Relativistic pairing loss: each real row is compared with one generated row.
 
     Args:
@@ -299,6 +328,9 @@ def relativistic_critic_loss(
     Returns:
         :math:`\log(1 + e^{-(v(x) - v(\tilde x))})` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> relativistic_critic_loss(jnp.array([5.0]), jnp.array([5.0]))
         Array([0.6931472], dtype=float32)
@@ -307,12 +339,13 @@ def relativistic_critic_loss(
         Jolicoeur-Martineau, arXiv:1807.00734; Huang et al., The GAN is dead; long live the GAN!,
         arXiv:2501.05441, eq. 2.
     """
-    return jax.nn.softplus(fake_logits - real_logits)
+    real, fake = paired(real_logits=real_logits, fake_logits=fake_logits)
+    return jax.nn.softplus(fake - real)
 
 
 def relativistic_generator_loss(
-    real_logits: Float[Array, " B"], fake_logits: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
     r"""The generator's side of relativistic pairing.
 
     Args:
@@ -323,6 +356,9 @@ def relativistic_generator_loss(
     Returns:
         :math:`\log(1 + e^{-(v(\tilde x) - v(x))})` for each pair.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
         >>> relativistic_generator_loss(jnp.array([5.0]), jnp.array([5.0]))
         Array([0.6931472], dtype=float32)
@@ -330,7 +366,8 @@ def relativistic_generator_loss(
     References:
         Huang et al., arXiv:2501.05441, eq. 2.
     """
-    return jax.nn.softplus(real_logits - fake_logits)
+    real, fake = paired(real_logits=real_logits, fake_logits=fake_logits)
+    return jax.nn.softplus(real - fake)
 
 
 def correct_at(threshold: float) -> Callable[[Array, Array], Array]:
@@ -348,8 +385,9 @@ def correct_at(threshold: float) -> Callable[[Array, Array], Array]:
     """
 
     def correct(real_outputs: Array, fake_outputs: Array) -> Array:
+        real, fake = paired(real_outputs=real_outputs, fake_outputs=fake_outputs)
         # An output at the threshold itself is right on neither side.
-        right_real, right_fake = real_outputs > threshold, fake_outputs < threshold
+        right_real, right_fake = real > threshold, fake < threshold
         return 0.5 * (right_real.astype(jnp.float32) + right_fake.astype(jnp.float32))
 
     return correct
@@ -391,6 +429,12 @@ def least_squares_loss(
     )
 
 
+def _real_above_fake(real_outputs: Array, fake_outputs: Array) -> Array:
+    """Whether the critic orders each pair right."""
+    real, fake = paired(real_outputs=real_outputs, fake_outputs=fake_outputs)
+    return (real > fake).astype(jnp.float32)
+
+
 ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
     "minimax": AdversarialLoss(
         logistic_critic_loss,
@@ -415,7 +459,7 @@ ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
     "relativistic": AdversarialLoss(
         relativistic_critic_loss,
         relativistic_generator_loss,
-        lambda real, fake: (real > fake).astype(jnp.float32),
+        _real_above_fake,
         uses_real=True,
     ),
 }

@@ -4,6 +4,8 @@ import math
 
 from jaxtyping import Array, Float
 
+from genjax.losses.arrays import widened
+
 
 def log_density_ratio(
     logits: Float[Array, "*shape"], num_numerator: int, num_denominator: int
@@ -32,4 +34,4 @@ def log_density_ratio(
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
     # Bayes' rule: the log-odds are log p/q plus the log ratio of the two counts.
-    return logits + math.log(num_denominator / num_numerator)
+    return widened(logits) + math.log(num_denominator / num_numerator)

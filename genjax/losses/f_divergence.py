@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.losses.adversarial import AdversarialLoss, correct_at
+from genjax.losses.arrays import paired, widened
 
 _Function: TypeAlias = Callable[[Array], Array]
 LOG2 = math.log(2.0)
@@ -224,20 +225,20 @@ def _form(divergence: str, form: str) -> CriticForm:
 
 
 def f_divergence_bound(
-    real_outputs: Float[Array, " B"],
-    fake_outputs: Float[Array, " B"],
+    real_outputs: Float[Array, "B *places"],
+    fake_outputs: Float[Array, "B *places"],
     *,
     divergence: str,
     form: Literal["paper", "ratio"] = "ratio",
     max_log_ratio: float | None = None,
-) -> Float[Array, " B"]:
+) -> Float[Array, "B *places"]:
     r"""Terms of the lower bound on an f-divergence whose mean a critic maximises.
 
     In ratio form one network's outputs give the bounds on all divergences.
 
     Args:
-        real_outputs: The network's outputs on data, ``[B]``.
-        fake_outputs: Its outputs on rows of the model, ``[B]``.
+        real_outputs: The network's outputs on data, ``[B]``, or ``[B, H, W]`` of a patch critic.
+        fake_outputs: Its outputs on as many rows of the model, of the same shape.
         divergence: A key of :data:`F_DIVERGENCES`.
         form: ``"ratio"`` if outputs estimate :math:`\log p/q`, ``"paper"`` for the output
             activation of the paper.
@@ -248,7 +249,7 @@ def f_divergence_bound(
         :math:`T(v(x)) - f^*(T(v(\tilde x)))` for each pair.
 
     Raises:
-        ValueError: If the divergence or the form is not known.
+        ValueError: If the divergence or the form is not known, or shapes differ.
 
     Example:
         >>> f_divergence_bound(jnp.zeros(1), jnp.zeros(1), divergence="kl")
@@ -258,7 +259,8 @@ def f_divergence_bound(
         Nowozin et al., arXiv:1606.00709, eq. 4.
     """
     chosen = _form(divergence, form)
-    real, fake = (_limited(v, form, max_log_ratio) for v in (real_outputs, fake_outputs))
+    pair = paired(real_outputs=real_outputs, fake_outputs=fake_outputs)
+    real, fake = (_limited(v, form, max_log_ratio) for v in pair)
     return chosen.critic(real) - chosen.conjugate(fake)
 
 
@@ -297,7 +299,7 @@ def f_divergence_log_ratio(
             f"the optimal critic of {divergence} only tells which density is larger; train another "
             "divergence to estimate the ratio"
         )
-    return log_ratio(_limited(outputs, form, max_log_ratio))
+    return log_ratio(_limited(widened(outputs), form, max_log_ratio))
 
 
 def f_gan_loss(
@@ -341,11 +343,14 @@ def f_gan_loss(
         return _limited(v, form, max_log_ratio)
 
     def critic_loss(real: Array, fake: Array) -> Array:
+        real, fake = paired(real_outputs=real, fake_outputs=fake)
         return chosen.conjugate(limit(fake)) - chosen.critic(limit(real))
 
     def generator_loss(real: Array, fake: Array) -> Array:
         # Section 3.2: of the GAN's divergence f*(T) is flat where the critic is sure of a generated
         # row, T is not.
-        return -(chosen.critic if generator == "alternative" else chosen.conjugate)(limit(fake))
+        return -(chosen.critic if generator == "alternative" else chosen.conjugate)(
+            limit(widened(fake))
+        )
 
     return AdversarialLoss(critic_loss, generator_loss, correct_at(chosen.threshold))

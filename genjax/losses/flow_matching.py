@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.losses.arrays import paired, per_row, widened
+
 
 def straight_path(
     noise: Float[Array, "B *event"],
@@ -25,7 +27,7 @@ def straight_path(
         The point ``x_t`` and its velocity ``v``, both ``[B, *event]``.
 
     Raises:
-        ValueError: If ``sigma_min`` is not in [0, 1).
+        ValueError: If ``sigma_min`` is not in [0, 1), or shapes do not fit.
 
     Example:
         >>> x_t, v = straight_path(jnp.array([[0.0]]), jnp.array([[4.0]]), jnp.array([0.25]))
@@ -38,7 +40,8 @@ def straight_path(
     """
     if not 0.0 <= sigma_min < 1.0:
         raise ValueError(f"sigma_min must be in [0, 1), got {sigma_min}")
-    t = times.reshape(-1, *(1,) * (data.ndim - 1))
+    noise, data = paired(noise=noise, data=data)
+    t = per_row(widened(times), data)
     # Eq. 22 of Lipman et al., and its derivative in t, which is the target of their eq. 23.
     x_t = (1.0 - (1.0 - sigma_min) * t) * noise + t * data
     return x_t, data - (1.0 - sigma_min) * noise
@@ -56,7 +59,15 @@ def flow_matching_loss(
     Returns:
         The error of each row, ``[B]``.
 
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> flow_matching_loss(jnp.array([[1.0, 2.0]]), jnp.zeros((1, 2)))
+        Array([2.5], dtype=float32)
+
     References:
         Lipman et al., arXiv:2210.02747, eq. 9.
     """
+    velocity, target = paired(velocity=velocity, target=target)
     return jnp.mean(jnp.square(velocity - target), axis=tuple(range(1, velocity.ndim)))

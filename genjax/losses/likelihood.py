@@ -5,6 +5,8 @@ import math
 import jax
 from jaxtyping import Array, Float
 
+from genjax.losses.arrays import widened
+
 
 def importance_weighted_nats(nats: Float[Array, "K *shape"]) -> Float[Array, "*shape"]:
     r"""A tighter bound from several: :math:`-\log \frac1K \sum_k e^{-L_k}`.
@@ -16,6 +18,9 @@ def importance_weighted_nats(nats: Float[Array, "K *shape"]) -> Float[Array, "*s
     Returns:
         Bounds at most as high as the mean over the draws, in expectation lower for more draws.
 
+    Raises:
+        ValueError: If there is no axis of draws, or no draw.
+
     Example:
         >>> round(float(importance_weighted_nats(jnp.array([1.0, 3.0]))), 4)
         1.5662
@@ -23,6 +28,12 @@ def importance_weighted_nats(nats: Float[Array, "K *shape"]) -> Float[Array, "*s
     References:
         Burda et al., Importance Weighted Autoencoders, arXiv:1509.00519, eq. 8.
     """
+    nats = widened(nats)
+    if not nats.ndim or not nats.shape[0]:
+        raise ValueError(
+            f"expected draws along the first axis, [K, ...], got shape {nats.shape}: of one draw "
+            "use nats[None]"
+        )
     # The log of the mean of exp(-L), whose largest term is taken out before anything is
     # exponentiated.
     return math.log(nats.shape[0]) - jax.nn.logsumexp(-nats, axis=0)
@@ -47,4 +58,4 @@ def nats_to_bits_per_dim(nats: Float[Array, "*shape"], num_dims: int) -> Float[A
     """
     if num_dims < 1:
         raise ValueError(f"num_dims must be at least 1, got {num_dims}")
-    return nats / (num_dims * math.log(2.0))
+    return widened(nats) / (num_dims * math.log(2.0))

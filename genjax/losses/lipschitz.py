@@ -2,7 +2,9 @@ r"""Control of a critic's slope: penalties on its gradient, and clipping of its 
 
 All gradients are those of the sum of the outputs over the batch, which are the gradients of single
 rows if and only if row ``i`` of the output depends on row ``i`` of the input alone. Batch
-normalisation breaks this. Norms run over all axes but the first.
+normalisation breaks this. Norms run over all axes but the first. Critics are called on float32 rows
+or wider, whatever the rows are given in: slopes of a critic in float16 leave its range early. Of a
+patch critic, ``[B, H, W]``, the slope is that of the sum over the places.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.losses.vdm import per_row
+from genjax.losses.arrays import paired, per_row, sum_event, widened
 
 # Under the root: the slope of sqrt at 0 is infinite, and zero-initialised critics start there.
 _TINY = 1e-12
@@ -24,9 +26,7 @@ def _squared_slope(
     # Row i of the output depends on row i of the input alone, so that the gradient of the sum holds
     # the gradient of each row.
     slope = jax.grad(lambda x: jnp.sum(critic_fn(x)))(x)
-    # A sum of thousands of squares in bfloat16 would stop growing early.
-    slope = slope.astype(jnp.promote_types(slope.dtype, jnp.float32))
-    return jnp.sum(jnp.square(slope), axis=tuple(range(1, x.ndim)))
+    return sum_event(jnp.square(widened(slope)))
 
 
 def _norm_gap(squared: Array, target_norm: float, one_sided: bool) -> Array:
@@ -60,7 +60,7 @@ def gradient_penalty(
         Penalty per example, unweighted (the paper multiplies by 10), not averaged.
 
     Raises:
-        ValueError: If ``mix`` is not one number a row.
+        ValueError: If ``mix`` is not one number a row, or ``real`` and ``fake`` differ in shape.
 
     Example:
         >>> critic_fn = lambda x: x @ jnp.array([3.0, 4.0])
@@ -72,7 +72,8 @@ def gradient_penalty(
         Petzka et al., arXiv:1709.08894.
     """
     # A point of the straight line between a data row and a generated one.
-    u = per_row(mix, real)
+    real, fake = paired(real=real, fake=fake)
+    u = per_row(widened(mix), real)
     return _norm_gap(_squared_slope(critic_fn, u * real + (1.0 - u) * fake), target_norm, one_sided)
 
 
@@ -99,6 +100,9 @@ def dragan_penalty(
     Returns:
         Penalty per example, unweighted (10 in the paper).
 
+    Raises:
+        ValueError: If ``real`` and ``uniform`` differ in shape.
+
     Example:
         >>> dragan_penalty(lambda x: 3.0 * x[:, 0], jnp.ones((1, 2)), jnp.zeros((1, 2)))
         Array([4.], dtype=float32)
@@ -107,6 +111,7 @@ def dragan_penalty(
         Kodali et al., On Convergence and Stability of GANs, arXiv:1705.07215. The authors' noise is
         one-sided; centred as in google/compare_gan.
     """
+    real, uniform = paired(real=real, uniform=uniform)
     # One deviation for all entries of the batch.
     near = real + jnp.std(real) * (uniform - 0.5)
     return _norm_gap(_squared_slope(critic_fn, near), target_norm, one_sided)
@@ -132,7 +137,7 @@ def r1_penalty(
         Mescheder et al., Which Training Methods for GANs do actually Converge?, arXiv:1801.04406,
         eq. 9.
     """
-    return 0.5 * _squared_slope(critic_fn, real)
+    return 0.5 * _squared_slope(critic_fn, widened(real))
 
 
 def r2_penalty(
@@ -154,7 +159,7 @@ def r2_penalty(
     References:
         Mescheder et al., arXiv:1801.04406, eq. 10.
     """
-    return 0.5 * _squared_slope(critic_fn, fake)
+    return 0.5 * _squared_slope(critic_fn, widened(fake))
 
 
 def clip_weights(params: Any, limit: float) -> Any:

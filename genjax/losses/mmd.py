@@ -7,19 +7,44 @@ References:
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.losses.adversarial import AdversarialLoss
+from genjax.losses.arrays import widened
 
 Kernel: TypeAlias = Callable[[Array, Array], Array]
 """``[N, D], [M, D] -> [N, M]``, positive definite."""
 
 
+def _sets(**sets: Array) -> list[Array]:
+    """Widened sets of points, which may differ in number but not in width.
+
+    Raises:
+        ValueError: If one is not ``[N, D]``, or widths differ.
+    """
+    wide = [widened(points) for points in sets.values()]
+    if any(points.ndim != 2 for points in wide) or len({p.shape[1] for p in wide}) > 1:
+        said = ", ".join(f"{n} {list(p.shape)}" for n, p in zip(sets, wide, strict=True))
+        raise ValueError(
+            f"expected sets of points [N, D] with the same D, got {said}: of single numbers use "
+            "x[:, None]"
+        )
+    return wide
+
+
 def _squared_distances(x: Float[Array, "N D"], y: Float[Array, "M D"]) -> Float[Array, "N M"]:
-    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y: one matrix product, and no array of all differences.
+    x, y = _sets(x=x, y=y)
+    # Nothing keeps a critic's features near 0, and squares of large numbers have no digits left for
+    # small distances. Distances do not depend on the centre, so that no slope goes through it.
+    centre = jax.lax.stop_gradient(0.5 * (jnp.mean(x, axis=0) + jnp.mean(y, axis=0)))
+    x, y = x - centre, y - centre
+    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y: one matrix product, and no array of all differences. In
+    # full precision, as the squares are: accelerators would round the product's factors.
     rows, columns = jnp.sum(x * x, axis=-1), jnp.sum(y * y, axis=-1)
-    squared = rows[:, None] + columns[None, :] - 2.0 * (x @ y.T)
+    products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+    squared = rows[:, None] + columns[None, :] - 2.0 * products
     return jnp.maximum(squared, 0.0)  # rounding can take it below
 
 
@@ -38,6 +63,9 @@ def rbf_kernel(
 
     Returns:
         Kernel of every pair, ``[N, M]``.
+
+    Raises:
+        ValueError: If a set is not ``[N, D]``, or widths differ.
 
     Example:
         >>> rbf_kernel(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
@@ -65,6 +93,9 @@ def rational_quadratic_kernel(
 
     Returns:
         Kernel of every pair, ``[N, M]``.
+
+    Raises:
+        ValueError: If a set is not ``[N, D]``, or widths differ.
 
     Example:
         >>> rational_quadratic_kernel(jnp.zeros((1, 2)), jnp.ones((1, 2)), alphas=[1.0])
@@ -99,7 +130,8 @@ def mmd_squared(
         The estimate: one number for the two sets, not one an example.
 
     Raises:
-        ValueError: If a set is too small: two points each, one if biased.
+        ValueError: If a set is too small (two points each, one if biased) or not ``[N, D]``, or
+            widths differ. The sets may differ in number.
 
     Example:
         >>> x = jnp.array([[0.0], [1.0]])
@@ -109,6 +141,7 @@ def mmd_squared(
     References:
         Gretton et al., JMLR 13, 2012, eq. 3 and 5.
     """
+    x, y = _sets(x=x, y=y)
     n, m = x.shape[0], y.shape[0]
     least = 2 if unbiased else 1
     if min(n, m) < least:
@@ -141,6 +174,9 @@ def mmd_witness(
     Returns:
         :math:`\frac1N \sum_i k(\cdot, x_i) - \frac1M \sum_j k(\cdot, y_j)`, ``[K]``.
 
+    Raises:
+        ValueError: If a set is not ``[N, D]``, or widths differ.
+
     Example:
         >>> mmd_witness(jnp.ones((1, 1)), jnp.ones((2, 1)), jnp.zeros((2, 1))) > 0
         Array([ True], dtype=bool)
@@ -148,14 +184,16 @@ def mmd_witness(
     References:
         Binkowski et al., arXiv:1801.01401, section 2.
     """
+    points, x, y = _sets(points=points, x=x, y=y)
     return jnp.mean(kernel(points, x), axis=1) - jnp.mean(kernel(points, y), axis=1)
 
 
 def mmd_gan_loss(kernel: Kernel = rbf_kernel) -> AdversarialLoss:
     """The game of an MMD GAN: the critic's outputs are features ``[B, K]``.
 
-    The critic maximises, and the generator minimises, the unbiased squared discrepancy of features.
-    Penalties on the gradient apply to the witness function.
+    The critic maximises, and the generator minimises, the unbiased squared discrepancy of features,
+    of two sets that may differ in number, not in width. Penalties on the gradient apply to the
+    witness function.
 
     Args:
         kernel: Kernel of features, ``[N, K], [M, K] -> [N, M]``.

@@ -22,24 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt
 
-
-def _sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
-
-
-def per_row(gamma: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
-    """Gives a scalar or ``[B]`` quantity the trailing axes to broadcast against ``like``."""
-    if gamma.ndim not in (0, 1) or (gamma.ndim == 1 and gamma.shape[0] != like.shape[0]):
-        raise ValueError(
-            f"expected one value or one value a row ([{like.shape[0]}]), got shape {gamma.shape}"
-        )
-    return gamma.reshape(gamma.shape + (1,) * (like.ndim - 1)) if gamma.ndim else gamma
-
-
-def _same_shape(**arrays: Array) -> None:
-    shapes = {name: array.shape for name, array in arrays.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"expected arrays of one shape, got {shapes}")
+from genjax.losses.arrays import check_same_shape, paired, per_row, sum_event, widened
 
 
 def grey_levels(
@@ -61,7 +44,7 @@ def grey_levels(
     References:
         google-research/vdm, model_vdm.py (the encoder); the paper leaves the scaling open.
     """
-    return (levels.astype(jnp.float32) + 0.5) * (2.0 / num_levels) - 1.0
+    return (jnp.asarray(levels).astype(jnp.float32) + 0.5) * (2.0 / num_levels) - 1.0
 
 
 def prior_loss(x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]) -> Float[Array, " B"]:
@@ -84,9 +67,10 @@ def prior_loss(x: Float[Array, "B *event"], gamma_1: Float[Array, "*batch"]) -> 
     References:
         Kingma et al., arXiv:2107.00630, eq. 11 (first term) and appendix B.1.
     """
-    gamma_1 = per_row(gamma_1, x)
+    x = widened(x)
+    gamma_1 = per_row(widened(gamma_1), x)
     # alpha^2 x^2 + sigma^2 - 1 = alpha^2 (x^2 - 1), which does not cancel for small alpha.
-    return 0.5 * _sum_event(
+    return 0.5 * sum_event(
         jax.nn.sigmoid(-gamma_1) * (jnp.square(x) - 1.0) + jax.nn.softplus(-gamma_1)
     )
 
@@ -111,6 +95,7 @@ def decoder_logits(
     References:
         Kingma et al., arXiv:2107.00630, eq. 8.
     """
+    z_0_rescaled, gamma_0 = widened(z_0_rescaled), widened(gamma_0)
     centres = grey_levels(jnp.arange(num_levels), num_levels).astype(z_0_rescaled.dtype)
     # Eq. 8: x given z_0 is Gaussian about z_0 / alpha_0 with variance sigma_0^2 / alpha_0^2, which
     # is exp(gamma_0).
@@ -144,7 +129,8 @@ def reconstruction_loss(
         Nats, ``[B]``.
 
     Raises:
-        ValueError: If the shapes of ``levels`` and ``z_0_rescaled`` differ.
+        ValueError: If the shapes of ``levels`` and ``z_0_rescaled`` differ, or levels are no whole
+            numbers.
 
     Example:
         >>> levels = jnp.array([[0, 1]])
@@ -154,8 +140,14 @@ def reconstruction_loss(
     References:
         Kingma et al., arXiv:2107.00630, eq. 8 and appendix B.2.
     """
-    _same_shape(levels=levels, z_0_rescaled=z_0_rescaled)
-    return _sum_event(_decoder_nll(levels, z_0_rescaled, gamma_0, num_levels))
+    levels, z_0_rescaled, gamma_0 = jnp.asarray(levels), widened(z_0_rescaled), widened(gamma_0)
+    check_same_shape(levels=levels, z_0_rescaled=z_0_rescaled)
+    if not jnp.issubdtype(levels.dtype, jnp.integer):
+        raise ValueError(
+            f"expected levels as whole numbers from 0 to {num_levels - 1}, got {levels.dtype}: "
+            "give the grey levels themselves, not their place in [-1, 1]"
+        )
+    return sum_event(_decoder_nll(levels, z_0_rescaled, gamma_0, num_levels))
 
 
 _REACH = 8
@@ -188,7 +180,7 @@ def _decoder_nll_and_slopes(
     With little noise almost all of the mass is on the levels next to ``z``. Those further than
     ``_REACH`` from the nearest are left out where all of them together are lost in rounding.
     """
-    dtype = jnp.promote_types(jnp.result_type(z, gamma_0), jnp.float32)
+    dtype = jnp.promote_types(z.dtype, gamma_0.dtype)
     z, gamma_0 = z.astype(dtype), gamma_0.astype(dtype)  # levels are close to each other
     precision = per_row(jnp.minimum(jnp.exp(-gamma_0), jnp.finfo(dtype).max), z)  # 0 times it is 0
     gap = 2.0 / num_levels
@@ -252,6 +244,10 @@ def gaussian_reconstruction_loss(
     r"""Negative log-density of continuous data under the decoder
     :math:`p(x \mid z_0) = N(x; z_0/\alpha_0, e^{\gamma_0} I)`.
 
+    The noise is taken as the difference of ``z_0_rescaled`` and ``x``, of which rounding leaves
+    nothing where it is small beside the data: in float32 where :math:`e^{\gamma_0/2}` is below some
+    :math:`10^{-7} |x|`. Whoever drew the noise gives it to :func:`gaussian_decoder_loss`.
+
     Args:
         x: Data in the units of the process, ``[B, *event]``.
         z_0_rescaled: :math:`z_0 / \alpha_0 = x + e^{\gamma_0/2} \epsilon_0`.
@@ -270,11 +266,44 @@ def gaussian_reconstruction_loss(
     References:
         Kingma et al., arXiv:2107.00630, eq. 8 for a continuous x.
     """  # noqa: D205
-    _same_shape(x=x, z_0_rescaled=z_0_rescaled)
-    gamma_0 = per_row(gamma_0, x)
+    x, z_0_rescaled = paired(x=x, z_0_rescaled=z_0_rescaled)
+    gamma_0 = widened(gamma_0)
+    # Divided before it is squared, by a scale that stays finite: 0 over any scale is 0.
+    largest = math.log(jnp.finfo(gamma_0.dtype).max) - 1.0
+    inverse_scale = per_row(jnp.exp(jnp.minimum(-0.5 * gamma_0, largest)), x)
+    return gaussian_decoder_loss((z_0_rescaled - x) * inverse_scale, gamma_0)
+
+
+def gaussian_decoder_loss(
+    noise_0: Float[Array, "B *event"], gamma_0: Float[Array, "*batch"]
+) -> Float[Array, " B"]:
+    r"""The loss of :func:`gaussian_reconstruction_loss` from the noise in :math:`z_0` itself.
+
+    Of :math:`z_0 / \alpha_0 = x + e^{\gamma_0/2} \epsilon_0` the decoder of ``x`` sees nothing but
+    the noise, so that neither the data nor a difference enters.
+
+    Args:
+        noise_0: The noise :math:`\epsilon_0`, ``[B, *event]``.
+        gamma_0: Negative log signal-to-noise ratio at t = 0; a scalar or one a row.
+
+    Returns:
+        :math:`\frac12 \sum (\epsilon_0^2 + \gamma_0 + \log 2\pi)`, nats, ``[B]``; a density, so it
+        may be negative.
+
+    Raises:
+        ValueError: If ``gamma_0`` is neither a scalar nor one value a row.
+
+    Example:
+        >>> gaussian_decoder_loss(jnp.ones((1, 2)), jnp.array(-100.0)).round(3)
+        Array([-97.162], dtype=float32)
+
+    References:
+        Kingma et al., arXiv:2107.00630, eq. 8 for a continuous x.
+    """
+    noise_0 = widened(noise_0)
+    gamma_0 = per_row(widened(gamma_0), noise_0)
     # The variance is exp(gamma_0), so that its log is gamma_0 itself.
-    squares = jnp.square(z_0_rescaled - x) * jnp.exp(-gamma_0)
-    return 0.5 * _sum_event(squares + gamma_0 + math.log(2.0 * math.pi))
+    return 0.5 * sum_event(jnp.square(noise_0) + gamma_0 + math.log(2.0 * math.pi))
 
 
 def diffusion_loss(
@@ -304,10 +333,10 @@ def diffusion_loss(
     References:
         Kingma et al., arXiv:2107.00630, eq. 17.
     """
-    _same_shape(noise=noise, noise_hat=noise_hat)
+    noise, noise_hat = paired(noise=noise, noise_hat=noise_hat)
     # The slope of gamma is that of -log SNR: the weight of the squared error of x, -SNR'(t) / 2,
     # becomes gamma'(t) / 2 for that of the noise.
-    return 0.5 * _sum_event(per_row(gamma_slope_t, noise) * jnp.square(noise - noise_hat))
+    return 0.5 * sum_event(per_row(widened(gamma_slope_t), noise) * jnp.square(noise - noise_hat))
 
 
 def discrete_diffusion_loss(
@@ -346,10 +375,11 @@ def discrete_diffusion_loss(
     References:
         Kingma et al., arXiv:2107.00630, eqs. 13 and 14.
     """
-    _same_shape(noise=noise, noise_hat=noise_hat)
+    noise, noise_hat = paired(noise=noise, noise_hat=noise_hat)
     if num_timesteps < 1:
         raise ValueError(f"num_timesteps must be at least 1, got {num_timesteps}")
     # Eq. 14. The exponential minus 1 is taken at once: for many steps it is close to 1. The factor
     # T makes a mean over the steps their sum.
+    gamma_s, gamma_t = widened(gamma_s), widened(gamma_t)
     weight = num_timesteps * jnp.expm1(per_row(gamma_t, noise) - per_row(gamma_s, noise))
-    return 0.5 * _sum_event(weight * jnp.square(noise - noise_hat))
+    return 0.5 * sum_event(weight * jnp.square(noise - noise_hat))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from genjax.nets.convolution import Conv
 from genjax.nets.dropout import Dropout
+from genjax.nets.normalization import first_deviation
 
 _ZEROS = nn.initializers.zeros_init()
 
@@ -49,8 +50,14 @@ class _ChannelNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         data = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = self.param("mean", lambda _: jnp.mean(data, axis=axes))
-        # Of a channel that is the same everywhere in the first batch little is to be made.
-        scale = self.param("scale", lambda _: 1.0 / (jnp.std(data, axis=axes) + 0.01))
+
+        def start(_: Array) -> Array:
+            std, varies = first_deviation(data)
+            # Of a channel that is nearly the same everywhere in the first batch little is to be
+            # made.
+            return jnp.where(varies, 1.0 / (std + 0.01), 1.0)
+
+        scale = self.param("scale", start)
         return ((data - mean) * scale).astype(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Group normalisation with Flax's parameters and results, and a formulation of its own on CPU."""
+"""Group normalisation with a formulation of its own on CPU, and scales that layers start from."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 class GroupNorm(nn.Module):
@@ -85,6 +85,31 @@ def group_norm(
         return jnp.asarray(layer.apply({"params": {"scale": scale, "bias": bias}}, x))
 
     return jax.lax.platform_dependent(x, scale, bias, cpu=on_cpu, default=stock)
+
+
+def first_deviation(
+    x: Float[Array, "B *place C"],
+) -> tuple[Float[Array, " C"], Bool[Array, " C"]]:
+    """Standard deviation of each channel of a first batch, from which a layer takes its scale.
+
+    A channel that is the same everywhere says nothing about its scale: a rare indicator, or any
+    channel where there is but one row. A layer is to leave its scale at 1: the inverse of a
+    deviation of 0 would make millions of the first other value that comes.
+
+    Args:
+        x: The first batch, ``[B, *place, C]``, float32 or wider.
+
+    Returns:
+        The deviation over all axes but the last, ``[C]``, and whether the channel varies, ``[C]``.
+
+    Example:
+        >>> first_deviation(jnp.array([[0.0, 5.0], [4.0, 5.0]]))
+        (Array([2., 0.], dtype=float32), Array([ True, False], dtype=bool))
+    """
+    axes = tuple(range(x.ndim - 1))
+    # Not by the deviation: the mean of equal numbers may differ from them by rounding.
+    varies = jnp.max(x, axis=axes) > jnp.min(x, axis=axes)
+    return jnp.std(x, axis=axes), varies
 
 
 def _by_channel(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float) -> Array:

@@ -1,8 +1,13 @@
-"""Pictures of samples: grids of images, scatter plots of points, curves."""
+"""Pictures of samples: grids of images, scatter plots of points, histograms of numbers, curves.
 
+What is not finite, as samples that did not converge, is left out of limits, bins and scales; such
+pixels are black.
+"""
+
+import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from etils import epath
@@ -10,14 +15,43 @@ from etils import epath
 from genjax.data import DataSet
 from genjax.families.base import Samples
 
+Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]
+Window: TypeAlias = tuple[float, float, float, float]
+"""Lowest and highest first coordinate, then lowest and highest second."""
 
-def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = None) -> np.ndarray:
+
+def num_nonfinite(values: Any) -> int:
+    """Number of values of an array that are NaN or infinite; 0 of None."""
+    return 0 if values is None else int((~np.isfinite(np.asarray(values))).sum())
+
+
+def _finite_range(*candidates: np.ndarray) -> tuple[float, float]:
+    """Least and largest finite value of the first array that has one; 0 and 1 if none has."""
+    for values in candidates:
+        kept = values[np.isfinite(values)]
+        if kept.size:
+            return float(kept.min()), float(kept.max())
+    return 0.0, 1.0
+
+
+def _in_bytes(images: np.ndarray, num_levels: int | None) -> np.ndarray:
+    """Brightness of images in 0 to 255, uint8: one scale for all, black where it is not finite."""
+    low, high = (0.0, num_levels - 1.0) if num_levels else _finite_range(images)
+    # Images that are the same everywhere, as those of one grey level, have no scale: black.
+    scale = 255.0 / (high - low) if high > low else 0.0
+    bright = np.round((np.nan_to_num(images, nan=low, posinf=low, neginf=low) - low) * scale)
+    return np.clip(bright, 0.0, 255.0).astype(np.uint8)
+
+
+def image_grid(
+    images: np.ndarray, num_levels: int | None, *, columns: int | None = None
+) -> np.ndarray:
     """Tiles images into one, with a grey line of one pixel between them.
 
     Args:
-        images: ``[N, H, W, C]`` of whole grey levels. Of channels other than 1 or 3 the first is
-            shown.
-        num_levels: Number of grey levels; the highest becomes white.
+        images: ``[N, H, W, C]``. Of channels other than 1 or 3 the first is shown.
+        num_levels: Number of whole grey levels, the highest of which becomes white; None for real
+            numbers, of which the least that is finite becomes black and the largest white.
         columns: Images in a row; as square as possible by default.
 
     Returns:
@@ -28,7 +62,7 @@ def image_grid(images: np.ndarray, num_levels: int, *, columns: int | None = Non
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    pixels = np.round(images.astype(np.float64) * (255.0 / (num_levels - 1))).astype(np.uint8)
+    pixels = _in_bytes(images.astype(np.float64), num_levels)
     factor = max(1, math.ceil(32 / min(height, width)))
     pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -45,58 +79,74 @@ def samples_picture(samples: np.ndarray, num_levels: int | None) -> np.ndarray:
     """What shows samples of any shape best: a grid of images, points, or a histogram.
 
     Args:
-        samples: ``[N, *event]``. Images of real numbers are scaled from the least to the largest;
-            of vectors the first two entries are shown, of single numbers the histogram.
-        num_levels: Number of grey levels, if they are.
+        samples: ``[N, *event]``. Of vectors the first two entries are shown, of single numbers the
+            histogram, of images the first 256.
+        num_levels: Number of grey levels, if they are; images of real numbers are scaled from the
+            least to the largest.
 
     Returns:
         ``[H, W, 3]`` uint8.
     """
     if samples.ndim == 4:
-        shown = samples[:256]
-        if num_levels is None:
-            low, high = float(shown.min()), float(shown.max())
-            shown = np.round((shown - low) * (255.0 / max(high - low, 1e-12)))
-            num_levels = 256
-        return image_grid(shown, num_levels)
-    rows = samples.reshape(len(samples), -1)
-    if rows.shape[1] > 1:
-        return scatter(rows[None, :, :2])
-    figure = _figure(4.0, 4.0)
-    figure.add_subplot(1, 1, 1).hist(rows[:, 0], bins=100)
-    return _pixels(figure)
+        return image_grid(samples[:256], num_levels)
+    return _points_picture(samples[None])
+
+
+def trajectory_picture(frames: np.ndarray, num_levels: int | None) -> np.ndarray:
+    """How samples of any shape came about, time from left to right.
+
+    Args:
+        frames: ``[F, N, *event]``.
+        num_levels: Number of grey levels, if they are; images of real numbers have one scale in all
+            frames.
+
+    Returns:
+        ``[H, W, 3]`` uint8: a row of images for each sample, points or a histogram for each frame.
+    """
+    if frames.ndim == 5:
+        rows = frames.swapaxes(0, 1)
+        return image_grid(rows.reshape(-1, *rows.shape[2:]), num_levels, columns=rows.shape[1])
+    return _points_picture(frames)
+
+
+def _points_picture(frames: np.ndarray) -> np.ndarray:
+    """Points or histograms of ``[F, N, *event]``."""
+    rows = frames.reshape(*frames.shape[:2], -1)
+    return scatter(rows[..., :2]) if rows.shape[-1] > 1 else histograms(rows[..., 0])
 
 
 def of_samples(
-    drawn: Samples, dataset: DataSet, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """All pictures of what a family drew.
+    drawn: Samples, dataset: DataSet, curves: Callable[[], Curves] | None
+) -> dict[str, Callable[[], np.ndarray]]:
+    """All pictures of what a family drew, each of which may fail on its own.
 
     Args:
         drawn: Samples, on the host.
         dataset: Data they imitate.
-        curves: Curves of the state; none if empty.
+        curves: Computes curves of the state; None if there are none.
 
     Returns:
-        Pictures ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density`` and ``curves``
-        where there are any.
+        What draws each picture, ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density``
+        and ``curves`` where there are any.
     """
     levels = dataset.num_levels
-    shown = {"samples": samples_picture(np.asarray(drawn.rows), levels)}
+    rows = np.asarray(drawn.rows)
+    shown: dict[str, Callable[[], np.ndarray]] = {
+        "samples": functools.partial(samples_picture, rows, levels)
+    }
     if drawn.trajectory is not None:
         frames = np.asarray(drawn.trajectory)
-        if levels:  # one row a sample, time from left to right
-            rows = frames.swapaxes(0, 1)
-            flat = rows.reshape(-1, *rows.shape[2:])
-            shown["trajectory"] = image_grid(flat, levels, columns=rows.shape[1])
-        else:
-            shown["trajectory"] = scatter(frames)
+        shown["trajectory"] = functools.partial(trajectory_picture, frames, levels)
     if drawn.density is not None:
-        rows = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
         values, extent = np.asarray(drawn.density.values), np.asarray(drawn.density.extent)
-        shown["density"] = density_map(values, extent, rows)
-    if curves:
-        shown["curves"] = plot_curves(curves)
+
+        def density() -> np.ndarray:
+            points = dataset.source.rows(np.arange(min(5000, len(dataset.source))))["x"]
+            return density_map(values, extent, points)
+
+        shown["density"] = density
+    if curves is not None:
+        shown["curves"] = lambda: plot_curves(curves())
     return shown
 
 
@@ -132,12 +182,27 @@ def scatter(frames: np.ndarray) -> np.ndarray:
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(4.0 * len(frames), 4.0)
-    reach = 1.1 * float(np.quantile(np.abs(frames[-1]), 0.999))
+    window = _window(_finite_points(frames[-1]))
     for index, points in enumerate(frames):
-        axes = figure.add_subplot(1, len(frames), index + 1, aspect="equal")
-        axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(-reach, reach)
+        axes = figure.add_subplot(1, len(frames), index + 1)
+        _plot_points(axes, points, window)
+    return _pixels(figure)
+
+
+def histograms(frames: np.ndarray) -> np.ndarray:
+    """Draws histograms of numbers side by side, on the axis that holds the last of them.
+
+    Args:
+        frames: ``[F, N]``.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    figure = _figure(4.0 * len(frames), 4.0)
+    low, high = _finite_range(frames[-1], frames)
+    for index, numbers in enumerate(frames):
+        axes = figure.add_subplot(1, len(frames), index + 1)
+        axes.hist(numbers[np.isfinite(numbers)], bins=100, range=(low, high))
     return _pixels(figure)
 
 
@@ -153,23 +218,61 @@ def density_map(density: np.ndarray, extent: np.ndarray, points: np.ndarray) -> 
         ``[H, W, 3]`` uint8.
     """
     figure = _figure(8.0, 4.0)
-    left, right, low, high = map(float, extent)
-    # Columns in units of their own have no common scale.
-    aspect: Any = "equal" if 0.2 < (right - left) / (high - low) < 5.0 else "auto"
+    window = (-1.0, 1.0, -1.0, 1.0)
+    if np.isfinite(extent).all() and extent[1] > extent[0] and extent[3] > extent[2]:
+        left, right, low, high = map(float, extent)
+        window = (left, right, low, high)
     axes = figure.add_subplot(1, 2, 1, title="density")
-    axes.imshow(density, origin="lower", extent=(left, right, low, high), vmin=0.0, aspect=aspect)
-    axes = figure.add_subplot(1, 2, 2, aspect=aspect, title="data")
-    axes.plot(points[:, 0], points[:, 1], ".", markersize=2, alpha=0.5)
-    axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
+    shown = np.ma.masked_invalid(density)
+    axes.imshow(shown, origin="lower", extent=window, vmin=0.0, aspect=_aspect(window))
+    axes = figure.add_subplot(1, 2, 2, title="data")
+    _plot_points(axes, points, window)
     return _pixels(figure)
 
 
-def plot_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _finite_points(points: np.ndarray) -> np.ndarray:
+    """Those of points ``[N, D]`` that are finite in all entries."""
+    return points[np.isfinite(points).all(1)]
+
+
+def _window(points: np.ndarray) -> Window:
+    """What holds all but the farthest of points: a square about 0, if they lie there."""
+    if not points.size:
+        return -1.0, 1.0, -1.0, 1.0
+    reach = 1.1 * float(np.quantile(np.abs(points), 0.999)) or 1.0
+    square = (-reach, reach, -reach, reach)
+    # Columns in units of their own have centres and widths of their own.
+    centre = np.median(points, axis=0)
+    width = 1.1 * np.quantile(np.abs(points - centre), 0.999, axis=0)
+    if not (width > 0).all() or width.min() > 0.2 * reach:
+        return square
+    (left, right), (low, high) = (
+        (float(c - w), float(c + w)) for c, w in zip(centre, width, strict=True)
+    )
+    return left, right, low, high
+
+
+def _aspect(window: Window) -> Any:
+    """One scale for both axes, but where that would make a line of the window."""
+    ratio = (window[1] - window[0]) / (window[3] - window[2])
+    return "equal" if 0.2 < ratio < 5.0 else "auto"
+
+
+def _plot_points(axes, points: np.ndarray, window: Window) -> None:  # noqa: ANN001
+    """Draws those of points ``[N, 2]`` that are finite."""
+    kept = _finite_points(points)
+    axes.set_aspect(_aspect(window))
+    axes.plot(kept[:, 0], kept[:, 1], ".", markersize=2, alpha=0.5)
+    axes.set_xlim(window[0], window[1])
+    axes.set_ylim(window[2], window[3])
+
+
+def plot_curves(curves: Curves) -> np.ndarray:
     """Draws named curves side by side, ``[H, W, 3]`` uint8."""
     figure = _figure(5.0 * len(curves), 4.0)
     for index, (name, (x, y)) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), index + 1, title=name)
-        axes.plot(x, y)
+        kept = np.isfinite(x) & np.isfinite(y)
+        axes.plot(np.where(kept, x, np.nan), np.where(kept, y, np.nan))
         axes.grid(alpha=0.3)
     return _pixels(figure)

@@ -117,6 +117,10 @@ class SampleQuality:
     @property
     def names(self) -> list[str]:
         """Names of the numbers that :meth:`measure` gives."""
+        return [name for metric in self.metrics for name in self._names_of(metric)]
+
+    def _names_of(self, metric: str) -> list[str]:
+        """Names of the numbers of one metric."""
         own = {
             "fd": [self._name("fid", "fd")],
             "kid": [self._name("kid", "kd")],
@@ -126,7 +130,7 @@ class SampleQuality:
             "label_accuracy": [self._name("label_accuracy")],
             "modes": ["modes_covered", "high_quality", "mode_kl"],
         }
-        return [name for metric in self.metrics for name in own.get(metric, [metric])]
+        return own.get(metric, [metric])
 
     def _name(self, of_inception: str, of_others: str | None = None) -> str:
         """The name of a number from features: only Inception's have the literature's names."""
@@ -154,24 +158,41 @@ class SampleQuality:
 
         Returns:
             Numbers by name, and the protocol. Names of numbers from features end in the name of the
-            network, but for Inception's.
+            network, but for Inception's. Where samples, or their features or logits, are not finite
+            the numbers made from them are NaN, and ``_num_nonfinite`` counts such samples.
         """
         result: dict[str, float | int | str] = {}
         if self._features is not None:
             result |= self._of_features(samples, labels, mesh, batch_size, progress)
         reference = self._reference
         for metric in self.metrics:
-            if metric == "sliced_w2":
+            if metric not in (*_OF_POINTS, "modes"):
+                continue
+            if undefined := self._undefined(metric, samples):
+                result |= undefined
+            elif metric == "sliced_w2":
                 rows = reference.rows(0, reference.count)
                 result[metric] = evaluation.sliced_wasserstein_distance(samples, rows)
             elif metric in _OF_POINTS:
                 rows = reference.rows(0, reference.count)
                 result[metric] = evaluation.wasserstein_distance(samples, rows, p=int(metric[1:]))
-        if "modes" in self.metrics and reference.mixture is not None:
-            result |= evaluation.mode_coverage(samples, *reference.mixture)
+            elif reference.mixture is not None:
+                result |= evaluation.mode_coverage(samples, *reference.mixture)
         result["num_samples"] = len(samples)
         result["reference"] = self._reference.description
         return result
+
+    def _undefined(self, metric: str, rows: np.ndarray) -> dict[str, float | int | str]:
+        """NaN for the numbers of a metric, and how many rows are to blame; nothing if none is."""
+        finite = np.isfinite(rows.reshape(len(rows), -1)).all(1)
+        if finite.all():
+            return {}
+        count = int((~finite).sum())
+        names = self._names_of(metric)
+        return {
+            **dict.fromkeys(names, float("nan")),
+            **{f"{name}_num_nonfinite": count for name in names},
+        }
 
     def _of_features(
         self,
@@ -203,7 +224,12 @@ class SampleQuality:
         result: dict[str, float | int | str] = {}
         name = self._name
         for metric in self.metrics:
-            if metric == "fd":
+            rows = logits if metric in _OF_LOGITS else fake
+            if metric in (*_OF_FEATURES, *_OF_LOGITS) and (
+                undefined := self._undefined(metric, rows)
+            ):
+                result |= undefined
+            elif metric == "fd":
                 result[name("fid", "fd")] = evaluation.frechet_distance(real, fake)
             elif metric == "kid":
                 value, stderr = evaluation.kernel_distance(real, fake)

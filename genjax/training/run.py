@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 from numpy.typing import ArrayLike
 
@@ -306,12 +307,15 @@ class Run:
     # What the command calls besides.
 
     def draw(self) -> None:
-        """Samples from the newest state into files and pictures, as training does."""
+        """Samples from the newest state into files and pictures beside those of training.
+
+        Their names end in ``_sample``: what training drew at the same step stays.
+        """
         self._check_samples()
         step, state = self.newest()
         self._may_write()
         with self.log, self.report.bars:
-            self._draw(step, state)
+            self._draw(step, state, "_sample")
 
     def newest(self) -> tuple[int, TrainState]:
         """The newest state and its step, from memory or from the newest checkpoint.
@@ -574,7 +578,7 @@ class Run:
             progress=self._progress,
         )
 
-    def _draw(self, step: int, state: TrainState) -> None:
+    def _draw(self, step: int, state: TrainState, kind: str = "") -> None:
         settings = self.experiment.sample
         requests = self.experiment.sample_requests(settings.num_samples)
         drawn = self._evaluator.sample(
@@ -587,7 +591,7 @@ class Run:
             return
         folder = self.workdir / "samples"
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"step_{step:08d}"
+        stem = f"step_{step:08d}{kind}"
         dataset = self.experiment.train_data
         arrays: dict[str, Any] = {"samples": drawn.rows}
         if dataset.num_levels:
@@ -597,9 +601,36 @@ class Run:
         with (folder / f"{stem}.npz").open("wb") as file:
             np.savez_compressed(file, **arrays)
         curves = self.family.curves
-        found = {} if curves is None else jax.device_get(jax.jit(curves)(state))
-        for name, pixels in pictures.of_samples(drawn, dataset, found).items():
-            suffix = "" if name == "samples" else f"_{name}"
-            pictures.write_png(folder / f"{stem}{suffix}.png", pixels)
+        found = None if curves is None else lambda: jax.device_get(jax.jit(curves)(state))
+        drawing = pictures.of_samples(drawn, dataset, found)
+        suffix_of = {name: "" if name == "samples" else f"_{name}" for name in drawing}
+        done = [
+            name
+            for name, draw in drawing.items()
+            if self._picture(step, name, draw, folder / f"{stem}{suffix_of[name]}.png")
+        ]
+        where = f"{folder}/{stem}.{'png' if 'samples' in done else 'npz'}"
+        left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
+        said = f"; {left_out} values that are not finite are left out of pictures"
+        self.report.say(
+            f"step {step}: {len(drawn.rows)} samples in {where}{said if left_out else ''}"
+        )
+
+    def _picture(
+        self, step: int, name: str, draw: Callable[[], np.ndarray], path: epath.Path
+    ) -> bool:
+        """Draws and writes one picture; says so if it cannot, which is no reason to end a run."""
+        try:
+            pixels = draw()
+            pictures.write_png(path, pixels)
             self.log.image(step, name, pixels)
-        self.report.say(f"step {step}: {len(drawn.rows)} samples in {folder}/{stem}.png")
+        except Exception as error:
+            logging.warning(
+                "step %d: no picture of %s (%s: %s); the run goes on, the samples are in the .npz",
+                step,
+                name,
+                type(error).__name__,
+                " ".join(str(error).split()),
+            )
+            return False
+        return True

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from genjax import bijectors as bij
+from genjax.nets.flow_conv import ConvNet
 from genjax.nets.flow_mlp import ConcatSquashMLP
 
 KEY = jax.random.key(0)
@@ -210,11 +211,51 @@ def test_float32_rows_where_float64_is_enabled(x64):
         assert model.apply(variables, KEY, 3, method="sample").shape == (3, *shape)
 
 
-def test_an_entry_that_stands_still_in_the_first_batch_does_not_explode():
-    x = jnp.concatenate([jax.random.normal(KEY, (50, 2)), jnp.zeros((50, 1))], axis=1)
+@pytest.mark.parametrize("rows, still", [(50, 1), (50, 2), (50, 4), (1, 0), (1, 4)])
+def test_an_entry_that_stands_still_in_the_first_batch_keeps_its_scale(rows, still):
+    # 0.1 has no exact mean in floating point: still entries are not told by a deviation of 0.
+    moving = 3.0 + 2.0 * jax.random.normal(KEY, (rows, 4 - still))
+    x = jnp.concatenate([moving, jnp.full((rows, still), 0.1)], axis=1)
     _, variables = bij.ActNorm().init_with_output(KEY, x)
-    y, _ = bij.ActNorm().apply(variables, jnp.ones((1, 3)))
-    assert float(jnp.abs(y).max()) < 3000
+    scale = np.exp(variables["params"]["log_scale"])
+    if rows == 1:
+        np.testing.assert_array_equal(scale, 1.0)
+    else:
+        np.testing.assert_allclose(scale[: 4 - still], 1.0 / moving.std(0), rtol=1e-4)
+        np.testing.assert_array_equal(scale[4 - still :], 1.0)
+    y, _ = bij.ActNorm().apply(variables, x.at[:, -1].add(1.0))
+    assert float(jnp.abs(y).max()) < 5
+
+
+def test_glow_convolutions_start_from_channels_that_stand_still():
+    net = ConvNet(2, hidden_size=4)
+    _, variables = net.init_with_output(KEY, jnp.ones((2, 4, 4, 1)))
+    still = net.init(KEY, jnp.zeros((2, 4, 4, 1)))["params"]["norm_in"]
+    np.testing.assert_array_equal(still["scale"], 1.0)
+    assert float(variables["params"]["norm_in"]["scale"].max()) <= 100.0
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_a_flow_of_rare_indicators_keeps_losses_of_ordinary_size(batch_size):
+    # Two normal columns, and six that are 1 in one row of ten or of two hundred.
+    rng = np.random.default_rng(0)
+    x = np.zeros((2000, 8), np.float32)
+    x[:, :2] = rng.normal(size=(2000, 2))
+    x[:, 2:] = rng.uniform(size=(2000, 6)) < np.array([0.1] * 3 + [0.005] * 3)
+    model = bij.Flow(
+        bij.Chain((bij.ActNorm(), coupling(bij.half_mask(8), bij.affine()), bij.ActNorm())), (8,)
+    )
+    variables = model.init(KEY, jnp.asarray(x[:batch_size]))
+
+    def loss(variables, rows):
+        return -model.apply(variables, rows).mean()
+
+    grad = jax.jit(jax.value_and_grad(loss))
+    for step in range(5):
+        value, grads = grad(variables, jnp.asarray(x[step * batch_size :][:batch_size]))
+        assert 0.0 < abs(float(value)) < 100.0
+        variables = jax.tree.map(lambda p, g: p - 1e-3 * g, variables, grads)
+    assert abs(float(loss(variables, jnp.asarray(x)))) < 100.0
 
 
 def test_the_logit_takes_what_has_one_in_and_outside_of_jit():

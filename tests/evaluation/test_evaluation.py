@@ -184,6 +184,63 @@ def test_mode_coverage_counts_good_samples_and_weighs_all():
     assert result["mode_kl"] == pytest.approx(expected)
 
 
+# Data far from 0.
+
+OFFSETS = [0.0, 1e6, 1e7, 1e8]
+
+
+def eighths(seed, n, d):
+    """Multiples of 1/8, which shifted by a whole number stay what they are."""
+    return np.round(8 * np.random.default_rng(seed).normal(size=(n, d))) / 8
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_distances_of_points_do_not_depend_on_where_they_lie(offset):
+    x = eighths(0, 200, 2) + offset
+    y = x + np.array([3.0, 4.0])
+    assert evaluation.wasserstein_distance(x, y) == pytest.approx(5.0, rel=1e-12)
+    assert evaluation.wasserstein_distance(x, y, p=2) == pytest.approx(5.0, rel=1e-12)
+    assert evaluation.wasserstein_distance(x, x) == 0.0
+    sliced = evaluation.sliced_wasserstein_distance(x, y)
+    assert sliced == pytest.approx(evaluation.sliced_wasserstein_distance(x - offset, y - offset))
+    assert evaluation.frechet_distance(x, y) == pytest.approx(25.0, rel=1e-9)
+    few = np.concatenate([x, y], axis=1)[:3]
+    assert evaluation.frechet_distance(few, few + 1.0) == pytest.approx(4.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_modes_and_neighbours_do_not_depend_on_where_they_lie(offset):
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1000.0, 1000.0]])
+    samples = np.repeat(corners, 20, axis=0)
+    samples[:, 0] += np.tile([1 / 32, -1 / 32], 30)
+    samples[0] += 1.0  # one of sixty in none of them
+    result = evaluation.mode_coverage(samples + offset, corners + offset, 1 / 64)
+    assert result["modes_covered"] == 3 and result["high_quality"] == pytest.approx(59 / 60)
+    x, y = eighths(0, 60, 3), eighths(1, 50, 3) + 0.5
+    for measure in (evaluation.precision_and_recall, evaluation.density_and_coverage):
+        assert measure(x + offset, y + offset) == pytest.approx(measure(x, y), abs=0.05)
+
+
+@pytest.mark.parametrize("offset", [0, 10**3, 10**6])
+def test_kernel_distance_is_exact_for_features_far_from_0(offset):
+    # The cubic kernel depends on the place: compared with whole numbers of any size, in units of
+    # 1/8, whose kernel is (a b + 64 D)^3 / (64 D)^3.
+    x, y = eighths(0, 20, 3) + offset, eighths(1, 20, 3) + 0.5 + offset
+    rng = np.random.Generator(np.random.Philox(0))
+    a, b = ((8 * rows[rng.permutation(20)]).astype(int).astype(object) for rows in (x, y))
+    blocks = []
+    for i in range(0, 20, 2):
+        (p, q), (r, s) = a[i : i + 2], b[i : i + 2]
+
+        def k(u, v):
+            return (u @ v + 64 * 3) ** 3
+
+        total = 2 * k(p, q) + 2 * k(r, s) - k(p, r) - k(p, s) - k(q, r) - k(q, s)
+        blocks.append(total / (2 * (64 * 3) ** 3))
+    value, stderr = evaluation.kernel_distance(x, y, block_size=2)
+    assert value == pytest.approx(np.mean(blocks), rel=1e-9, abs=1e-9 * stderr)
+
+
 @pytest.mark.parametrize("call", [
     lambda: evaluation.frechet_distance(np.ones((5, 2)), np.ones((5, 3))),
     lambda: evaluation.frechet_distance(np.ones((1, 2)), np.ones((5, 2))),

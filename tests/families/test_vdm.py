@@ -77,6 +77,21 @@ def test_bound_of_the_exact_model_is_the_likelihood_of_each_example(std):
     assert abs(gap.mean()) < 4 * stderr
 
 
+@pytest.mark.parametrize("size, gamma_0", [(1e6, -13.3), (1e2, -30.0), (1.0, -100.0)])
+def test_reconstruction_of_large_numbers_is_that_of_the_noise(size, gamma_0):
+    # In float32 the noise is lost beside the data: its square would be 0, and half a nat a
+    # dimension of the bound not its own.
+    schedule = diffusion.FixedLinearSchedule(gamma_0=gamma_0, gamma_1=14.0)
+    family = build(schedule=schedule, num_levels=None, eval_num_times=4)
+    x = jnp.full((4000, 2), size)
+    state = jax.jit(family.init)(jax.random.key(1), {"x": x})
+    found = jax.jit(family.eval_step)(state, with_index({"x": x}), jax.random.key(2))
+    found = found["reconstruction"]
+    expected = 0.5 * (1.0 + gamma_0 + math.log(2 * math.pi)) / math.log(2)
+    assert float(found.std()) > 0.1
+    assert float(found.mean()) == pytest.approx(expected, abs=0.05)
+
+
 def gradients(family, state, data, key):
     """The parameter gradients of one step, through an optimiser that hands them over."""
     new, _ = family.train_step(state, data, key)

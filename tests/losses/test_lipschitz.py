@@ -153,3 +153,27 @@ def test_game_moves_features_apart_and_samples_together():
     pull = jax.grad(lambda y: game.generator(x, y))(x + 5.0)
     assert (np.asarray(pull).mean(0) > 0).all(), "descent moves generated rows back"
     np.testing.assert_allclose(game.critic(x, y), -game.generator(x, y))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4, 1e5])
+def test_discrepancy_does_not_depend_on_where_the_points_lie(offset):
+    # Whole eighths, so that the shifted points are exact in float32 up to 1e5.
+    rng = np.random.default_rng(0)
+    x = np.round(8 * rng.normal(size=(100, 8))) / 8
+    y = np.round(8 * (rng.normal(size=(100, 8)) + 0.5)) / 8
+    for kernel in (losses.rbf_kernel, losses.rational_quadratic_kernel):
+        with jax.enable_x64(True):
+            exact = float(losses.mmd_squared(jnp.asarray(x), jnp.asarray(y), kernel=kernel))
+        shifted = (jnp.asarray(points + offset, jnp.float32) for points in (x, y))
+        found = losses.mmd_squared(*shifted, kernel=kernel)
+        assert float(found) == pytest.approx(exact, rel=1e-3)
+
+
+def test_the_gradient_of_the_discrepancy_is_that_of_the_distances(x64):
+    x, y = jax.random.normal(KEY, (2, 5, 3), jnp.float64)
+    grad = jax.grad(lambda x: losses.mmd_squared(x, y))(x)
+    numeric = [
+        (losses.mmd_squared(x + e, y) - losses.mmd_squared(x - e, y)) / 2e-6
+        for e in 1e-6 * jnp.eye(15).reshape(15, 5, 3)
+    ]
+    np.testing.assert_allclose(grad.reshape(-1), np.array(numeric), rtol=1e-6, atol=1e-9)

@@ -158,6 +158,28 @@ def test_gaussian_reconstruction_integrates_to_one():
     assert float(jnp.exp(-nats).sum() * 16 / 4000) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("gamma_0", [-13.3, -30.0, -100.0, -500.0, 20.0])
+def test_the_gaussian_decoder_scores_the_noise_however_little_of_it_there_is(gamma_0):
+    noise = jax.random.normal(jax.random.key(0), (2000, 2))
+
+    def mean(gamma_0):
+        return losses.gaussian_decoder_loss(noise, gamma_0).mean()
+
+    value, slope = jax.value_and_grad(mean)(jnp.float32(gamma_0))
+    assert float(value) == pytest.approx(1.0 + gamma_0 + math.log(2 * math.pi), abs=0.1)
+    assert float(slope) == pytest.approx(1.0, rel=1e-5)  # half of D: the squares have no part
+
+
+@pytest.mark.parametrize("gamma_0", [-100.0, -300.0])
+def test_gaussian_reconstruction_of_exact_data_is_finite(gamma_0):
+    x = jnp.ones((1, 2))
+    value, grads = jax.value_and_grad(
+        lambda z, g: losses.gaussian_reconstruction_loss(x, z, g).sum(), (0, 1)
+    )(x, jnp.float32(gamma_0))
+    assert float(value) == pytest.approx(gamma_0 + math.log(2 * math.pi), rel=1e-6)
+    assert jnp.isfinite(grads[0]).all() and float(grads[1]) == 1.0
+
+
 def test_discrete_loss_tends_to_the_continuous_one(x64):
     # A denoiser whose error depends on gamma; the integral over t by a fine midpoint rule.
     def error(gamma):

@@ -158,12 +158,13 @@ def test_eval_and_sample_read_the_newest_checkpoint(trained):
     assert first["eval/bits_per_dim"] == pytest.approx(second["eval/bits_per_dim"], rel=1e-5)
     picture = trained / "samples" / "step_00000006.png"
     before = picture.read_bytes()
-    picture.unlink()
     run(trained, *same, "--mode=sample")
-    assert picture.read_bytes() == before
+    drawn = trained / "samples" / "step_00000006_sample.png"
+    assert drawn.read_bytes() == before
     run(trained, *same, "--mode=sample", "--config.sample.num_samples=12")
-    with np.load(trained / "samples" / "step_00000006.npz") as file:
+    with np.load(drawn.with_suffix(".npz")) as file:
         assert file["samples"].shape == (12, 8, 8, 1)
+    assert picture.read_bytes() == before and drawn.read_bytes() != before
 
 
 @pytest.mark.parametrize("mode", ["eval", "sample"])

@@ -99,3 +99,27 @@ def test_too_few_rows_are_refused_before_any_sample_is_drawn(metric, least):
         SampleQuality((metric,), least - 1, reference(rows), features("x"))
     with pytest.raises(ValueError, match=f"needs at least {least} samples and rows"):
         SampleQuality((metric,), 100, reference(rows[: least - 1]), features("x"))
+
+
+def test_samples_that_are_not_finite_give_nan_and_their_number():
+    centres = np.array([[0.0, 0.0], [5.0, 0.0]])
+    points = (centres[RNG.integers(2, size=80)] + 0.1 * RNG.normal(size=(80, 2))).astype(np.float32)
+    quality = SampleQuality(
+        ("modes", "w1", "w2", "sliced_w2"), 40, reference(points[:40], (centres, 0.1)), None
+    )
+    broken = points[40:].copy()
+    broken[3, 0], broken[7] = np.inf, np.nan
+    result = measure(quality, broken)
+    for name in quality.names:
+        assert np.isnan(result[name]) and result[f"{name}_num_nonfinite"] == 2
+    assert result["num_samples"] == 40
+
+    # Images whose features are not finite: data of real numbers.
+    images = RNG.normal(size=(130, 4, 4, 1)).astype(np.float32)
+    quality = SampleQuality(ALL, 70, reference(images[:60]), features("x"))
+    broken = images[60:].copy()
+    broken[5, 0, 0, 0] = np.nan  # in all features, and in one of the logits
+    result = measure(quality, broken, np.arange(70) % 10)
+    for name in quality.names:
+        assert np.isnan(result[name]) and result[f"{name}_num_nonfinite"] == 1
+    assert not any("stderr" in name for name in result)

@@ -15,7 +15,7 @@ from genjax import data, nets
 from genjax.data import ArraySource, TrainBatches
 from genjax.families.base import Acts, Family, Samples, TrainState
 from genjax.families.minimizing import minimizing
-from genjax.training import allocator, feeds, loop, optimizers, pictures
+from genjax.training import allocator, feeds, loop, optimizers
 from genjax.training import mesh as meshes
 from genjax.training import step as stepping
 from genjax.training.checkpoints import CheckpointError, Checkpoints
@@ -465,28 +465,6 @@ def test_clipping_bounds_the_global_norm():
     _, state = optimizer.update({"w": jnp.full(4, 100.0)}, optimizer.init(params), params)
     second_moment = state[1][0].nu["w"]
     np.testing.assert_allclose(second_moment, 0.01 * 0.05**2, rtol=1e-4)
-
-
-def test_grid_places_images_in_reading_order_at_full_contrast():
-    images = np.arange(6)[:, None, None, None] * np.ones((1, 8, 8, 1), int)
-    grid = pictures.image_grid(images, 6)
-    assert grid.shape == (2 * 33 + 1, 3 * 33 + 1, 3) and grid.dtype == np.uint8
-    centres = grid[16::33, 16::33, 0]
-    np.testing.assert_array_equal(centres, [[0, 51, 102], [153, 204, 255]])
-    assert pictures.image_grid(np.zeros((1, 32, 32, 4)), 2).shape == (34, 34, 3)
-
-
-def test_plots_are_pictures():
-    points = np.random.default_rng(0).normal(size=(2, 50, 2))
-    curve = {"gamma(t)": (np.linspace(0, 1, 5), np.arange(5.0))}
-    drawn = [
-        pictures.samples_picture(points.reshape(-1, *shape)[:4], None)
-        for shape in ((1,), (2,), (4,), (2, 2, 1))
-    ]
-    drawn.append(pictures.samples_picture(np.zeros((3, 8), np.uint8), 256))
-    density = pictures.density_map(np.ones((5, 5)), np.array([-2.0, 2.0, -1.0, 1.0]), points[0])
-    for pixels in (pictures.scatter(points), pictures.plot_curves(curve), density, *drawn):
-        assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.std() > 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")

@@ -1,0 +1,96 @@
+"""What a run draws: files beside each other, and pictures that never end it."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import genjax
+from genjax.training import pictures
+
+
+def config(folder, x, net, **sections):
+    for split in ("train", "test"):
+        np.save(folder / f"{split}.npy", x)
+    return dict(
+        data=dict(name="npy", data_dir=str(folder), batch_size=20),
+        model=net,
+        family=dict(name="vdm", schedule=dict(name="fixed_linear")),
+        optimizer=dict(name="adam"),
+        train=dict(num_steps=2, log_every=1, eval_every=0, sample_every=1, checkpoint_every=1),
+        eval=dict(batch_size=100),
+        sample=dict(num_samples=7, num_steps=3),
+        **sections,
+    )
+
+
+NETS = {
+    (8, 8, 1): dict(name="score_resnet", channels=4, num_layers=1, num_groups=2),
+    (1,): dict(name="score_mlp", hidden_size=8, num_layers=1),
+}
+
+
+@pytest.mark.parametrize("shape", NETS)
+def test_images_of_real_numbers_and_single_numbers_are_drawn_and_do_not_end_a_run(tmp_path, shape):
+    x = np.random.default_rng(0).uniform(size=(60, *shape)).astype(np.float32)
+    made = genjax.build(config(tmp_path, x, NETS[shape]))
+    run = genjax.Run(made, tmp_path / "run", quiet=True)
+    run.train()
+    folder = tmp_path / "run" / "samples"
+    stems = {f"step_0000000{n}" for n in (1, 2)}
+    expected = {f"{stem}{end}" for stem in stems for end in (".npz", ".png", "_trajectory.png")}
+    names = {path.name for path in folder.iterdir()}
+    assert names >= expected
+    with np.load(folder / "step_00000002.npz") as file:
+        assert file["samples"].shape == (7, *shape)
+    # Drawn again, beside what training drew.
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run.draw()
+    ends = (".npz", ".png", "_trajectory.png")
+    more = {path.name for path in folder.iterdir()} - names
+    assert more >= {f"step_00000002_sample{end}" for end in ends}
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+    same = folder / "step_00000002_sample.png"
+    np.testing.assert_array_equal(Image.open(same), Image.open(folder / "step_00000002.png"))
+
+
+def test_a_picture_that_fails_is_said_in_one_line_and_the_others_are_drawn(
+    tmp_path, monkeypatch, caplog
+):
+    def fails(*args):
+        raise RuntimeError("no such\ncolour")
+
+    monkeypatch.setattr(pictures, "trajectory_picture", fails)
+    x = np.random.default_rng(0).uniform(size=(60, 1)).astype(np.float32)
+    run = genjax.Run(genjax.build(config(tmp_path, x, NETS[(1,)])), tmp_path / "run", quiet=True)
+    with caplog.at_level(logging.WARNING):
+        run.train()
+    said = [r.getMessage() for r in caplog.records if "no picture of" in r.getMessage()]
+    assert [line[:31] for line in said] == [
+        f"step {n}: no picture of trajectory"[:31] for n in (1, 2)
+    ]
+    assert all("RuntimeError: no such colour" in line and "\n" not in line for line in said)
+    names = {path.name for path in (tmp_path / "run" / "samples").iterdir()}
+    assert {"step_00000002.npz", "step_00000002.png"} <= names
+    assert "step_00000002_trajectory.png" not in names
+
+
+def test_values_that_are_not_finite_are_counted_in_pictures_and_measures(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    sections = config(tmp_path, x, NETS[(1,)])
+    sections["eval"] = dict(batch_size=100, metrics=("w1",), num_samples=30)
+    run = genjax.Run(genjax.build(sections), tmp_path / "run")
+    run.train()
+    step, state = run.newest()
+    run._held = step, state.replace(ema=jax.tree.map(lambda p: p * jnp.nan, state.ema))
+    capsys.readouterr()
+    run.draw()
+    said = capsys.readouterr().out
+    with np.load(tmp_path / "run/samples/step_00000002_sample.npz") as file:
+        assert np.isnan(file["samples"]).all()
+    assert "_sample.png" in said and "values that are not finite are left out" in said
+    found = run.evaluate()
+    assert np.isnan(found["eval/w1"]) and found["eval/w1_num_nonfinite"] == 30
