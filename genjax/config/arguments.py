@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from ml_collections import ConfigDict
@@ -107,6 +108,11 @@ def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str)
         hint = valid[name].hint
         if not _fits(value, hint):
             raise ConfigError(f"{where}.{name} must be {in_words(hint)}, got {shown(value)}")
+        if name == "dtype" and valid[name].known and value is not None and not _is_float(value):
+            raise ConfigError(
+                f"{where}.{name} must be a type of real numbers, such as 'float32' or 'bfloat16', "
+                f"got {shown(value)}"
+            )
         # A section of its own is checked where it is one.
         if not (isinstance(value, Mapping) and _of_anything(hint)):
             for inner, number in _numbers(name, value):
@@ -137,6 +143,14 @@ def _fits(value: Any, hint: Any) -> bool:
         return is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True))
     except Exception:  # noqa: BLE001 - another package's types may be none that can be checked
         return True
+
+
+def _is_float(name: Any) -> bool:
+    """Whether something is the name of a type of real numbers."""
+    try:
+        return isinstance(name, str) and bool(jnp.issubdtype(jnp.dtype(name), jnp.floating))
+    except TypeError:
+        return False
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

@@ -112,10 +112,10 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
 def _count_devices() -> int:
     try:
         return jax.device_count()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter without the plugin asked for
         asked = os.environ.get("JAX_PLATFORMS")
         hint = f" (JAX_PLATFORMS is {asked!r}: unset it, or install jax for it)" if asked else ""
-        raise ConfigError(f"jax finds no devices{hint}: {error}") from error
+        raise ConfigError(f"jax finds no devices{hint}: {first_line(error)}") from error
 
 
 def _check_shapes(experiment: Experiment, sections: Mapping[str, Any], *, training: bool) -> None:

@@ -356,7 +356,7 @@ def any_of_optax(
             "(family.penalty_every above 1): take adam, adamw, adamax or rmsprop"
         )
     if not _takes_rate(optimizer):
-        rated = [name for name in dir(optax) if _takes_rate(name)]
+        rated = [n for n in dir(optax) if not n.startswith("_") and _takes_rate(n)]
         near = difflib.get_close_matches(optimizer, rated, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(rated)}"
         raise ValueError(f"optax has no optimiser {optimizer!r} with a learning rate{hint}")
