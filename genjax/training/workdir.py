@@ -106,9 +106,10 @@ def has_run(workdir: epath.Path) -> bool:
         return (workdir / "checkpoints").exists()
     except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
         reason = (str(error).splitlines() or [""])[0]
+        hint = "; it needs the package for such addresses, and credentials"
         raise WorkdirError(
-            f"the workdir {workdir} cannot be reached: {type(error).__name__}: {reason}; are the "
-            "package for such addresses and credentials at hand (see the pages on pods)?"
+            f"the workdir {workdir} cannot be reached: {type(error).__name__}: {reason}"
+            f"{hint if is_remote(workdir) else ''}"
         ) from error
 
 
@@ -122,12 +123,12 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
         config = json.loads((workdir / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise WorkdirError(
-            f"the config.json of {workdir} cannot be read ({error}); --allow_config_change writes "
+            f"the config.json of {workdir} cannot be read ({error}); allow_config_change writes "
             "it anew"
         ) from error
     if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
         raise WorkdirError(
-            f"the config.json of {workdir} does not hold a config; --allow_config_change writes it "
+            f"the config.json of {workdir} does not hold a config; allow_config_change writes it "
             "anew"
         )
     return config
@@ -166,7 +167,7 @@ def check_config(
     if changed:
         raise WorkdirError(
             f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
-            "use another --workdir, or --allow_config_change to go on all the same"
+            "use another workdir, or allow_config_change to go on all the same"
         )
 
 
