@@ -6,6 +6,7 @@ import logging as standard_logging
 import os
 import platform
 import sys
+import textwrap
 import traceback
 import warnings
 import zlib
@@ -32,12 +33,42 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process o
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
 )
+_OWN: tuple[flags.FlagHolder[Any], ...] = (
+    _CONFIG, _WORKDIR, _MODE, _ALLOW_CONFIG_CHANGE, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID
+)  # fmt: skip
 
 _LESS_MEMORY = (
     "The last checkpoint is intact. Lower data.batch_size (family.accumulate_steps makes up for "
     "it), set model.remat where the model has it, spread the state with parallel.fsdp, or keep the "
     "data off the devices with data.device_limit_mib=0; --mode=plan says what a step needs"
 )
+_HELP = """\
+Trains, evaluates, samples or exports an experiment, or plans what it needs.
+
+  python scripts/run.py --config=FILE --workdir=DIR [--mode=MODE] [--config.SECTION.KEY=VALUE ...]
+  (python -m genjax is the same command)
+
+Modes:
+  train    to the end of train.num_steps; the same command again goes on where it was stopped
+  eval     measures test rows and samples of the newest checkpoint; appends to metrics.jsonl
+  sample   draws sample.num_samples; writes a picture and an .npz
+  export   writes programs (StableHLO) and parameters (safetensors) for use without this package
+  plan     says what a training step needs of each device, which need not be there
+
+Flags:
+{flags}
+  --helpfull             All flags, those of libraries too.
+
+Overrides: any key of the config, in the file or not, such as --config.train.num_steps=500. Values
+are numbers, text, true, false, None, "(1, 2)" or "{{'r1': 0.1}}". A name may be an import path:
+--config.model.name=galaxies.nets:UNet. A file may take an argument after a colon:
+--config=experiments/gan/ring2d.py:wgan_gp. docs/configs.md says how configs work, the page "Config
+reference" of the documentation has every key; a key that does not exist is answered with those
+that do.
+
+Files in DIR: config.json (the complete config), checkpoints, metrics.jsonl, samples, tensorboard.
+Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped with the state
+saved; 130 stopped without."""
 _overrides: list[str] = []
 
 
@@ -79,6 +110,11 @@ def main(_: list[str]) -> None:
         _end(_fail(str(error), 1))
     except (NonFiniteError, data.DamagedDataError) as error:
         _leave(_fail(str(error), 1))
+    except MemoryError as error:
+        _leave(
+            _fail(f"out of memory of this machine ({error}). Lower data.batch_size, "
+                  "eval.batch_size, sample.num_samples or data.memory_limit_mib", 1)
+        )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -114,6 +150,7 @@ def _run() -> None:
 
     mode: Any = _MODE.value
     place = workdir.resolved(_WORKDIR.value)
+    there = workdir.has_run(place)  # what cannot be reached is said before data is read
     complete = _read_config(place)
     config.divide_cpu(complete)
     try:
@@ -123,7 +160,7 @@ def _run() -> None:
 
     experiment = config.build(complete, mode=mode)
     own = None
-    if workdir.has_run(place) and not _ALLOW_CONFIG_CHANGE.value:
+    if there and not _ALLOW_CONFIG_CHANGE.value:
         own = config.own_config(place)
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     modes: dict[str, Callable[[], Any]] = {
@@ -191,6 +228,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
         else:
             own.append(word)
     _overrides[:] = overrides
+    if {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort"} & set(own[1:]):
+        print(_page())
+        sys.exit(0)
     try:
         rest = flags.FLAGS(own)
     except flags.Error as error:
@@ -198,6 +238,18 @@ def _parse_flags(argv: list[str]) -> list[str]:
     if len(rest) > 1:
         sys.exit(_fail(f"unexpected argument {rest[1]!r}", 2))
     return rest
+
+
+def _page() -> str:
+    """What ``--help`` prints: one screen."""
+    own = [flags.FLAGS[holder.name] for holder in _OWN]
+    lines = [
+        textwrap.fill(
+            f"--{flag.name:<20} {flag.help}", 98, initial_indent="  ", subsequent_indent=" " * 25
+        )
+        for flag in own
+    ]
+    return _HELP.format(flags="\n".join(lines))
 
 
 def _quieten() -> None:

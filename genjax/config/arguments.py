@@ -5,17 +5,19 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from genjax.config.errors import ConfigError, nearest
-from genjax.data import MissingDataError
+from genjax.config.errors import ConfigError, first_line, nearest, shown
+from genjax.config.limits import check_number
+from genjax.data import DamagedDataError, MissingDataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Argument:
     Attributes:
         hint: Its type.
         default: Its default, or :data:`REQUIRED`.
+        known: Whether it is one of a function of this package.
     """
 
     hint: Any
     default: Any
+    known: bool = True
 
 
 REQUIRED = inspect.Parameter.empty
@@ -54,13 +58,15 @@ def arguments(
         ConfigError: If it cannot be called.
     """
     if not callable(function):
-        raise ConfigError(
-            f"expected a function or a class, got {type(function).__name__} {function!r:.60}"
-        )
-    parameters = inspect.signature(function).parameters
+        raise ConfigError(f"expected a function or a class, got {shown(function)}")
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:  # as of some that are written in C
+        raise ConfigError(f"{shown(function)} does not say which arguments it has") from error
     hints = _hints(function)
+    known = is_own(function)
     own = {
-        name: Argument(hints.get(name, Any), p.default)
+        name: Argument(hints.get(name, Any), p.default, known)
         for name, p in parameters.items()
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
@@ -72,6 +78,11 @@ def arguments(
     return own
 
 
+def is_own(made: Any) -> bool:
+    """Whether a function or a class is one of this package."""
+    return str(getattr(made, "__module__", None)).partition(".")[0] == "genjax"
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Types of the arguments of anything that can be called."""
     if isinstance(function, functools.partial):
@@ -81,8 +92,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
             made_by: Any = function.__init__  # type: ignore[misc]
             return {**typing.get_type_hints(function), **typing.get_type_hints(made_by)}
         return typing.get_type_hints(function)
-    except NameError:
-        return {}  # of names that another package imports for type checkers only
+    except Exception:  # noqa: BLE001 - of names that another package imports for type checkers only
+        return {}
 
 
 def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str) -> None:
@@ -93,17 +104,94 @@ def check(section: Mapping[str, Any], valid: Mapping[str, Argument], where: str)
     """
     for name, value in section.items():
         if name not in valid:
-            raise ConfigError(f"unknown config key '{where}.{name}'{nearest(str(name), valid)}")
+            raise ConfigError(f"unknown config key {f'{where}.{name}'!r}{nearest(name, valid)}")
         hint = valid[name].hint
-        if not is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True)):
-            expected = getattr(hint, "__name__", None) if isinstance(hint, type) else hint
+        if not _fits(value, hint):
+            raise ConfigError(f"{where}.{name} must be {in_words(hint)}, got {shown(value)}")
+        if name == "dtype" and valid[name].known and value is not None and not _is_float(value):
             raise ConfigError(
-                f"{where}.{name} must be {str(expected).replace('typing.', '')}, got {value!r} "
-                f"({type(value).__name__})"
+                f"{where}.{name} must be a type of real numbers, such as 'float32' or 'bfloat16', "
+                f"got {shown(value)}"
             )
+        # A section of its own is checked where it is one.
+        if not (isinstance(value, Mapping) and _of_anything(hint)):
+            for inner, number in _numbers(name, value):
+                check_number(where, inner, number, known=valid[name].known)
     missing = [n for n, a in valid.items() if a.default is REQUIRED and n not in section]
     if missing:
         raise ConfigError(f"the config has no {where}.{missing[0]}, which has no default")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has a type: True is no number, a string no list, and every item counts."""
+    options = _options(hint)
+    if any(option in (Any, object) for option in options):
+        return True
+    if isinstance(value, bool) and not any(_takes(option, bool) for option in options):
+        return False
+    if isinstance(value, str) and not any(_takes(option, str) for option in options):
+        return False
+    if isinstance(value, list | tuple | Mapping):
+        items = list(value.values()) if isinstance(value, Mapping) else value
+        for option in options:
+            inner = [arg for arg in typing.get_args(option) if arg is not ...]
+            # Of one kind: a Sequence[X], tuple[X, ...] or Mapping[str, X].
+            uniform = len(inner) == (2 if isinstance(value, Mapping) else 1)
+            if uniform and not all(_fits(item, inner[-1]) for item in items):
+                return False
+    try:
+        return is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True))
+    except Exception:  # noqa: BLE001 - another package's types may be none that can be checked
+        return True
+
+
+def _is_float(name: Any) -> bool:
+    """Whether something is the name of a type of real numbers."""
+    try:
+        return isinstance(name, str) and bool(jnp.issubdtype(jnp.dtype(name), jnp.floating))
+    except TypeError:
+        return False
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(inner for option in typing.get_args(hint) for inner in _options(option))
+    return (hint,)
+
+
+def _takes(hint: Any, kind: type) -> bool:
+    """Whether a type that is no union may mean booleans, or strings."""
+    if typing.get_origin(hint) is typing.Literal:
+        return any(isinstance(option, kind) for option in typing.get_args(hint))
+    origin = typing.get_origin(hint) or hint
+    if not isinstance(origin, type):
+        return True  # such as a variable for types
+    lists = issubclass(tuple, origin) or issubclass(origin, Mapping)
+    return not lists and origin not in {int, float, complex, str, bool, type(None)} - {kind}
+
+
+def in_words(hint: Any) -> str:
+    """A type as messages name it."""
+    text = getattr(hint, "__name__", None) if isinstance(hint, type) else None
+    return (text or str(hint)).replace("typing.", "").replace("collections.abc.", "")
+
+
+def _of_anything(hint: Any) -> bool:
+    """Whether a mapping of this type may have any values."""
+    return any(Any in (option, *typing.get_args(option)) for option in _options(hint))
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value with its name, or what is in it."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(name, inner)
+    else:
+        yield name, value
 
 
 def call(
@@ -134,15 +222,15 @@ def refusing(where: str, function: Callable[..., Any], /, **kwargs: Any) -> Any:
     """Calls a function; what it refuses is an error of a section.
 
     Raises:
-        ConfigError: If it raises a ``ValueError``.
+        ConfigError: If it raises anything else than what is about the data.
     """
     try:
         return function(**kwargs)
-    except (ConfigError, MissingDataError):
+    except (ConfigError, MissingDataError, DamagedDataError):
         raise
-    except ValueError as error:
+    except Exception as error:  # networks are traced in it, which may raise anything
         # Settings name their keys in full.
-        message = str(error)
+        message = first_line(error)
         named = not where or message.startswith(f"{where}.")
         raise ConfigError(message if named else f"{where}: {message}") from error
 
@@ -160,7 +248,7 @@ def fill_in(section: Mapping[str, Any], valid: Mapping[str, Argument]) -> dict[s
     # 0 for a float would let the command line set whole numbers only.
     floats = {name for name in known if valid[name].hint in (float, float | None)}
     filled = {
-        name: float(value) if name in floats and type(value) is int else value
+        name: float(value) if name in floats and type(value) is int and abs(value) < 1e38 else value
         for name, value in known.items()
     }
     return {**filled, **{name: value for name, value in section.items() if name not in filled}}

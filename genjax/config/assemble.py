@@ -1,6 +1,7 @@
 """From a config to an experiment, checking all that can be checked before compilation."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -10,12 +11,20 @@ from absl import logging
 
 from genjax import data, families, nets
 from genjax.config.arguments import arguments, call, check, refusing
-from genjax.config.defaults import SETTINGS, as_json, at, complete
-from genjax.config.errors import ConfigError
+from genjax.config.defaults import SETTINGS, as_json, at, complete, every_section
+from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
 from genjax.config.recipes import GIVEN, Recipe, Slot
-from genjax.config.tables import OPTIMIZERS, TRANSFORMS, build_named, look_up, look_up_family
+from genjax.config.streams import build_streams, plan_streams
+from genjax.config.tables import (
+    OPTIMIZERS,
+    build_named,
+    imported,
+    look_up,
+    look_up_family,
+    look_up_function,
+)
 from genjax.families.base import Acts, Family
 from genjax.training.experiment import (
     DataSettings,
@@ -50,24 +59,29 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         MissingDataError: If its data set is not prepared.
     """
     sections = complete(config)
+    recipe = look_up_family(sections["family"]["name"])
+    # What needs no rows is checked before a set is decoded, which may take minutes.
+    for where, section, valid in every_section(sections, recipe):
+        check(section, valid, where)
     settings: dict[str, Any] = {
         name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
     }
-    num_devices = num_devices or jax.device_count()
-    recipe = look_up_family(sections["family"]["name"])
-    # What needs no rows is checked before a set is decoded, which may take minutes.
-    networks, frozen = _before_data(recipe, sections)
-    streams = _build_streams(settings["data"], num_devices)
+    planned = plan_streams(settings["data"])
+    ready = _before_data(recipe, sections)
+    num_devices = num_devices or _count_devices()
+    for where, stream in planned.items():
+        size = stream.settings.batch_size
+        refusing("", check_batch_size, where=where, size=size, num_devices=num_devices)
+    streams = build_streams(planned)
     rates: dict[str, Callable[[int], float]] = {}
-    made = _assemble(recipe, sections, streams, settings, networks, frozen, rates)
-    family = made.family
+    made = _assemble(recipe, sections, streams, settings, ready, rates)
 
     def resampled(sample: SampleSettings) -> Family:
         other = {**settings, "sample": sample}
-        return _assemble(recipe, sections, streams, other, networks, frozen, {}).family
+        return _assemble(recipe, sections, streams, other, ready, {}).family
 
     parts: dict[str, Any] = dict(
-        family=family,
+        family=made.family,
         streams=streams,
         frozen=made.loaders,
         networks=made.networks,
@@ -80,170 +94,98 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         # Features may be those of a run of minutes, or a file to fetch: made where they are used.
         parts["quality"] = functools.cache(lambda: _build_quality(experiment))
     experiment: Experiment = refusing("", Experiment, **parts)
-    try:
-        experiment.state_shapes  # noqa: B018 - what does not fit is found on shapes alone
-    except ValueError as error:
-        raise ConfigError(f"model or schedule: {error}") from error
-    except Exception as error:  # noqa: BLE001 - networks of other packages may raise anything
-        reason = (str(error).splitlines() or [""])[0]
-        raise ConfigError(
-            f"model: the networks cannot be initialised with this data: {type(error).__name__}: "
-            f"{reason}"
-        ) from error
+    _check_shapes(experiment, sections, training=mode in ("train", "plan"))
     refusing("", experiment.check_devices, num_devices=num_devices)
     if mode == "eval" or (mode == "train" and settings["train"].eval_every > 0):
         refusing("", experiment.check_evaluation)
+        size, rows = settings["eval"].batch_size, len(experiment.test_data.source)
+        if size > max(rows, EvalSettings.batch_size):
+            logging.warning(
+                "eval.batch_size is %d, but %s has %d rows to test on: the rest of a batch is "
+                "computed for nothing", size, experiment.test_data.name, rows,
+            )  # fmt: skip
     if mode == "train":
         refusing("", experiment.check_best_metric)
     return experiment
 
 
-def _before_data(
-    recipe: Recipe, sections: Mapping[str, Any]
-) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
-    """Sections of the networks to train and of the frozen ones, by argument; keys are checked."""
-    networks, frozen = {}, {}
-    for (where, slot), argument in zip(
-        recipe.model_sections().items(), recipe.networks, strict=True
-    ):
-        section = at(sections, where)
-        if "frozen" in section:
-            frozen[argument] = section["frozen"]
-            continue
-        made = look_up(slot.table, section.get("name"), where)
-        given = {"event_shape", *slot.given}
-        valid = {name: a for name, a in arguments(made).items() if name not in given}
-        check({n: v for n, v in section.items() if n != "name"}, valid, where)
-        networks[argument] = section
-    return networks, frozen
-
-
-def _build_streams(settings: DataSettings, num_devices: int) -> dict[str, Stream]:
-    """The first stream, and what the others say differs from it."""
-    own = {name: value for name, value in vars(settings).items() if name != "streams"}
-    sections = {"": own}
-    for name, section in (settings.streams or {}).items():
-        if not isinstance(section, Mapping):
-            raise ConfigError(f"data.streams.{name} must be a mapping, got {section!r}")
-        # Options are those of a function, and of another function they are others.
-        same = section.get("name", own["name"]) == own["name"]
-        sections[name] = {**own, **({} if same else {"options": None}), **section}
-    built = {}
-    for name, section in sections.items():
-        where = f"data.streams.{name}" if name else "data"
-        stream = call(DataSettings, section, where)
-        refusing("", check_batch_size, where=where, size=stream.batch_size, num_devices=num_devices)
-        built[name] = _build_stream(stream, where)
-    return built
-
-
-def _build_stream(settings: DataSettings, where: str) -> Stream:
-    transforms = [_build_transform(section, where) for section in settings.transforms]
-
-    def split(key: str) -> data.DataSet:
-        loaded = _load(settings, getattr(settings, key), where)
-        try:
-            made = data.prepared(loaded, transforms)
-        except ValueError as error:
-            raise ConfigError(f"{where}.transforms: {error}") from error
-        try:
-            data.check_rows(made)
-        except ValueError as error:
-            raise ConfigError(f"{where}.{key}: {error}") from error
-        return made
-
-    train, test = split("train_split"), split("test_split")
-    if data.looks_like_levels(train):
-        logging.warning(
-            "%s: the images of %s look like 8-bit grey levels in floating point: likelihoods are "
-            "then those of real numbers; save them as uint8 if they are grey levels",
-            where, train.name,
-        )  # fmt: skip
-    for key, dataset in [("train_split", train), ("test_split", test)]:
-        if len(dataset.source) < 2:
-            raise ConfigError(f"{where}.{key} has {len(dataset.source)} examples, too few")
-        expected = settings.event_shape or train.event_shape
-        if tuple(expected) != dataset.event_shape:
-            raise ConfigError(
-                f"{where}.{key}: expected examples of shape {tuple(expected)}, got "
-                f"{dataset.event_shape}; is it another data set?"
-            )
-        _check_kinds(where, train, dataset)
-        if (dataset.num_classes or 0) > (train.num_classes or 0):
-            raise ConfigError(
-                f"{where}.{key} has labels up to {(dataset.num_classes or 0) - 1}, which "
-                f"{where}.train_split has not"
-            )
-    return Stream(train=train, test=test, batch_size=settings.batch_size, transforms=transforms)
-
-
-def _check_kinds(where: str, train: data.DataSet, test: data.DataSet) -> None:
-    """Whether both splits hold the same kinds of values."""
-
-    def kind(feature: data.Feature | None) -> str:
-        if feature is None:
-            return "absent"
-        levels = f" of {feature.num_levels} grey levels" if feature.num_levels else ""
-        return f"{np.dtype(feature.dtype)}{list(feature.shape)}{levels}"
-
-    for name in [*train.spec, *(set(test.spec) - set(train.spec))]:
-        ours, theirs = kind(train.spec.get(name)), kind(test.spec.get(name))
-        if ours != theirs:
-            raise ConfigError(
-                f"{where}.test_split: {name} is {theirs}, but {ours} in {where}.train_split; save "
-                "both splits alike"
-            )
-
-
-def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
-    """One split; of an import path, what its function returns for it."""
-    if settings.name is None:
-        raise ConfigError(
-            f"{where} has no name: expected a data set, such as digits, mnist or images"
-        )
-    name, options = settings.name, settings.options or {}
-    shared: dict[str, Any] = dict(
-        data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib
-    )
+def _count_devices() -> int:
     try:
-        if ":" in name or name in data.LOADERS:
-            load = look_up(data.LOADERS, name, where)
-            part = data.split_name(split)
-            loaded = call(load, options, f"{where}.options", split=part, **shared)
-            if not isinstance(loaded, data.DataSet):
-                raise ConfigError(
-                    f"{where}.name {name!r} must return a genjax.data.DataSet, got "
-                    f"{type(loaded).__name__}"
-                )
-            return data.sliced(loaded, split)
-        if options:
-            raise ConfigError(
-                f"{where}.options are for {', '.join(sorted(data.LOADERS))} and functions named by "
-                f"an import path, not {name!r}"
-            )
-        return data.load(name, split, **shared)
-    except (data.MissingDataError, data.DamagedDataError, ConfigError):
-        raise
+        return jax.device_count()
+    except (RuntimeError, AssertionError) as error:  # the latter without the plugin asked for
+        asked = os.environ.get("JAX_PLATFORMS")
+        hint = f" (JAX_PLATFORMS is {asked!r}: unset it, or install jax for it)" if asked else ""
+        raise ConfigError(f"jax finds no devices{hint}: {first_line(error)}") from error
+
+
+def _check_shapes(experiment: Experiment, sections: Mapping[str, Any], *, training: bool) -> None:
+    """Finds on shapes alone what does not fit: networks, and what is drawn anew in each step."""
+    try:
+        experiment.state_shapes  # noqa: B018 - traced where it is asked for
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:
-        if ":" not in name:
-            raise
-        # A function of another package may raise anything.
+        raise ConfigError(f"model or schedule: {first_line(error)}") from error
+    except Exception as error:  # noqa: BLE001 - networks of other packages may raise anything
         raise ConfigError(
-            f"{where}.name {name!r} failed: {type(error).__name__}: {error}"
+            f"model: the networks cannot be initialised with this data: {first_line(error)}"
+        ) from error
+    if not training:
+        return
+    try:
+        experiment.check_augment()
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(f"data.transforms: {first_line(error)}") from error
+    names = [name for place in ("model", "family", "optimizer") for name in _paths(sections[place])]
+    if not names:
+        return
+    # Parts of this package fit together, and tracing a step takes as long as its backward pass is
+    # long. What others bring may give any shape, which else would be found while it is compiled.
+    try:
+        experiment.check_step()
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(
+            f"model: a training step with {', '.join(sorted(set(names)))} cannot be traced: "
+            f"{first_line(error)}"
         ) from error
 
 
-def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:
-    where = f"{where}.transforms"
-    built = build_named(TRANSFORMS, section, where)
-    if not isinstance(built, data.Preparation | data.Augmentation):
-        raise ConfigError(
-            f"{where}: {section.get('name')!r} has neither prepare nor augment, one of which a "
-            "transform must have"
-        )
-    return built
+def _paths(value: Any) -> list[str]:
+    """Import paths in a section."""
+    if isinstance(value, Mapping):
+        return [path for inner in value.values() for path in _paths(inner)]
+    return [value] if isinstance(value, str) and ":" in value else []
+
+
+class _Ready(NamedTuple):
+    """What is made of the sections before there is data.
+
+    Attributes:
+        networks: Sections of the networks to train, by argument of the family.
+        frozen: Sections of the frozen ones.
+        parts: The family's parts, by argument.
+    """
+
+    networks: Mapping[str, Mapping[str, Any]]
+    frozen: Mapping[str, Mapping[str, Any]]
+    parts: Mapping[str, Any]
+
+
+def _before_data(recipe: Recipe, sections: Mapping[str, Any]) -> _Ready:
+    """Makes what needs no data; what is wrong with it is found now."""
+    networks, frozen, parts = {}, {}, {}
+    for where, argument in zip(recipe.model_sections(), recipe.networks, strict=True):
+        section = at(sections, where)
+        if "frozen" in section:
+            frozen[argument] = section["frozen"]
+        else:
+            networks[argument] = section
+    for name, table in recipe.parts.items():
+        part = sections["family"].get(name)
+        if part is None and recipe.arguments()[name].default is None:
+            continue
+        parts[name] = build_named(table, part or {}, f"family.{name}")
+    for where in recipe.optimizer_sections():
+        _make_optimizer(sections, where)(acts=Acts())
+    return _Ready(networks, frozen, parts)
 
 
 class _Assembled(NamedTuple):
@@ -259,8 +201,7 @@ def _assemble(
     sections: Mapping[str, Any],
     streams: Mapping[str, Stream],
     settings: Mapping[str, Any],
-    networks: Mapping[str, Mapping[str, Any]],
-    frozen: Mapping[str, Mapping[str, Any]],
+    ready: _Ready,
     rates: dict[str, Callable[[int], float]],
 ) -> _Assembled:
     """Makes the family from its sections.
@@ -271,33 +212,27 @@ def _assemble(
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
-        if name in frozen:
-            found = build_frozen(frozen[name], f"{where}.frozen", dataset.event_shape)
+        if name in ready.frozen:
+            found = build_frozen(ready.frozen[name], f"{where}.frozen", dataset.event_shape)
             kwargs[name] = found.module()
             loaders[slot.key or name] = found.for_state
         else:
-            if slot.classes_of_data and slot.classes in networks[name]:
-                _fill_in_classes(networks[name], slot.classes, dataset, where)
-            kwargs[name] = build_network(slot, networks[name], where, dataset.event_shape)
+            section = ready.networks[name]
+            if slot.classes_of_data and slot.classes in section:
+                _fill_in_classes(section, slot.classes, dataset, where)
+            kwargs[name] = build_network(slot, section, where, dataset.event_shape)
         _check_fit(kwargs[name], dataset, where, slot)
     for where, name in recipe.optimizer_sections().items():
         kwargs[name] = _optimizer_factory(sections, where, rates)
-    section = {k: v for k, v in sections["family"].items() if k != "name"}
-    for name, table in recipe.parts.items():
-        part = section.pop(name, None)
-        if part is None and recipe.arguments()[name].default is None:
-            continue
-        where = f"family.{name}"
-        if part is not None and not isinstance(part, Mapping):
-            raise ConfigError(f"{where} must have a name, got {part!r}")
-        kwargs[name] = build_named(table, part or {}, where)
-    check(section, recipe.keys(), "family")
+    kwargs |= ready.parts
+    taken_out = {"name", *recipe.parts}
+    section = {k: v for k, v in sections["family"].items() if k not in taken_out}
     own = recipe.arguments()
     for name, value in section.items():
         # Such as a loss: what may be more than a string may be an import path.
         plain = name not in own or own[name].hint in (str, str | None)
         if isinstance(value, str) and ":" in value and not plain:
-            section[name] = look_up({}, value, f"family.{name}")
+            section[name] = imported(value, f"family.{name}")
     for name, group in recipe.groups.items():
         fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
         taken = {f: section.pop(f) for f in sorted(fields & set(section))}
@@ -373,9 +308,8 @@ def _optimizer_factory(
 ) -> Callable[[Acts], Any]:
     """What makes an optimiser when the family says how often it acts; arguments are checked now."""
     section = at(sections, where)
+    make = _make_optimizer(sections, where)
     told = "acts" in arguments(look_up(OPTIMIZERS, section.get("name"), where))
-    make = functools.partial(build_named, OPTIMIZERS, section, where)
-    make(acts=Acts())  # refuses what does not fit or is out of range, with its key
 
     def factory(acts: Acts) -> Any:
         if not told and acts.regularize_every > 1:
@@ -389,6 +323,27 @@ def _optimizer_factory(
         return made
 
     return factory
+
+
+def _make_optimizer(sections: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    """What makes the optimiser of a section; what it makes is looked at."""
+    section = at(sections, where)
+    name = section.get("name")
+    rated = "learning_rate" in arguments(look_up_function(OPTIMIZERS, name, where))
+
+    def make(**given: Any) -> Any:
+        # Without a learning rate optax has parts of optimisers, of which some go up the gradient.
+        part = str(name).startswith("optax:") and not rated
+        made = None if part else build_named(OPTIMIZERS, section, where, **given)
+        if not (hasattr(made, "init") and hasattr(made, "update")):
+            raise ConfigError(
+                f"{where}.name {name!r} is no optimiser by itself: name one with a learning_rate, "
+                "such as optax:lion, or a function of yours that returns an "
+                "optax.GradientTransformation (package.module:NAME)"
+            )
+        return made
+
+    return make
 
 
 def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot) -> None:

@@ -4,17 +4,19 @@ An experiment says what differs from defaults. Completed, every key of it can be
 command line, and a run that is resumed after an upgrade notices a default that has changed.
 """
 
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from genjax.config.arguments import Argument, arguments, fill_in, settable
-from genjax.config.errors import ConfigError, nearest
+from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
 from genjax.config.frozen import complete_frozen
 from genjax.config.recipes import Recipe, Slot, Table
-from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up, look_up_family
+from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up_family, look_up_function
 from genjax.data import LOADERS
 from genjax.training.experiment import (
     DataSettings,
@@ -38,7 +40,7 @@ _NOT_KEYS = ("acts", "dataset", "event_shape")
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """A config as plain data, tuples as they are.
+    """A config as plain data: NumPy's numbers and paths as Python's, lists as tuples.
 
     Args:
         config: ``ConfigDict`` or mapping of sections.
@@ -49,27 +51,54 @@ def as_dict(config: Any) -> dict[str, Any]:
     Raises:
         ConfigError: If it is neither, or a section is no mapping.
     """
-    if isinstance(config, ConfigDict):
-        config = config.to_dict()
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"a config is a mapping of sections, got {type(config).__name__}")
-    plain = _plain(config)
+    if not isinstance(config, ConfigDict | Mapping):
+        raise ConfigError(
+            f"a config is a mapping of sections, got {type(config).__name__}"
+            + ("; does get_config() return it?" if config is None else "")
+        )
+    plain = plain_value(config, "")
     for name, section in plain.items():
         if not isinstance(section, dict):
             raise ConfigError(
-                f"the config section {name!r} must be a mapping, got {section!r} "
-                f"({type(section).__name__})"
+                f"the config section {name!r} must be a mapping, got {shown(section)}"
             )
     return plain
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any, key: str) -> Any:
+    """A value as configs hold it: NumPy's numbers and paths become Python's numbers and strings.
+
+    Args:
+        value: The value.
+        key: Its dotted key, for messages.
+
+    Returns:
+        Nested dicts, tuples, numbers, strings, booleans and None.
+
+    Raises:
+        ConfigError: If it cannot be written down.
+    """
     if isinstance(value, ConfigDict):
-        value = value.to_dict()
+        try:
+            value = value.to_dict()
+        except ValueError as error:  # a placeholder that must be filled
+            raise ConfigError(f"{key or 'the config'}: {first_line(error)}") from error
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        lead = f"{key}." if key else ""
+        return {str(name): plain_value(inner, f"{lead}{name}") for name, inner in value.items()}
     if isinstance(value, list | tuple):  # JSON has lists only
-        return tuple(_plain(inner) for inner in value)
+        return tuple(plain_value(inner, key) for inner in value)
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ConfigError(
+            f"{key} must be plain data (a number, a string, a list or a mapping), got "
+            f"{shown(value)}"
+        )
+    if isinstance(value, float) and math.isnan(value):
+        raise ConfigError(f"{key} must not be NaN")
     return value
 
 
@@ -106,11 +135,10 @@ def complete(config: Any) -> dict[str, Any]:
             raise ConfigError(f"the config has no section {name!r}")
     assert recipe is not None
     # In the order of the recipe: which keys a section has depends on the name it was given.
-    for where, section, valid in _parts(sections, recipe):
+    for where, section, valid in every_section(sections, recipe):
         put(sections, where, fill_in(section, valid))
-    transforms = sections["data"].get("transforms") or ()
-    sections["data"]["transforms"] = tuple(
-        _completed_transform(transform) for transform in transforms
+    sections["data"]["transforms"] = completed_transforms(
+        sections["data"].get("transforms"), "data.transforms"
     )
     return sections
 
@@ -118,8 +146,8 @@ def complete(config: Any) -> dict[str, Any]:
 def overridable(sections: Mapping[str, Any]) -> ConfigDict:
     """A completed config whose every key can be overridden by a flag, None included."""
     recipe = look_up_family(sections["family"].get("name"))
-    settable_sections = _plain(sections)
-    for where, section, valid in _parts(sections, recipe):
+    settable_sections = plain_value(sections, "")
+    for where, section, valid in every_section(sections, recipe):
         typed = {
             name: settable(value, valid[name].hint) if name in valid else value
             for name, value in section.items()
@@ -134,15 +162,18 @@ def every_argument(sections: Mapping[str, Any]) -> dict[str, Argument]:
     recipe = look_up_family(sections["family"].get("name"))
     return {
         f"{where}.{name}": argument
-        for where, _, valid in _parts(sections, recipe)
+        for where, _, valid in every_section(sections, recipe)
         for name, argument in valid.items()
     }
 
 
-def _parts(
+def every_section(
     sections: Mapping[str, Any], recipe: Recipe
 ) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
-    """Each section with its place, and the arguments that are its keys; ``name`` is one."""
+    """Each section with its place, and the arguments that are its keys; ``name`` is one.
+
+    Those of transforms, of further streams and of frozen networks are not among them.
+    """
     for name, settings in SETTINGS.items():
         yield name, sections[name], arguments(settings)
     loader = sections["data"].get("name")
@@ -152,13 +183,13 @@ def _parts(
             options = {}
             put(sections, "data.options", options)
         if isinstance(options, Mapping):
-            made = arguments(look_up(LOADERS, loader, "data"))
+            made = arguments(look_up_function(LOADERS, loader, "data"))
             taken = ("split", "data_dir", "memory_limit_mib")
             yield "data.options", options, {n: a for n, a in made.items() if n not in taken}
     yield "family", sections["family"], {**_NAME, **recipe.keys(), **_part_keys(recipe)}
     for argument, table in recipe.parts.items():
         section = sections["family"].get(argument)
-        if isinstance(section, Mapping):
+        if section is not None:
             yield from _named(f"family.{argument}", section, table)
     _check_players(sections["model"], "model", list(recipe.model_sections()))
     _check_players(sections["optimizer"], "optimizer", list(recipe.optimizer_sections()))
@@ -200,17 +231,31 @@ def _named(
 ) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
     """A section that names what it describes."""
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where} must have a name, got {section!r}")
-    made = look_up(table, section.get("name"), where)
+        raise ConfigError(f"{where} must have a name, got {shown(section)}")
+    made = look_up_function(table, section.get("name"), where)
     given = {*_NOT_KEYS, *(slot.given if slot else ())}
     valid = {name: a for name, a in arguments(made).items() if name not in given}
     yield where, section, {**_NAME, **valid}
 
 
-def _completed_transform(transform: Any) -> dict[str, Any]:
+def completed_transforms(transforms: Any, where: str) -> tuple[dict[str, Any], ...]:
+    """The transforms of a section with all of their defaults.
+
+    Raises:
+        ConfigError: If they are no list of sections that have names.
+    """
+    if transforms is None:
+        return ()
+    if not isinstance(transforms, list | tuple):
+        hint = "put it in brackets" if isinstance(transforms, Mapping) else "each with a name"
+        raise ConfigError(f"{where} must be a list of mappings, got {shown(transforms)}: {hint}")
+    return tuple(_completed_transform(transform, where) for transform in transforms)
+
+
+def _completed_transform(transform: Any, where: str) -> dict[str, Any]:
     if not isinstance(transform, Mapping):
-        raise ConfigError(f"data.transforms: each must have a name, got {transform!r}")
-    made = look_up(TRANSFORMS, transform.get("name"), "data.transforms")
+        raise ConfigError(f"{where}: each must have a name, got {shown(transform)}")
+    made = look_up_function(TRANSFORMS, transform.get("name"), where)
     return fill_in(transform, {**_NAME, **arguments(made)})
 
 

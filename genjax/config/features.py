@@ -1,15 +1,13 @@
 """Networks whose features samples are compared by."""
 
-from pickle import UnpicklingError
 from typing import Any, cast
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
 from etils import epath
 
 from genjax import data, nets
-from genjax.config.errors import ConfigError
+from genjax.config.errors import ConfigError, first_line
 from genjax.config.frozen import build_frozen, checksum, complete_frozen
 from genjax.config.recipes import Table
 from genjax.families.levels import Ends
@@ -124,8 +122,10 @@ def inception_features(*, dataset: data.DataSet, weights: str) -> Features:
         )
     try:
         variables = nets.inception_variables(_read_weights(place))
-    except (ValueError, OSError, RuntimeError, BadZipFile, UnpicklingError) as error:
-        raise ConfigError(f"eval.features.weights: {weights}: {error}") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files may raise anything
+        raise ConfigError(f"eval.features.weights: {weights}: {first_line(error)}") from error
     net = nets.InceptionV3()
 
     def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax import nets
 from genjax.config.arguments import arguments, check, fill_in
-from genjax.config.errors import ConfigError, nearest
+from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.recipes import Slot
 from genjax.config.tables import build_named, look_up_family
 from genjax.training.checkpoints import CheckpointError, Checkpoints
@@ -51,7 +51,7 @@ def complete_frozen(section: Any, where: str) -> dict[str, Any]:
     """
     where = f"{where}.frozen"
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where} must be a mapping with a workdir, got {section!r}")
+        raise ConfigError(f"{where} must be a mapping with a workdir, got {shown(section)}")
     valid = arguments(FrozenSettings)
     check(section, valid, where)
     filled = fill_in(section, valid)
@@ -111,11 +111,21 @@ class FrozenNetwork:
                 found = checkpoints.restore_any(replicated(make_mesh()))
         except CheckpointError as error:
             raise ConfigError(f"frozen.workdir: {error}") from error
+        except Exception as error:  # noqa: BLE001 - damaged files may raise anything
+            raise ConfigError(
+                f"frozen.workdir: the checkpoint in {self.place} cannot be read: "
+                f"{first_line(error)}"
+            ) from error
         if found is None:
             raise ConfigError(f"frozen.workdir: {self.place} has no checkpoint yet")
         step, state = found
         kept = state.get("model_state") or {}
-        params = jax.device_get(state[self.what][self.key])
+        try:
+            params = jax.device_get(state[self.what][self.key])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"frozen.workdir: the checkpoint in {self.place} has no {self.what} of {self.key}"
+            ) from error
         return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
 
     def for_state(self) -> dict[str, Any]:

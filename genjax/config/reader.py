@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from absl import flags
 from beartype.door import is_bearable
 from ml_collections import ConfigDict, config_flags
 
+from genjax.config.arguments import arguments, check, in_words
 from genjax.config.defaults import (
     as_dict,
     as_json,
@@ -19,10 +21,12 @@ from genjax.config.defaults import (
     complete,
     every_argument,
     overridable,
+    plain_value,
     put,
     unknown_key,
 )
-from genjax.config.errors import ConfigError
+from genjax.config.errors import ConfigError, first_line, shown
+from genjax.training.experiment import ParallelSettings
 from genjax.training.workdir import read_config, resolved
 
 
@@ -44,10 +48,12 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
     sections = as_dict(_get_config(config) if isinstance(config, str | os.PathLike) else config)
     by_key = isinstance(overrides, Mapping)
     changes = list(overrides.items()) if isinstance(overrides, Mapping) else _words(overrides)
+    for path, _ in changes:
+        if not isinstance(path, str):
+            raise ConfigError(f"overrides are by section.key, got {shown(path)}")
+    changes = [(path, plain_value(value, path)) for path, value in changes]
     # Names first: they decide which keys there are.
     for path, value in changes:
-        if not isinstance(path, str):
-            raise ConfigError(f"overrides are by section.key, got {path!r}")
         parent, _, last = path.rpartition(".")
         if last == "name":
             _set_name(sections, parent, value)
@@ -79,27 +85,42 @@ def own_config(place: os.PathLike[str]) -> dict[str, Any]:
 def _get_config(file: str | os.PathLike[str]) -> Any:
     path, _, argument = os.fspath(file).partition(":")
     if not os.path.exists(path):
-        raise ConfigError(f"there is no experiment file {path}")
+        raise ConfigError(f"there is no experiment file {path or repr(path)}")
+    if os.path.isdir(path):
+        inside = sorted(name for name in os.listdir(path) if name.endswith(".py"))
+        hint = f", such as {os.path.join(path, inside[0])}" if inside else ""
+        raise ConfigError(f"{path} is a directory: expected an experiment file{hint}")
     if path.endswith(".json"):
         try:
             with open(path) as opened:
                 return json.load(opened)
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
     try:
         names = runpy.run_path(path)
-    except Exception as error:  # noqa: BLE001 - an experiment file may raise anything
-        raise ConfigError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    if "get_config" not in names:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{path} cannot be read: {reason}{_line_of(error, path)}; expected an experiment file, "
+            "in Python with a function get_config(), or a config.json"
+        ) from error
+    if not callable(names.get("get_config")):
         raise ConfigError(f"{path} has no function get_config(), which returns the config")
     try:
         return names["get_config"](*([argument] if argument else []))
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         raise ConfigError(
-            f"{file}: get_config() failed: {type(error).__name__}: {error}"
+            f"{file}: get_config() failed: {type(error).__name__}: {error}{_line_of(error, path)}"
         ) from error
+
+
+def _line_of(error: BaseException, path: str) -> str:
+    """Where in a file an error was raised, for the end of a message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _words(overrides: Any) -> list[tuple[str, Any]]:
@@ -107,7 +128,7 @@ def _words(overrides: Any) -> list[tuple[str, Any]]:
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
         raise ConfigError(
             "overrides must be a mapping of section.key to values, or a list of "
-            f"--config.section.key=value, got {overrides!r}"
+            f"--config.section.key=value, got {shown(overrides)}"
         )
     found, words = [], list(overrides)
     while words:
@@ -157,10 +178,14 @@ def _with_flags(
     )
     try:
         values(["config", *words])
-    except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"an override cannot be read: {error}") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        found = re.match(r"flag --config\.([^=]+)=", str(error))
+        path = found[1] if found else ""
+        if path not in valid:
+            raise ConfigError(f"an override cannot be read: {first_line(error)}") from error
+        raise ConfigError(
+            f"{path}={dict(changes)[path]} cannot be read: expected {in_words(valid[path].hint)}"
+        ) from error
     return as_dict(holder.value), absent
 
 
@@ -175,9 +200,9 @@ def divide_cpu(config: Any) -> None:
     Raises:
         ConfigError: If it is not a positive number.
     """
-    count = as_dict(config).get("parallel", {}).get("cpu_devices", 1)
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f"parallel.cpu_devices must be a positive number, got {count!r}")
+    section = as_dict(config).get("parallel", {})
+    check(section, arguments(ParallelSettings), "parallel")
+    count = section.get("cpu_devices", 1)
     forced = re.search(
         r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
     )

@@ -6,13 +6,14 @@ Other packages need no row: a name with a colon is an import path, such as
 
 import dataclasses
 import importlib
+import re
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from genjax import bijectors, data, families, nets
-from genjax.config.arguments import call
-from genjax.config.errors import ConfigError, nearest
+from genjax.config.arguments import arguments, call
+from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
 from genjax.training import optimizers
@@ -124,30 +125,69 @@ def look_up(table: Mapping[str, Any], name: Any, where: str) -> Any:
     if name is None:
         raise ConfigError(f"{where} has no name; valid: {', '.join(sorted(table))}")
     if not isinstance(name, str):
-        raise ConfigError(f"{where}.name must be str, got {name!r} ({type(name).__name__})")
+        raise ConfigError(f"{where}.name must be str, got {shown(name)}")
     if ":" in name:
-        return _imported(name, where)
+        return imported(name, f"{where}.name")
     if name not in table:
+        dotted = re.fullmatch(r"[A-Za-z_]\w*(?:\.\w+)*\.([A-Za-z_]\w*)", name)
+        colon = f"{name[: dotted.start(1) - 1]}:{dotted[1]}" if dotted else "package.module:NAME"
+        known = f"; valid: {', '.join(sorted(table))}" if dotted else nearest(name, table)
         raise ConfigError(
-            f"unknown {where}.name {name!r}{nearest(name, table)}; or an import path, such as "
-            "package.module:NAME"
+            f"unknown {where}.name {name!r}{known}; or an import path, which has a colon: {colon}"
         )
     return table[name]
 
 
-def _imported(path: str, where: str) -> Any:
-    """What ``package.module:NAME`` leads to."""
+def look_up_function(table: Mapping[str, Any], name: Any, where: str) -> Any:
+    """What a name stands for where it is to be called.
+
+    Args:
+        table: Names of this package.
+        name: Name in a config.
+        where: Section it stands in, for messages.
+
+    Returns:
+        A function or a class that says which arguments it has.
+
+    Raises:
+        ConfigError: If it is something else, or leads nowhere.
+    """
+    made = look_up(table, name, where)
+    try:
+        arguments(made)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.name {name!r}: {error}") from error
+    return made
+
+
+def imported(path: str, key: str) -> Any:
+    """What ``package.module:NAME`` leads to.
+
+    Args:
+        path: The import path.
+        key: Key that it is the value of, for messages.
+
+    Returns:
+        What has the name there.
+
+    Raises:
+        ConfigError: If it leads nowhere.
+    """
     module_name, _, attribute = path.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module_name) or not attribute.isidentifier():
+        raise ConfigError(
+            f"{key} {path!r} is no import path: expected package.module:NAME, with one colon"
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(
-            f"{where}.name {path!r} cannot be imported: {error}; is the package installed in this "
+            f"{key} {path!r} cannot be imported: {error}; is the package installed in this "
             "environment (and on every worker)?"
         ) from error
-    except Exception as error:  # noqa: BLE001 - a module may raise anything, a SyntaxError too
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything
         raise ConfigError(
-            f"{where}.name {path!r} cannot be imported: {type(error).__name__}: {error}"
+            f"{key} {path!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, attribute):
         # What the module itself defines, not what it imports.
@@ -161,7 +201,7 @@ def _imported(path: str, where: str) -> Any:
             )
         ]
         raise ConfigError(
-            f"{where}.name {path!r}: {module_name} has no {attribute!r}{nearest(attribute, names)}"
+            f"{key} {path!r}: {module_name} has no {attribute!r}{nearest(attribute, names)}"
         )
     return getattr(module, attribute)
 
@@ -182,7 +222,7 @@ def build_named(table: Table, section: Mapping[str, Any], where: str, **given: A
         ConfigError: If the name leads nowhere, or the section does not fit.
     """
     kwargs = dict(section)
-    made = look_up(table, kwargs.pop("name", None), where)
+    made = look_up_function(table, kwargs.pop("name", None), where)
     return call(made, kwargs, where, **given)
 
 

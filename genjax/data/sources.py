@@ -1,7 +1,9 @@
 """Data sets by name: embedded ones, densities of the plane, TFDS image sets, own files."""
 
+import difflib
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -116,12 +118,25 @@ def load(
     return _tfds(name, split, data_dir, memory_limit_mib)
 
 
+def _unknown(name: str) -> ValueError:
+    """What is said of a name that no data set has."""
+    known = ["digits", *sorted(LOADERS), *sorted(DENSITIES)]
+    near = difflib.get_close_matches(name.strip().lower(), [*known, "mnist", "cifar10"], n=1)
+    guess = f", did you mean {near[0]!r}?" if near else ":"
+    return ValueError(
+        f"unknown data set {name[:60]!r}{guess} expected {', '.join(known)}, or the name of a TFDS "
+        "image set"
+    )
+
+
 @functools.lru_cache(maxsize=4)
 def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
     # Imported here: the other sets need none of it.
     import tensorflow_datasets as tfds
     from absl import logging
 
+    if not re.fullmatch(r"[A-Za-z_]\w*(/.+)?", name, re.ASCII):  # tfds would not parse it
+        raise _unknown(name)
     place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     directory = os.path.expanduser(place)
     level = logging.get_verbosity()
@@ -129,10 +144,7 @@ def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) ->
     try:
         source = tfds.data_source(name, split=split, data_dir=directory, download=False)
     except tfds.core.registered.DatasetNotFoundError:
-        known = ", ".join(["digits", *sorted(LOADERS), *sorted(DENSITIES)])
-        raise ValueError(
-            f"unknown data set {name!r}: expected {known}, or the name of a TFDS image set"
-        ) from None
+        raise _unknown(name) from None
     except (NotImplementedError, KeyError, FileNotFoundError) as error:
         raise MissingDataError(
             f"no data set {name!r} is prepared in {directory}; prepare it with: "

@@ -441,6 +441,29 @@ class Experiment:
             return meshes.per_device(self.family, mesh), mesh
         return self.family, mesh
 
+    def check_augment(self) -> None:
+        """Whether the rows of all streams can be augmented, traced on shapes alone.
+
+        Raises:
+            Exception: What a transform raises that does not fit the data.
+        """
+        rows = self.step_shapes()
+        for name, augment in self.augment().items():
+            own = {key: rows[stream_name(name, key)] for key in self.streams[name].train.spec}
+            jax.eval_shape(augment, own, jax.ShapeDtypeStruct((), np.int32))
+
+    def check_step(self, num_devices: int = 1) -> None:
+        """Whether a training step can be made, traced on shapes alone.
+
+        Args:
+            num_devices: Devices that the rows of a step are spread over where each makes its own.
+
+        Raises:
+            Exception: What a part raises that does not fit.
+        """
+        rows = self.step_shapes(num_devices)
+        jax.eval_shape(self.family.train_step, self.state_shapes, rows, jax.random.key(0))
+
     def check_devices(self, num_devices: int) -> None:
         """Whether the run can be spread over so many devices.
 
@@ -460,8 +483,7 @@ class Experiment:
             )
         if self.parallel.strategy == "pmap":
             # Each device runs the step on its rows: what does not divide is found here.
-            rows = self.step_shapes(num_devices)
-            jax.eval_shape(self.family.train_step, self.state_shapes, rows, jax.random.key(0))
+            self.check_step(num_devices)
 
     def check_evaluation(self) -> None:
         """Whether evaluation has something to say, and all that it needs.

@@ -355,11 +355,10 @@ def any_of_optax(
             "optimisers by their optax name are not corrected for steps on penalties of their own "
             "(family.penalty_every above 1): take adam, adamw, adamax or rmsprop"
         )
-    make = getattr(optax, optimizer, None)
-    takes_rate = inspect.isroutine(make) or isinstance(make, functools.partial)
-    if not takes_rate or "learning_rate" not in inspect.signature(cast(Any, make)).parameters:
-        near = difflib.get_close_matches(optimizer, dir(optax), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+    if not _takes_rate(optimizer):
+        rated = [n for n in dir(optax) if not n.startswith("_") and _takes_rate(n)]
+        near = difflib.get_close_matches(optimizer, rated, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(rated)}"
         raise ValueError(f"optax has no optimiser {optimizer!r} with a learning rate{hint}")
     rate = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     if schedule is not None:
@@ -371,6 +370,14 @@ def any_of_optax(
     section = {"name": optimizer, **(arguments or {}), "learning_rate": rate}
     made = _called(optax, section, "arguments")
     return Scheduled(_clipped(made, clip_norm), rate, acts)
+
+
+def _takes_rate(name: str) -> bool:
+    """Whether optax has a function of this name that takes a learning rate."""
+    make = getattr(optax, name, None)
+    if not (inspect.isroutine(make) or isinstance(make, functools.partial)):
+        return False
+    return "learning_rate" in inspect.signature(cast(Any, make)).parameters
 
 
 def _called(module: Any, section: Mapping[str, Any], where: str) -> Any:

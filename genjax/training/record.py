@@ -39,7 +39,7 @@ def read_record(workdir: epath.Path) -> dict[str, Any] | None:
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise WorkdirError(
             f"{place}, which says what the run was trained on, is damaged "
-            f"({type(error).__name__}: {error}); --allow_config_change writes it anew"
+            f"({type(error).__name__}: {error}); allow_config_change writes it anew"
         ) from error
     return dict(found)
 
@@ -71,7 +71,7 @@ def check_record(
                 raise WorkdirError(
                     f"the data differs from that of the run in {workdir}: {where}.{split}_split "
                     f"({own['name']}) has {changed}; point {where}.data_dir to the run's data, use "
-                    "another --workdir, or --allow_config_change to go on all the same"
+                    "another workdir, or allow_config_change to go on all the same"
                 )
 
 

@@ -520,9 +520,7 @@ class Run:
         return None if resumed.state is None else (resumed.step, resumed.state)
 
     def _no_checkpoint(self) -> workdir.WorkdirError:
-        return workdir.WorkdirError(
-            f"there is no checkpoint in {self.workdir}: train first (--mode=train)"
-        )
+        return workdir.WorkdirError(f"there is no checkpoint in {self.workdir}: train first")
 
     def _check_samples(self) -> None:
         if self.family.sample is None:

@@ -39,8 +39,18 @@ class WorkdirError(ValueError):
 
 
 def resolved(workdir: epath.PathLike) -> epath.Path:
-    """The absolute path of a workdir; that of an object store as it is."""
-    path = epath.Path(workdir)
+    """The absolute path of a workdir; that of an object store as it is.
+
+    Raises:
+        WorkdirError: If it is the address of an object store of an unknown kind.
+    """
+    try:
+        path = epath.Path(workdir)
+    except KeyError as error:
+        raise WorkdirError(
+            f"the workdir {workdir} is no address that can be used: expected a path, or that of "
+            "an object store, such as gs://bucket/folder"
+        ) from error
     return path if is_remote(path) else path.expanduser().resolve()
 
 
@@ -87,8 +97,20 @@ def lock(workdir: epath.Path) -> Any:
 
 
 def has_run(workdir: epath.Path) -> bool:
-    """Whether there is work to protect, or to evaluate."""
-    return (workdir / "checkpoints").exists()
+    """Whether there is work to protect, or to evaluate.
+
+    Raises:
+        WorkdirError: If an object store cannot be asked.
+    """
+    try:
+        return (workdir / "checkpoints").exists()
+    except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
+        reason = (str(error).splitlines() or [""])[0]
+        hint = "; it needs the package for such addresses, and credentials"
+        raise WorkdirError(
+            f"the workdir {workdir} cannot be reached: {type(error).__name__}: {reason}"
+            f"{hint if is_remote(workdir) else ''}"
+        ) from error
 
 
 def read_config(workdir: epath.Path) -> dict[str, Any]:
@@ -101,12 +123,12 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
         config = json.loads((workdir / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise WorkdirError(
-            f"the config.json of {workdir} cannot be read ({error}); --allow_config_change writes "
+            f"the config.json of {workdir} cannot be read ({error}); allow_config_change writes "
             "it anew"
         ) from error
     if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
         raise WorkdirError(
-            f"the config.json of {workdir} does not hold a config; --allow_config_change writes it "
+            f"the config.json of {workdir} does not hold a config; allow_config_change writes it "
             "anew"
         )
     return config
@@ -145,7 +167,7 @@ def check_config(
     if changed:
         raise WorkdirError(
             f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "
-            "use another --workdir, or --allow_config_change to go on all the same"
+            "use another workdir, or allow_config_change to go on all the same"
         )
 
 

@@ -129,7 +129,7 @@ LABELS = dict(generator=dict(num_classes=10), critic=dict(num_classes=10))
             dict(train=dict(eval_every=5)),
             r"evaluated by its samples: name measures in eval\.metrics",
         ),
-        (dict(family=dict(critic_steps=0)), r"family: critic_steps must be at least 1"),
+        (dict(family=dict(critic_steps=0)), r"family\.critic_steps must be at least 1, got 0"),
         (
             dict(
                 family=dict(penalty_every=4, penalties=dict(r1=1.0)),

@@ -321,6 +321,9 @@ def jet(
     if num_couplings < 1 or not kinds:
         raise ValueError("num_couplings must be at least 1 and kinds not empty")
     patches, grid, size = _patches(event_shape, patch_size)
+    for kind in kinds:  # those that come after the last coupling, too
+        if kind != "channels":
+            _token_mask(kind, *grid)
     make = functools.partial(
         CouplingTransformer,
         hidden_size=hidden_size,

@@ -140,6 +140,17 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
     params, kept = jax.eval_shape(
         lambda key, batch: game.init_networks(key, batch, event_shape), jax.random.key(0), label
     )
+    made = jax.eval_shape(
+        game.generator.apply,
+        {"params": params["generator"], **kept["generator"]},
+        jax.ShapeDtypeStruct((2, game.latents.latent_size), jnp.float32),
+        jax.ShapeDtypeStruct((2,), jnp.int32) if game.conditional else None,
+    )
+    if made.shape != (2, *event_shape):
+        raise ValueError(
+            f"the generator must give rows of the data's shape {event_shape}, but it gives "
+            f"{made.shape[1:]}"
+        )
     packed = (*event_shape[:-1], event_shape[-1] * game.rows.pack_size)
     rows = jax.ShapeDtypeStruct((2, *packed), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32) if game.conditional else None
@@ -149,7 +160,11 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
     )
     rank = 1 if game.loss.witness is None else 2
     if len(scored.shape) != rank:
-        expected = "one number a row" if rank == 1 else "several features a row (num_outputs)"
+        expected = (
+            "one number a row (num_outputs None)"
+            if rank == 1
+            else "several features a row (num_outputs)"
+        )
         raise ValueError(
             f"this loss needs a critic with {expected}, but it gives {scored.shape[1:]} a row"
         )
