@@ -1,0 +1,293 @@
+"""What a trained model can be used for: samples, scores, latents, networks, programs."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from numpy.typing import ArrayLike
+
+from genjax import data
+from genjax.families.base import TrainState
+from genjax.training import export, loop, workdir
+from genjax.training import mesh as meshes
+from genjax.training import step as steps
+from genjax.training.checkpoints import Checkpoints, Resumed
+from genjax.training.console import Reporter
+from genjax.training.evaluate import Evaluator
+from genjax.training.experiment import Experiment, SampleSettings
+from genjax.training.random import random_key
+from genjax.training.rows import rows_to_read, rows_to_score
+
+
+class Trained:
+    """The newest state of an experiment in a workdir, and what it can be used for.
+
+    Arguments and errors are those of :class:`~genjax.training.run.Run`.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        place: epath.PathLike,
+        *,
+        quiet: bool = False,
+        own_config: Mapping[str, Any] | None = None,
+        allow_config_change: bool = False,
+    ):
+        experiment.check_devices(jax.device_count())
+        self.experiment = experiment
+        self.workdir = workdir.resolved(place)
+        self.writes = jax.process_index() == 0
+        self.report = Reporter(quiet=quiet or not self.writes)
+        self.family, self.mesh = experiment.on_devices()
+        self.template = steps.state_template(experiment.state_shapes, self.mesh)
+        self._evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
+        self._evaluators: dict[int, Evaluator] = {}
+        self._functions: dict[str, Any] = {}
+        self._own_config = own_config
+        self._allow_config_change = allow_config_change
+        self._stop: Any = None
+        self._held: tuple[int, TrainState] | None = None
+
+    def newest(self) -> tuple[int, TrainState]:
+        """The newest state and its step, from memory or from the newest checkpoint.
+
+        Raises:
+            WorkdirError: If there is none.
+        """
+        if self._held is None:
+            if not workdir.has_run(self.workdir):
+                raise self._no_checkpoint()
+            self.check_config(training=False)
+            with Checkpoints(self.workdir, read_only=True) as checkpoints:
+                self._held = self._held_of(checkpoints.restore(self.template))
+        if self._held is None:
+            raise self._no_checkpoint()
+        return self._held
+
+    def check_config(self, *, training: bool) -> None:
+        """Refuses a config that is not the run's, where there is work to protect."""
+        config = self.experiment.config
+        if config is None or self._allow_config_change or not workdir.has_run(self.workdir):
+            return
+        own = self._own_config or workdir.read_config(self.workdir)
+        workdir.check_config(self.workdir, own, config, training=training)
+
+    def sample(
+        self,
+        num_samples: int | None = None,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        **reads: Any,
+    ) -> np.ndarray:
+        """Draws samples from the newest state.
+
+        Args:
+            num_samples: Number of samples; that of the ``sample`` section if None.
+            seed: Seed of the draws; that of the ``sample`` section if None.
+            num_steps: Network calls a sample, of models that take several; that of the ``sample``
+                section if None.
+            **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``;
+                a single value is meant for all samples. What is not given is as in pictures
+                (:meth:`Experiment.sample_requests`).
+
+        Returns:
+            ``[num_samples, *event]``, grey levels or real numbers.
+
+        Raises:
+            ValueError: If the family generates nothing, or does not read what is given.
+        """
+        self._check_samples()
+        settings = self.experiment.sample
+        if num_steps is not None:
+            settings = dataclasses.replace(settings, num_steps=num_steps)
+        count, given = rows_to_read(self.experiment, num_samples, reads)
+        _, state = self.newest()
+        requests = self.experiment.sample_requests(count) | given
+        with self.report.bars:
+            drawn = self._evaluator_for(settings).sample(
+                state,
+                requests,
+                random_key(settings.seed if seed is None else seed, "sample"),
+                batch_size=settings.batch_size or count,
+            )
+        return np.asarray(drawn.rows)
+
+    def log_prob(self, x: ArrayLike, **features: Any) -> np.ndarray:
+        """Log-probability of each row in nats, under the newest state's averaged parameters.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data: grey levels or real numbers.
+            **features: Further features the model reads, such as ``label``, each ``[N, ...]`` or a
+                single value for all rows.
+
+        Returns:
+            ``[N]``: exact, or the lower bound that ``family.eval_protocol`` names.
+
+        Raises:
+            ValueError: If the family has no likelihood, or the rows are not of the data's kind.
+        """
+        if self.family.log_prob is None:
+            raise ValueError("this family gives no likelihood of given rows")
+        key, log_prob = random_key(self.experiment.eval.seed, "log_prob"), self.family.log_prob
+        rows = rows_to_score(self.experiment, x, features)
+        if not len(rows["x"]):
+            return np.zeros(0, np.float32)
+        return np.asarray(self._of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
+
+    def encode(self, x: ArrayLike, **features: Any) -> Any:
+        """Latents of each row: what :meth:`decode` makes rows from.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data: grey levels or real numbers.
+            **features: Further features the model reads, as of :meth:`log_prob`.
+
+        Returns:
+            The family's latents, an array ``[N, ...]`` or a tree of them.
+
+        Raises:
+            ValueError: If the family has no latents of given rows, or the rows are not of the
+                data's kind.
+        """
+        if self.family.encode is None:
+            raise ValueError("this family has no latents of given rows")
+        key, encode = random_key(self.experiment.eval.seed, "log_prob"), self.family.encode
+        rows = rows_to_score(self.experiment, x, features)
+        return self._of_rows("encode", lambda s, b: encode(s, b, key), rows)
+
+    def decode(self, latents: Any, **features: Any) -> np.ndarray:
+        """The rows that latents stand for.
+
+        Args:
+            latents: As :meth:`encode` gives them, ``[N, ...]``.
+            **features: Features the model reads, such as ``label``, each ``[N, ...]`` or a single
+                value for all rows.
+
+        Returns:
+            ``[N, *event]``, grey levels or real numbers.
+
+        Raises:
+            ValueError: If the family has no latents, or does not read what is given.
+        """
+        if self.family.decode is None:
+            raise ValueError("this family makes no rows from given latents")
+        leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, latents))
+        count, given = rows_to_read(self.experiment, len(leaves[0]), features)
+        rows = self.experiment.sample_requests(count) | given
+        named = {f"latent {i}": leaf for i, leaf in enumerate(leaves)}
+        decode = self.family.decode
+
+        def function(state: TrainState, batch: Mapping[str, Any]) -> Any:
+            return decode(state, jax.tree.unflatten(structure, [batch[n] for n in named]), batch)
+
+        return np.asarray(self._of_rows(f"decode {structure}", function, {**rows, **named}))
+
+    def reconstruct(self, x: ArrayLike, **features: Any) -> np.ndarray:
+        """Rows encoded and decoded again, ``[N, *event]``; arguments and errors as above."""
+        return self.decode(self.encode(x, **features), **features)
+
+    @property
+    def networks(self) -> Mapping[str, Any]:
+        """The networks by name, bound to the newest state's averaged parameters.
+
+        Each is a Linen module that can be called; what it takes is in units of the model (grey
+        levels are scaled, standardised data is).
+        """
+        _, state = self.newest()
+        bound = {}
+        for name, net in self.experiment.networks.items():
+            if not hasattr(net, "bind"):  # no Linen module
+                continue
+            params = {**state.params, **state.ema}.get(name, {})
+            kept = state.model_state.get(name, {})
+            # What a family keeps beside the collections of a network is its own.
+            collections = {n: value for n, value in kept.items() if isinstance(value, Mapping)}
+            bound[name] = net.bind({"params": params, **collections})
+        return bound
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """The complete config, if there is one."""
+        return self.experiment.config
+
+    @property
+    def state(self) -> TrainState:
+        """The newest state."""
+        return self.newest()[1]
+
+    def export(self, folder: epath.PathLike | None = None) -> epath.Path:
+        """Writes the newest state for use without genjax: see :mod:`genjax.training.export`.
+
+        Args:
+            folder: Where the files go; ``export`` in the workdir if None.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: If the family neither samples nor scores rows.
+        """
+        step, state = self.newest()
+        place = self.workdir / "export" if folder is None else epath.Path(folder)
+        written = export.export(self.experiment, state, place)
+        self.report.say(f"step {step}: {', '.join(written)} in {place}")
+        return place
+
+    # Parts.
+
+    def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
+        """A function of the newest state and of rows, which are filled up to whole batches."""
+        _, state = self.newest()
+        # One function for all calls, so that it is compiled once.
+        function = self._functions.setdefault(name, function)
+        if not len(next(iter(rows.values()))):
+            raise ValueError("expected rows, got none")
+        batches = data.EvalBatches(
+            data.ArraySource(**rows),
+            meshes.filled_up(self.experiment.eval.batch_size, self.mesh),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        with self.report.bars:
+            return self._evaluator.by_row(
+                function,
+                state,
+                (batches[i] for i in range(len(batches))),
+                len(batches),
+                name.split()[0],
+            )
+
+    def _evaluator_for(self, settings: SampleSettings) -> Evaluator:
+        """The evaluator of the family with other settings of sampling."""
+        if settings.num_steps == self.experiment.sample.num_steps:
+            return self._evaluator
+        if self.experiment.resampled is None:
+            raise ValueError("num_steps: this experiment was not built from a config")
+        if settings.num_steps not in self._evaluators:
+            family = self.experiment.resampled(settings)
+            self._evaluators[settings.num_steps] = Evaluator(
+                family, self.mesh, progress=self._progress
+            )
+        return self._evaluators[settings.num_steps]
+
+    @staticmethod
+    def _held_of(resumed: Resumed) -> tuple[int, TrainState] | None:
+        return None if resumed.state is None else (resumed.step, resumed.state)
+
+    def _no_checkpoint(self) -> workdir.WorkdirError:
+        return workdir.WorkdirError(f"there is no checkpoint in {self.workdir}: train first")
+
+    def _check_samples(self) -> None:
+        if self.family.sample is None:
+            raise workdir.WorkdirError("this family generates nothing to sample")
+
+    def _progress(self, items: Any, total: int, label: str) -> Iterator[Any]:
+        def give_way() -> None:
+            if self._stop is not None and self._stop.is_set():
+                raise loop.StopRequested
+
+        return self.report.progress(items, total, label, give_way)
