@@ -26,6 +26,7 @@ from genjax.training.experiment import (
     check_batch_size,
     spec_of,
 )
+from genjax.training.feature_statistics import read_statistics
 from genjax.training.optimizers import Scheduled
 from genjax.training.quality import Reference, SampleQuality
 
@@ -437,6 +438,12 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
     features = None
     if evaluation.features is not None:
         features = build_named(FEATURES, evaluation.features, "eval.features", dataset=reference)
+    statistics = None
+    if evaluation.statistics is not None:
+        try:
+            statistics = read_statistics(evaluation.statistics)
+        except ValueError as error:
+            raise ConfigError(f"eval.statistics: {error}") from error
     count = min(evaluation.num_reference or len(reference.source), len(reference.source))
     split = experiment.data.train_split if training else experiment.data.test_split
     return refusing(
@@ -453,4 +460,5 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
             _labels_of(reference, count),
         ),
         features=features,
+        statistics=statistics,
     )

@@ -169,6 +169,10 @@ class EvalSettings:
         reference: ``"train"`` or ``"test"``: the split samples are compared with.
         num_reference: Its first rows that are used; all if None.
         features: Network whose features some metrics compare: a ``name`` and its arguments.
+        statistics: An ``.npz`` with mean ``mu`` and covariance ``sigma`` of features, as
+            pytorch-fid, clean-fid and ``scripts/fid_statistics.py`` write: what the metric ``fd``
+            compares samples with, in place of the reference split. The other metrics keep the
+            split.
     """
 
     batch_size: int = 256
@@ -179,6 +183,7 @@ class EvalSettings:
     reference: Literal["train", "test"] = "test"
     num_reference: int | None = None
     features: Mapping[str, Any] | None = None
+    statistics: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("eval", self, batch_size=1, num_times=1, num_samples=2, num_reference=2)

@@ -21,6 +21,7 @@ FREE_KEYS = frozenset(
         "data.num_workers",
         "eval.features.weights",
         "eval.features.workdir",
+        "eval.statistics",
         "train.num_steps",
     }
 )
