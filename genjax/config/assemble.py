@@ -15,7 +15,14 @@ from genjax.config.errors import ConfigError
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
 from genjax.config.recipes import GIVEN, Recipe, Slot
-from genjax.config.tables import OPTIMIZERS, TRANSFORMS, build_named, look_up, look_up_family
+from genjax.config.tables import (
+    OPTIMIZERS,
+    TRANSFORMS,
+    build_named,
+    look_up,
+    look_up_family,
+    look_up_logger,
+)
 from genjax.families.base import Acts, Family
 from genjax.training.experiment import (
     DataSettings,
@@ -54,6 +61,9 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     settings: dict[str, Any] = {
         name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
     }
+    loggers = {}
+    if mode in ("train", "eval", "sample"):
+        loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
     num_devices = num_devices or jax.device_count()
     recipe = look_up_family(sections["family"]["name"])
     # What needs no rows is checked before a set is decoded, which may take minutes.
@@ -74,6 +84,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         networks=made.networks,
         resampled=resampled,
         learning_rates=rates,
+        loggers=loggers,
         config=as_json(sections),
         **settings,
     )

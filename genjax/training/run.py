@@ -59,7 +59,7 @@ class Run:
         self.report = Reporter(quiet=quiet or not self.writes)
         self.family, self.mesh = experiment.on_devices()
         self.template = steps.state_template(experiment.state_shapes, self.mesh)
-        self.log = MetricLog(self.workdir, active=self.writes)
+        self.log = MetricLog(self.workdir, active=self.writes, loggers=experiment.loggers)
         self._evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
         self._evaluators: dict[int, Evaluator] = {}
         self._functions: dict[str, Any] = {}

@@ -22,6 +22,7 @@ FREE_KEYS = frozenset(
         "eval.features.weights",
         "eval.features.workdir",
         "eval.statistics",
+        "train.loggers",
         "train.num_steps",
     }
 )
