@@ -152,6 +152,20 @@ class MetricLog:
         self._loggers.close(complete=kind is None)  # last: a service may take its time
 
 
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """What a run has logged, in its order; what is no line of a log is left out.
+
+    Args:
+        workdir: Directory of the run.
+
+    Returns:
+        Lines of ``metrics.jsonl``, each with its ``step``; none if there is no such file.
+    """
+    path = epath.Path(workdir) / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [record for record in map(_record, lines) if record is not None]
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     """What a line says; None if it is no line of a log."""
     try:
