@@ -32,7 +32,10 @@ def main() -> None:
     from genjax.training import mesh, workdir
     from genjax.training.checkpoints import Checkpoints
 
-    place = workdir.resolved(args.workdir)
+    try:
+        place = workdir.resolved(args.workdir)
+    except workdir.WorkdirError as error:
+        sys.exit(f"error: {error}")
     if workdir.has_run(place):
         sys.exit(f"error: {place} already has checkpoints; give a new --workdir")
     try:

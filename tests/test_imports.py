@@ -16,7 +16,7 @@ ALLOWED = {
     },
     "training": {
         "data", "devices", "families.base", "training", "evaluation", "absl", "etils", "matplotlib",
-        "numpy", "optax", "orbax", "PIL", "rich", "safetensors", "tensorboardX",
+        "mlflow", "numpy", "optax", "orbax", "PIL", "rich", "safetensors", "tensorboardX", "wandb",
     },
     "config": {
         "bijectors", "config", "data", "diffusion", "families", "nets", "training", "absl",

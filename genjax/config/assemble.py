@@ -24,6 +24,7 @@ from genjax.config.tables import (
     look_up,
     look_up_family,
     look_up_function,
+    look_up_logger,
 )
 from genjax.families.base import Acts, Family
 from genjax.training.experiment import (
@@ -35,6 +36,7 @@ from genjax.training.experiment import (
     check_batch_size,
     spec_of,
 )
+from genjax.training.feature_statistics import read_statistics
 from genjax.training.optimizers import Scheduled
 from genjax.training.quality import Reference, SampleQuality
 
@@ -66,6 +68,9 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     settings: dict[str, Any] = {
         name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
     }
+    loggers = {}
+    if mode in ("train", "eval", "sample"):
+        loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
     planned = plan_streams(settings["data"])
     ready = _before_data(recipe, sections)
     num_devices = num_devices or _count_devices()
@@ -87,6 +92,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         networks=made.networks,
         resampled=resampled,
         learning_rates=rates,
+        loggers=loggers,
         config=as_json(sections),
         **settings,
     )
@@ -392,6 +398,12 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
     features = None
     if evaluation.features is not None:
         features = build_named(FEATURES, evaluation.features, "eval.features", dataset=reference)
+    statistics = None
+    if evaluation.statistics is not None:
+        try:
+            statistics = read_statistics(evaluation.statistics)
+        except ValueError as error:
+            raise ConfigError(f"eval.statistics: {error}") from error
     count = min(evaluation.num_reference or len(reference.source), len(reference.source))
     split = experiment.data.train_split if training else experiment.data.test_split
     return refusing(
@@ -408,4 +420,5 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
             _labels_of(reference, count),
         ),
         features=features,
+        statistics=statistics,
     )

@@ -29,15 +29,16 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     Raises:
         ConfigError: If there is no such classifier.
     """
+    place = resolved(workdir)
     try:
-        config = read_config(resolved(workdir))
+        config = read_config(place)
     except WorkdirError:
         raise ConfigError(
             f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
             f"({_command(dataset, workdir)}), name another workdir, or set train.eval_every to 0"
         ) from None
     family, name = (config.get(section, {}).get("name") for section in ("family", "data"))
-    if family != "classifier" or not _is_of(resolved(workdir), name, dataset):
+    if family != "classifier" or not _is_of(place, name, dataset):
         raise ConfigError(
             f"eval.features.workdir: {workdir} holds a {family} of {name}, not a classifier of "
             f"this data ({dataset.name}); train one ({_command(dataset, workdir)})"

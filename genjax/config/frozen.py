@@ -175,7 +175,11 @@ def build_network(
 
 def _config_of(workdir: str, where: str) -> dict[str, Any]:
     try:
-        config = read_config(resolved(workdir))
+        place = resolved(workdir)
+    except WorkdirError as error:
+        raise ConfigError(f"{where}.workdir: {error}") from error
+    try:
+        config = read_config(place)
         config["family"], config["model"]  # noqa: B018 - both must be there
     except (WorkdirError, KeyError) as error:
         raise ConfigError(f"{where}.workdir: there is no trained run in {workdir}") from error

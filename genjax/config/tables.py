@@ -6,6 +6,7 @@ Other packages need no row: a name with a colon is an import path, such as
 
 import dataclasses
 import importlib
+import importlib.util
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from genjax.config.arguments import arguments, call
 from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
-from genjax.training import optimizers
+from genjax.training import loggers, optimizers
 
 SCORE_NETS: Table = {"score_mlp": nets.ScoreMLP, "score_resnet": nets.ScoreResNet}
 GENERATORS: Table = {
@@ -57,6 +58,7 @@ TRANSFORMS: Table = {
     "random_crop": data.RandomCrop,
     "resize": data.Resize,
 }
+LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}
 
 _GAN = Recipe(
     make=families.gan,
@@ -224,6 +226,25 @@ def build_named(table: Table, section: Mapping[str, Any], where: str, **given: A
     kwargs = dict(section)
     made = look_up_function(table, kwargs.pop("name", None), where)
     return call(made, kwargs, where, **given)
+
+
+def look_up_logger(name: Any) -> Any:
+    """What makes a logger.
+
+    Raises:
+        ConfigError: If there is none of this name, or the package that it needs is not installed.
+    """
+    made = look_up(LOGGERS, name, "train.loggers")
+    if not callable(made):
+        raise ConfigError(f"train.loggers {name!r} must make a logger, got {type(made).__name__}")
+    if name in LOGGERS:
+        found = importlib.util.find_spec(name)
+        # Without an origin it is a folder of this name, such as W&B's own in the current directory.
+        if found is None or found.origin is None:
+            raise ConfigError(
+                f"train.loggers: {name!r} needs the package {name}: pip install -e '.[{name}]'"
+            )
+    return made
 
 
 def look_up_family(name: Any) -> Recipe:

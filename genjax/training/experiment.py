@@ -22,6 +22,7 @@ from genjax.data import (
 )
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
+from genjax.training.loggers import MakeLogger
 from genjax.training.loop import Periods
 from genjax.training.quality import HIGHER_IS_BETTER, SampleQuality
 from genjax.training.random import random_key
@@ -37,6 +38,12 @@ def _at_least(section: str, settings: Any, **least: int) -> None:
 def _check_seed(section: str, seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise ValueError(f"{section}.seed must be in [0, 2**32), got {seed}")
+
+
+def _check_names(key: str, names: Sequence[str]) -> None:
+    """Refuses a string, which is a sequence of strings, too."""
+    if isinstance(names, str):
+        raise ValueError(f"{key} must be a tuple of names, such as ({names!r},), got {names!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,6 +139,9 @@ class TrainSettings:
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: Latest checkpoints to keep, besides the best.
         best_metric: Metric whose lowest value marks the best checkpoint.
+        loggers: Where metrics, pictures and the config go besides the workdir's files: ``"wandb"``,
+            ``"mlflow"``, or import paths of what makes a logger
+            (:class:`genjax.training.loggers.MakeLogger`).
     """
 
     num_steps: int
@@ -143,11 +153,13 @@ class TrainSettings:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
     best_metric: str = "eval/bits_per_dim"
+    loggers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _at_least("train", self, num_steps=1, steps_per_call=1, log_every=1, eval_every=0,
                   sample_every=0, checkpoint_every=1, keep_checkpoints=1)  # fmt: skip
         _check_seed("train", self.seed)
+        _check_names("train.loggers", self.loggers)
 
     @property
     def periods(self) -> Periods:
@@ -169,6 +181,10 @@ class EvalSettings:
         reference: ``"train"`` or ``"test"``: the split samples are compared with.
         num_reference: Its first rows that are used; all if None.
         features: Network whose features some metrics compare: a ``name`` and its arguments.
+        statistics: An ``.npz`` with mean ``mu`` and covariance ``sigma`` of features, as
+            pytorch-fid, clean-fid and ``scripts/fid_statistics.py`` write: what the metric ``fd``
+            compares samples with, in place of the reference split. The other metrics keep the
+            split.
     """
 
     batch_size: int = 256
@@ -179,10 +195,12 @@ class EvalSettings:
     reference: Literal["train", "test"] = "test"
     num_reference: int | None = None
     features: Mapping[str, Any] | None = None
+    statistics: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("eval", self, batch_size=1, num_times=1, num_samples=2, num_reference=2)
         _check_seed("eval", self.seed)
+        _check_names("eval.metrics", self.metrics)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -295,6 +313,7 @@ class Experiment:
         resampled: Makes the family with other settings of sampling, if that can be.
         learning_rates: Learning rate of the last update in so many training steps, for the log: of
             each player, named ``""`` where there is but one. What is not known is left out.
+        loggers: What makes further loggers of metrics, by name.
         config: The complete config as JSON data, if there is one: a run in the same workdir is
             held against it.
 
@@ -314,6 +333,7 @@ class Experiment:
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resampled: Callable[[SampleSettings], Family] | None = None
     learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
+    loggers: Mapping[str, MakeLogger] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -1,13 +1,15 @@
-"""Metrics on disk: one JSON object a line, and TensorBoard event files beside it."""
+"""Metrics on disk: one JSON object a line, TensorBoard event files, and further loggers."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from absl import logging
 from etils import epath
 
 from genjax.training.files import is_remote, set_aside, write_atomically
+from genjax.training.loggers import Loggers, MakeLogger, flat
 
 Value = float | int | str
 
@@ -22,12 +24,20 @@ class MetricLog:
     Args:
         workdir: Directory of the run.
         active: False on processes that do not write.
+        loggers: What makes further loggers, by name, which get the same.
     """
 
-    def __init__(self, workdir: epath.PathLike, *, active: bool = True):
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        *,
+        active: bool = True,
+        loggers: Mapping[str, MakeLogger] = MappingProxyType({}),
+    ):
         self._path = epath.Path(workdir) / "metrics.jsonl"
         self._event_folder = str(epath.Path(workdir) / "tensorboard")
         self._active = active
+        self._loggers = Loggers(epath.Path(workdir), loggers)
         self._file: Any = None
         self._lines: list[str] | None = None
         self._writer: Any = None
@@ -44,6 +54,7 @@ class MetricLog:
             actions_due: Whether it starts with the evaluation of that step, whose line it drops.
         """
         self._purge_step = step + 1
+        self._loggers.rewind(step)
         if not self._active or not self._path.exists():
             return
         kept, damaged = [], 0
@@ -79,6 +90,7 @@ class MetricLog:
         for name, value in values.items():
             if not isinstance(value, str):
                 self._events().add_scalar(name, value, step)
+        self._loggers.scalars(step, values)
 
     def _append(self, line: str) -> None:
         if self._file is None:
@@ -89,12 +101,13 @@ class MetricLog:
         self._file.flush()
 
     def image(self, step: int, name: str, pixels: Any) -> None:
-        """Adds a picture ``[H, W, C]`` uint8 to the event files."""
+        """Adds a picture ``[H, W, C]`` uint8 to the event files and further loggers."""
         if self._active:
             self._events().add_image(name, pixels, step, dataformats="HWC")
+            self._loggers.image(step, name, pixels)
 
     def describe(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Adds the config to the event files: as text, and as hyper-parameters to compare runs by.
+        """Logs the config: in the event files as text, and as hyper-parameters to compare runs by.
 
         Args:
             config: The complete config, JSON data.
@@ -109,8 +122,9 @@ class MetricLog:
         text = json.dumps(config, indent=2, sort_keys=True).replace("\n", "\n    ")
         events.add_text("config", f"    {text}", 0)
         # The writer's own add_hparams would make a folder, and with it a run, of each call.
-        for summary in hparams(dict(_flat(config)), dict.fromkeys(metrics)):
+        for summary in hparams(dict(flat(config)), dict.fromkeys(metrics)):
             events.file_writer.add_summary(summary)
+        self._loggers.describe(config)
 
     def _events(self) -> Any:
         if self._writer is None:
@@ -129,12 +143,27 @@ class MetricLog:
     def __enter__(self) -> "MetricLog":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.flush()
         for opened in (self._file, self._writer):
             if opened is not None:
                 opened.close()
         self._file = self._lines = self._writer = None
+        self._loggers.close(complete=kind is None)  # last: a service may take its time
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """What a run has logged, in its order; what is no line of a log is left out.
+
+    Args:
+        workdir: Directory of the run.
+
+    Returns:
+        Lines of ``metrics.jsonl``, each with its ``step``; none if there is no such file.
+    """
+    path = epath.Path(workdir) / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [record for record in map(_record, lines) if record is not None]
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -144,13 +173,3 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except ValueError:  # no JSON, or no text at all
         return None
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
-    """Dotted keys and values of a config; what is no number, truth value or string as JSON."""
-    for name, value in sorted(config.items()):
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            plain = isinstance(value, bool | int | float | str)
-            yield f"{prefix}{name}", value if plain else json.dumps(value)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from genjax import evaluation
 from genjax.training import mesh as meshes
 from genjax.training.evaluate import Wrap
+from genjax.training.feature_statistics import FeatureStatistics
 
 _OF_FEATURES = ("fd", "kid", "precision_recall", "density_coverage")
 _OF_LOGITS = ("inception_score", "label_accuracy")
@@ -76,9 +77,12 @@ class SampleQuality:
         num_samples: Samples to draw.
         reference: What they are compared with.
         features: Needed by the first six.
+        statistics: What ``fd`` compares samples with, in place of the reference; other metrics
+            compare with the reference all the same.
 
     Raises:
-        ValueError: If a metric is unknown or lacks what it needs.
+        ValueError: If a metric is unknown or lacks what it needs, or the statistics are of other
+            features.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class SampleQuality:
         num_samples: int,
         reference: Reference,
         features: Features | None,
+        statistics: FeatureStatistics | None = None,
     ):
         for metric in metrics:
             if metric not in METRICS:
@@ -106,8 +111,37 @@ class SampleQuality:
         self.num_samples = num_samples
         self._reference = reference
         self._features = features
+        self._statistics = statistics
+        if statistics is not None:
+            self._check_statistics(statistics)
         self._reference_features: np.ndarray | None = None
         self._apply: Any = None
+
+    def _check_statistics(self, statistics: FeatureStatistics) -> None:
+        if "fd" not in self.metrics:
+            raise ValueError(
+                "eval.statistics: only the metric 'fd' is of statistics; add it to eval.metrics or "
+                "set eval.statistics to None"
+            )
+        assert self._features is not None  # which fd needs
+        own = self._features
+        if statistics.features not in (None, own.description):
+            raise ValueError(
+                f"eval.statistics: {statistics.description} is of the features "
+                f"{statistics.features!r}, expected {own.description!r}; write the statistics anew "
+                "with scripts/fid_statistics.py"
+            )
+        found, _ = jax.eval_shape(own.apply, own.variables, self._reference.rows(0, 1))
+        if statistics.mean.shape != found.shape[1:]:
+            raise ValueError(
+                f"eval.statistics: {statistics.description} is of {len(statistics.mean)} features, "
+                f"expected the {found.shape[1]} of {own.description}; was it written with another "
+                "network?"
+            )
+
+    def _compares(self, metric: str) -> bool:
+        """Whether a metric looks at the features of the reference."""
+        return metric in _OF_FEATURES and (metric != "fd" or self._statistics is None)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -180,7 +214,49 @@ class SampleQuality:
                 result |= evaluation.mode_coverage(samples, *reference.mixture)
         result["num_samples"] = len(samples)
         result["reference"] = self._reference.description
+        if self._statistics is not None:
+            result[f"{self._name('fid', 'fd')}_statistics"] = self._statistics.description
+            if self.metrics == ("fd",):
+                result["reference"] = self._statistics.description
         return result
+
+    def reference_statistics(
+        self, *, mesh: Mesh, batch_size: int, progress: Wrap
+    ) -> FeatureStatistics:
+        """Mean and covariance of the features of the reference.
+
+        Args:
+            mesh: Where features are computed.
+            batch_size: Images at a time.
+            progress: ``(items, total, label) -> items``, to show progress.
+
+        Returns:
+            The statistics, as :func:`~genjax.training.feature_statistics.write_statistics` takes
+            them.
+
+        Raises:
+            ValueError: If there are no features.
+        """
+        if self._features is None:
+            raise ValueError("statistics are of features: name a network in eval.features")
+        mean, covariance = evaluation.moments(
+            self._features_of_reference(mesh, batch_size, progress)
+        )
+        return FeatureStatistics(
+            mean, covariance, self._reference.description, self._features.description
+        )
+
+    def _features_of_reference(self, mesh: Mesh, batch_size: int, progress: Wrap) -> np.ndarray:
+        if self._reference_features is None:
+            self._reference_features, _ = self._extract(
+                self._reference.rows,
+                self._reference.count,
+                mesh,
+                batch_size,
+                progress,
+                "features of data",
+            )
+        return self._reference_features
 
     def _undefined(self, metric: str, rows: np.ndarray) -> dict[str, float | int | str]:
         """NaN for the numbers of a metric, and how many rows are to blame; nothing if none is."""
@@ -211,16 +287,8 @@ class SampleQuality:
             progress,
             "features of samples",
         )
-        if self._reference_features is None:
-            self._reference_features, _ = self._extract(
-                self._reference.rows,
-                self._reference.count,
-                mesh,
-                batch_size,
-                progress,
-                "features of data",
-            )
-        real = self._reference_features
+        if any(map(self._compares, self.metrics)):
+            real = self._features_of_reference(mesh, batch_size, progress)
         result: dict[str, float | int | str] = {}
         name = self._name
         for metric in self.metrics:
@@ -229,6 +297,10 @@ class SampleQuality:
                 undefined := self._undefined(metric, rows)
             ):
                 result |= undefined
+            elif metric == "fd" and self._statistics is not None:
+                result[name("fid", "fd")] = evaluation.frechet_distance_of_moments(
+                    self._statistics.mean, self._statistics.covariance, *evaluation.moments(fake)
+                )
             elif metric == "fd":
                 result[name("fid", "fd")] = evaluation.frechet_distance(real, fake)
             elif metric == "kid":

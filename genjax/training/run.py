@@ -56,7 +56,7 @@ class Run(Trained):
             own_config=own_config,
             allow_config_change=allow_config_change,
         )
-        self.log = MetricLog(self.workdir, active=self.writes)
+        self.log = MetricLog(self.workdir, active=self.writes, loggers=experiment.loggers)
         self._batches = experiment.train_batches()
 
     # What a notebook calls.

@@ -1,5 +1,6 @@
 """The directory of a run: whose it is, and who may write to it."""
 
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +22,8 @@ FREE_KEYS = frozenset(
         "data.num_workers",
         "eval.features.weights",
         "eval.features.workdir",
+        "eval.statistics",
+        "train.loggers",
         "train.num_steps",
     }
 )
@@ -42,16 +45,31 @@ def resolved(workdir: epath.PathLike) -> epath.Path:
     """The absolute path of a workdir; that of an object store as it is.
 
     Raises:
-        WorkdirError: If it is the address of an object store of an unknown kind.
+        WorkdirError: If it is in an object store that checkpoints cannot be written to, or the
+            packages that reach it are not installed.
     """
-    try:
-        path = epath.Path(workdir)
-    except KeyError as error:
+    place = os.fspath(workdir)
+    scheme, separator, _ = place.partition("://")
+    if not separator:
+        return epath.Path(workdir).expanduser().resolve()
+    if scheme != "gs":
+        copied = f"aws s3 sync DIR {place}" if scheme == "s3" else "a tool of that store"
         raise WorkdirError(
-            f"the workdir {workdir} is no address that can be used: expected a path, or that of "
-            "an object store, such as gs://bucket/folder"
-        ) from error
-    return path if is_remote(path) else path.expanduser().resolve()
+            f"a workdir cannot be in {scheme}://: Orbax writes checkpoints to file systems and "
+            f"gs://BUCKET/FOLDER only; train in a local folder, and copy it ({copied})"
+        )
+    if not all(map(_is_installed, ("gcsfs", "google.cloud.storage"))):
+        raise WorkdirError(
+            f"{place} needs the packages that reach Google Cloud Storage: pip install -e '.[gcs]'"
+        )
+    return epath.Path(workdir)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of what it is a part of
+        return False
 
 
 def make_writable(workdir: epath.Path) -> None:

@@ -163,6 +163,10 @@ def test_bad_adversarial_configs_are_named_by_key(changes, message):
             dict(metrics=("fd",), features=dict(name="inception", weights="/no.pth")),
             r"Inception takes 8-bit images",
         ),
+        (
+            dict(metrics=("w1",), statistics="/nowhere.npz"),
+            r"^eval\.statistics: there is no file /nowhere\.npz; scripts/fid_statistics\.py writes",
+        ),
     ],
 )
 def test_measures_that_cannot_be_made_are_refused_where_they_would_be(changes, message):

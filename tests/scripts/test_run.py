@@ -734,6 +734,22 @@ def test_samples_are_measured_with_a_classifier_of_the_same_data(tmp_path, train
     assert second["eval/num_samples"] == 250 and np.isfinite(second["eval/kd_digits"])
     assert "fd_digits" in done.stdout and "against 1437 rows" in done.stdout
 
+    # Statistics of the same rows in a file give the same distance.
+    overrides = [arg for arg in (*base, *measure[1:]) if "--config.eval.metrics" not in arg]
+    script = [sys.executable, "scripts/fid_statistics.py", *overrides]
+    done = subprocess.run(
+        [*script, f"--out={tmp_path}/train.npz"], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "of 1437 rows of digits train" in done.stdout, done.stderr
+    run(trained_gan, *measure, f"--config.eval.statistics={tmp_path}/train.npz", base=base)
+    last = records(trained_gan)[-1]
+    assert last["eval/fd_digits"] == pytest.approx(first["eval/fd_digits"], rel=1e-6)
+    assert last["eval/fd_digits_statistics"].startswith("train.npz of 1437 rows of digits train, ")
+    done = subprocess.run(
+        [*script, f"--out={tmp_path}/train.txt"], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: --out must end in .npz")
+
     # Sampling needs no classifier at all.
     run(trained_gan, "--mode=sample", "--config.train.sample_every=6", base=base)
     wrong = ["--config.eval.features.workdir=" + str(trained_gan), *measure[:2], *measure[3:]]

@@ -1,8 +1,12 @@
+import dataclasses
+import hashlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genjax import evaluation
+from genjax.training.feature_statistics import read_statistics, write_statistics
 from genjax.training.mesh import make_mesh
 from genjax.training.quality import Features, Reference, SampleQuality
 
@@ -123,3 +127,97 @@ def test_samples_that_are_not_finite_give_nan_and_their_number():
     for name in quality.names:
         assert np.isnan(result[name]) and result[f"{name}_num_nonfinite"] == 1
     assert not any("stderr" in name for name in result)
+
+
+def as_pytorch_fid(path, images, network):
+    """Statistics as pytorch-fid and clean-fid write them: without a word on where they are from."""
+    rows = np.asarray(network.apply(network.variables, jnp.asarray(images))[0])
+    np.savez(path, mu=rows.mean(0), sigma=np.cov(rows, rowvar=False))
+    return path
+
+
+def test_fid_is_measured_against_statistics_and_other_metrics_against_the_split(tmp_path):
+    network = features(None)
+    file = as_pytorch_fid(tmp_path / "train.npz", IMAGES[:60], network)
+    other = reference(IMAGES[60:100])
+    quality = SampleQuality(("fd", "kid"), 30, other, network, read_statistics(file))
+    result = measure(quality, IMAGES[100:])
+    against_file = measure(
+        SampleQuality(("fd",), 30, reference(IMAGES[:60]), network), IMAGES[100:]
+    )
+    against_split = measure(SampleQuality(("fd", "kid"), 30, other, network), IMAGES[100:])
+    assert result["fid"] == pytest.approx(against_file["fid"], rel=1e-5)
+    assert abs(result["fid"] - against_split["fid"]) > 1e-3
+    assert result["kid"] == against_split["kid"] and result["reference"] == "40 rows"
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    assert result["fid_statistics"] == f"train.npz, SHA-256 {digits}"
+    # With statistics alone no row of the split is looked at.
+    unread = Reference(lambda start, stop: IMAGES[start : stop if stop == 1 else 1 // 0], 60,
+                       IMAGES.shape[1:], "60 rows")  # fmt: skip
+    alone = measure(
+        SampleQuality(("fd",), 30, unread, network, read_statistics(file)), IMAGES[100:]
+    )
+    assert alone["fid"] == result["fid"]
+    assert alone["reference"] == alone["fid_statistics"] == result["fid_statistics"]
+
+
+def test_statistics_of_the_reference_are_written_and_read_in_the_usual_layout(tmp_path):
+    network = features("x")
+    quality = SampleQuality(("fd",), 70, reference(IMAGES[:60]), network)
+    made = quality.reference_statistics(
+        mesh=make_mesh(), batch_size=50, progress=lambda items, total, label: items
+    )
+    write_statistics(tmp_path / "new" / "own.npz", made)
+    rows = np.asarray(network.apply(network.variables, jnp.asarray(IMAGES[:60]))[0])
+    with np.load(tmp_path / "new" / "own.npz") as file:
+        np.testing.assert_allclose(file["mu"], rows.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(file["sigma"], np.cov(rows, rowvar=False), rtol=1e-4, atol=1e-6)
+    found = read_statistics(tmp_path / "new" / "own.npz")
+    assert found.description.startswith("own.npz of 60 rows, SHA-256 ")
+    against = SampleQuality(("fd",), 70, reference(IMAGES[:60]), network, found)
+    own = measure(quality, IMAGES[60:])["fd_x"]
+    assert measure(against, IMAGES[60:])["fd_x"] == pytest.approx(own, rel=1e-9)
+    other = dataclasses.replace(network, description="another network")
+    with pytest.raises(ValueError, match=r"^eval\.statistics: .*of the features 'a random proj"):
+        SampleQuality(("fd",), 70, reference(IMAGES[:60]), other, found)
+
+
+def test_statistics_of_other_features_are_refused_before_any_sample_is_drawn(tmp_path):
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(7), sigma=np.eye(7))
+    wide = read_statistics(tmp_path / "wide.npz")
+    with pytest.raises(ValueError, match=r"^eval\.statistics: wide.* 7 features, expected the 5"):
+        SampleQuality(("fd",), 70, reference(IMAGES[:60]), features("x"), wide)
+    with pytest.raises(ValueError, match=r"^eval\.statistics: only the metric 'fd'"):
+        SampleQuality(("kid",), 70, reference(IMAGES[:60]), features("x"), wide)
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        (dict(mu=np.zeros(2)), r"has no array 'sigma': expected mu \[D\] and sigma \[D, D\]"),
+        (dict(arr_0=np.zeros(2)), r"has no array 'mu'"),
+        (dict(mu=np.zeros(2), sigma=np.eye(3)), r"has mu \[2\] and sigma \[3, 3\]"),
+        (dict(mu=np.array([0, np.nan]), sigma=np.eye(2)), r"1 of 2 entries of mu are not finite"),
+        (dict(mu=np.zeros(2), sigma=np.full((2, 2), np.inf)), r"4 of 4 entries of sigma"),
+        (dict(mu=np.array(["a"]), sigma=np.eye(1)), r"mu must hold real numbers, got <U1"),
+        (dict(mu=np.zeros(2), sigma=np.array([[1.0, 5.0], [0.0, 1.0]])), r"no covariance"),
+        (dict(mu=np.zeros(2), sigma=-np.eye(2)), r"no covariance"),
+        (dict(mu=np.array([{}]), sigma=np.eye(1)), r"cannot be read as an \.npz.*pickle"),
+    ],
+)
+def test_files_without_finite_statistics_are_refused_in_one_line(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_statistics(tmp_path / "bad.npz")
+    assert "bad.npz" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_no_archive_is_refused_in_one_line(tmp_path):
+    (tmp_path / "text.npz").write_text("mu")
+    np.save(tmp_path / "one.npy", np.zeros(2))
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04torn")
+    for name in ("text.npz", "one.npy", "torn.npz"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as an .npz"):
+            read_statistics(tmp_path / name)
+    with pytest.raises(ValueError, match="is a folder"):
+        read_statistics(tmp_path)
