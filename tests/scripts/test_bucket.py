@@ -159,8 +159,8 @@ def test_the_other_modes_read_and_write_a_bucket(bucket):
     run(bucket, "gs://bucket/modes", "--config.train.num_steps=10", "--mode=eval")
     run(bucket, "gs://bucket/modes", "--config.train.num_steps=10", "--mode=sample")
     names = {name.removeprefix("modes/") for name in listed(bucket, "modes/")}
-    assert {"config.json", "metrics.jsonl", "samples/step_00000010.png"} <= names
-    assert "samples/step_00000010.npz" in names
+    assert {"config.json", "metrics.jsonl", "samples/step_00000010_sample.png"} <= names
+    assert "samples/step_00000010_sample.npz" in names
     assert "eval/bits_per_dim" in records(bucket, "modes")[-1]
     assert any(name.startswith("tensorboard/events") for name in names)
     said = run(bucket, "gs://bucket/none", "--mode=eval", code=2)
