@@ -172,17 +172,16 @@ def _run() -> None:
 
 def _plan() -> None:
     """Prints what a training step needs of each device; allocates nothing."""
+    from genjax import config
+
     complete = _read_config()
-    count = complete.parallel.plan_devices
+    count = config.parallel_settings(complete).plan_devices
     if count:
-        if not isinstance(count, int) or count < 1:
-            raise InputError(f"parallel.plan_devices must be a positive number, got {count!r}")
         # Before jax looks for devices.
         flag = f"--xla_force_host_platform_device_count={count}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     import jax
 
-    from genjax import config
     from genjax.training.plan import plan_experiment, print_plan
 
     if count:

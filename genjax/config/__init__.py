@@ -3,7 +3,7 @@
 from genjax.config.assemble import Mode, build
 from genjax.config.defaults import as_dict, as_json, complete, unknown_key
 from genjax.config.errors import ConfigError
-from genjax.config.reader import divide_cpu, load_config, own_config
+from genjax.config.reader import divide_cpu, load_config, own_config, parallel_settings
 from genjax.config.recipes import Recipe, Slot
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "divide_cpu",
     "load_config",
     "own_config",
+    "parallel_settings",
     "unknown_key",
 ]

@@ -149,7 +149,7 @@ def _is_float(name: Any) -> bool:
     """Whether something is the name of a type of real numbers."""
     try:
         return isinstance(name, str) and bool(jnp.issubdtype(jnp.dtype(name), jnp.floating))
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of what looks like a record of several
         return False
 
 

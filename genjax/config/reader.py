@@ -13,7 +13,7 @@ from absl import flags
 from beartype.door import is_bearable
 from ml_collections import ConfigDict, config_flags
 
-from genjax.config.arguments import arguments, check, in_words
+from genjax.config.arguments import call, in_words
 from genjax.config.defaults import (
     as_dict,
     as_json,
@@ -189,6 +189,24 @@ def _with_flags(
     return as_dict(holder.value), absent
 
 
+def parallel_settings(config: Any) -> ParallelSettings:
+    """The section ``parallel``, which is needed before jax looks for devices.
+
+    Args:
+        config: As for :func:`~genjax.config.build`.
+
+    Returns:
+        Its settings.
+
+    Raises:
+        ConfigError: If it is wrong.
+    """
+    settings: ParallelSettings = call(
+        ParallelSettings, as_dict(config).get("parallel", {}), "parallel"
+    )
+    return settings
+
+
 def divide_cpu(config: Any) -> None:
     """Makes ``parallel.cpu_devices`` devices of the CPU; call it before jax looks for devices.
 
@@ -200,9 +218,7 @@ def divide_cpu(config: Any) -> None:
     Raises:
         ConfigError: If it is not a positive number.
     """
-    section = as_dict(config).get("parallel", {})
-    check(section, arguments(ParallelSettings), "parallel")
-    count = section.get("cpu_devices", 1)
+    count = parallel_settings(config).cpu_devices
     forced = re.search(
         r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
     )

@@ -224,7 +224,9 @@ def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:
                     f"{type(step).__name__}.prepare must keep the rows: {len(x)} became {len(made)}"
                 )
             x = made
-        return x
+        # Filters overshoot at edges.
+        levels = dataset.num_levels
+        return x if levels is None else np.clip(x, 0, levels - 1)
 
     source: Source
     if isinstance(dataset.source, ArraySource):

@@ -102,6 +102,15 @@ def test_a_transform_that_changes_the_shape_in_training_is_refused():
         augmented([Half()], IMAGES, 0)
 
 
+def test_what_filters_overshoot_stays_within_the_levels():
+    steps = np.zeros((1, 8, 8, 1), np.uint8)
+    steps[:, 2:6, 2:6] = 16
+    dataset = data.from_arrays("steps", x=steps, num_levels=17)
+    sharp = data.prepared(dataset, [data.Resize(size=13, method="lanczos")])
+    assert sharp.source.arrays["x"].max() == 16
+    data.check_rows(sharp)
+
+
 def test_streams_have_orders_of_their_own_and_the_first_keeps_its():
     assert data.stream_name("", "x") == "x" and data.stream_name("b", "x") == "b/x"
     seeds = {data.stream_seed(0, name) for name in ("a", "b", "c")} | {0}

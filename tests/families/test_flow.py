@@ -246,7 +246,7 @@ def test_a_density_of_the_plane_is_drawn_around_the_samples():
     x = jax.random.normal(KEY, (64, 2))
     state = jax.jit(family.init)(KEY, {"x": x})
     drawn = jax.jit(family.sample)(state, KEY, {"x": x})
-    size, reach = drawn.density.values.shape[0], float(drawn.density.reach)
+    size, reach = drawn.density.values.shape[0], float(drawn.density.extent[1])
     assert 2.0 < reach < 5.0
     mass = float(drawn.density.values.sum()) * (2 * reach / (size - 1)) ** 2
     assert 0.9 < mass < 1.01

@@ -153,7 +153,7 @@ def test_a_damaged_file_of_ids_costs_the_logger_alone(tmp_path, caplog):
     [
         (("wandbb",), r"train\.loggers.*'wandbb'; did you mean 'wandb'\?"),
         (("nowhere:Logger",), r"train\.loggers\.name 'nowhere:Logger' cannot be imported"),
-        ("wandb", r"train\.loggers must be a tuple of names, such as \('wandb',\), got 'wandb'"),
+        ("wandb", r"train\.loggers must be Sequence\[str\], got 'wandb'"),
         (("wandb",), r"'wandb' needs the package wandb: pip install -e '\.\[wandb\]'"),
         (("mlflow",), r"'mlflow' needs the package mlflow: pip install -e '\.\[mlflow\]'"),
     ],
