@@ -290,6 +290,11 @@ def _moments(
         found = data.moments(dataset)
     except ValueError as error:
         raise ConfigError(f"data.standardize: {error}") from error
+    if len(dataset.event_shape) == 1 and len(found.constant):
+        logging.warning(
+            "data: columns %s of %s never change: a density of them has no bound; leave them out",
+            ", ".join(map(str, found.constant[:10])), dataset.name,
+        )  # fmt: skip
     return found if asked or len(found.far_from_standard()) else None
 
 

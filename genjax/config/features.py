@@ -63,7 +63,7 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         return features, logits
 
     return Features(
-        name=dataset.name,
+        name=_name_of(resolved(workdir), dataset),
         description=(
             f"{config['model']['name']} trained on {dataset.name} for {step} steps, "
             f"weights {checksum(variables['params'])}"
@@ -81,6 +81,12 @@ def _command(dataset: data.DataSet, workdir: str) -> str:
         f"python scripts/run.py --config=experiments/classifier/{own}.py{argument} "
         f"--workdir={workdir}"
     )
+
+
+def _name_of(place: epath.Path, dataset: data.DataSet) -> str:
+    """What the data was called when the classifier was trained: rows may have moved since."""
+    recorded = read_record(place) or {}
+    return str(recorded.get("", {}).get("train", {}).get("name", dataset.name))
 
 
 def _is_of(place: epath.Path, name: Any, dataset: data.DataSet) -> bool:

@@ -140,12 +140,26 @@ def _build_stream(stream: PlannedStream, where: str) -> Stream:
                 f"{where}.{key} has labels up to {(dataset.num_classes or 0) - 1}, which "
                 f"{where}.train_split has not"
             )
+    _warn_of_classes(where, train)
     if settings.batch_size > len(train.source):
         logging.warning(
             "%s.batch_size is %d, but %s has %d rows to train on: rows repeat in a batch",
             where, settings.batch_size, train.name, len(train.source),
         )  # fmt: skip
     return Stream(train=train, test=test, batch_size=settings.batch_size, transforms=transforms)
+
+
+def _warn_of_classes(where: str, train: data.DataSet) -> None:
+    """Says if most class ids of a split do not occur."""
+    labels = data.column(train.source, "label") if "label" in train.spec else None
+    if labels is None:
+        return
+    occur = len(np.unique(labels))
+    if 2 * occur < (train.num_classes or 0):
+        logging.warning(
+            "%s: the labels of %s go up to %d, but only %d classes occur: number them 0, 1, ...",
+            where, train.name, (train.num_classes or 0) - 1, occur,
+        )  # fmt: skip
 
 
 def _check_kinds(where: str, train: data.DataSet, test: data.DataSet) -> None:
@@ -189,8 +203,7 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
     except (data.MissingDataError, data.DamagedDataError, ConfigError):
         raise
     except ValueError as error:
-        part = f"{where}.options" if _is_function(name) else where
-        raise ConfigError(f"{part}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     except Exception as error:
         if ":" not in name:
             raise

@@ -2,13 +2,14 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from genjax.data.errors import MissingDataError
-from genjax.data.features import ArraySource, DataSet, Feature, Source, class_ids
+from genjax.data.features import ArraySource, DataSet, Feature, Source, as_float32, class_ids
 
 
 class MappedSource:
@@ -71,10 +72,8 @@ def npy(split: str, *, data_dir: str | None, memory_limit_mib: int = 2048) -> Da
     dtype = x.dtype if x.dtype == np.uint8 else np.dtype(np.float32)
     source: Source = MappedSource(dtype, **arrays)
     if x.size * dtype.itemsize <= memory_limit_mib * 2**20:
-        arrays["x"] = np.asarray(x).astype(dtype)
+        arrays["x"] = np.asarray(x) if x.dtype == np.uint8 else as_float32(x, place)
         source = ArraySource(**arrays)
-        if not np.isfinite(arrays["x"]).all():
-            raise ValueError(f"{place} holds NaN or infinity, or numbers beyond float32")
     spec = {"x": Feature(x.shape[1:], dtype, num_levels=256 if dtype == np.uint8 else None)}
     if "label" in arrays:
         spec["label"] = Feature((), np.dtype(np.int32), num_classes=int(arrays["label"].max()) + 1)
@@ -89,8 +88,11 @@ def _opened(folder: str, split: str) -> tuple[str, np.ndarray, np.ndarray | None
         file = _read(archive)
         if not isinstance(file, Mapping) or "x" not in file:
             raise ValueError(f"{archive} must be an archive of arrays with an x [N, ...]")
-        label = file["label"] if "label" in file else None
-        return archive, _array(archive, file["x"]), label
+        try:
+            label = file["label"] if "label" in file else None
+            return archive, _array(archive, file["x"]), label
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{archive} cannot be read: {_reason(error)}") from error
     if not os.path.exists(place):
         raise MissingDataError(
             f"there is no file {place} (nor {split}.npz); expected an array [N, ...] of real "
@@ -107,10 +109,14 @@ def _read(place: str) -> Any:
     try:
         return np.load(place, mmap_mode="r")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        if "allow_pickle" in reason or "Python objects" in reason:
-            reason = "it holds Python objects, not numbers; save an array of one numeric type"
-        raise ValueError(f"{place} cannot be read as an array: {reason}") from error
+        raise ValueError(f"{place} cannot be read as an array: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if "allow_pickle" in reason or "Python objects" in reason:
+        return "it holds Python objects, not numbers; save an array of one numeric type"
+    return reason
 
 
 def _array(place: str, content: Any) -> np.ndarray:

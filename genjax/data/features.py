@@ -16,12 +16,14 @@ class Feature:
         dtype: Type it comes in.
         num_levels: Number of grey levels if it holds whole grey levels, else None.
         num_classes: Number of classes if it is a class id, else None.
+        class_names: Names of the classes, if they have any.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     num_levels: int | None = None
     num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 class Source(Protocol):
@@ -141,7 +143,7 @@ def from_arrays(
             array = class_ids(array, len(arrays["x"]), "label")
             classes = int(array.max()) + 1
         if np.issubdtype(array.dtype, np.floating):
-            array = array.astype(np.float32)
+            array = as_float32(array, f"{key} of {name}")
         arrays[key] = array
         spec[key] = Feature(array.shape[1:], array.dtype, levels, classes)
     return DataSet(name, ArraySource(**arrays), spec, mixture)
@@ -170,6 +172,54 @@ def class_ids(values: np.ndarray, count: int, where: str) -> np.ndarray:
             f"{list(values.shape)}{span}"
         )
     return values.astype(np.int32)
+
+
+def as_float32(values: np.ndarray, where: str) -> np.ndarray:
+    """Real numbers as models take them.
+
+    Args:
+        values: Numbers ``[N, ...]``.
+        where: What holds them, for the message.
+
+    Returns:
+        The same in float32.
+
+    Raises:
+        ValueError: If some are not finite, or a column varies in digits that float32 has not.
+    """
+    with np.errstate(over="ignore"):
+        rows = values.astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{where} holds NaN or infinity, or numbers beyond float32")
+    if values.ndim == 2 and values.dtype.itemsize > 4:
+        check_digits(values, values - values[:1], where)
+    return rows
+
+
+def check_digits(numbers: np.ndarray, offsets: np.ndarray, where: str) -> None:
+    """Refuses columns that vary in digits which float32 has not, such as time stamps.
+
+    Args:
+        numbers: Columns ``[N, D]``, float64.
+        offsets: The same less their first numbers.
+        where: What they are, for the message.
+
+    Raises:
+        ValueError: If less than a twentieth of a standard deviation can be told apart.
+    """
+    if not len(numbers):
+        return
+    step = np.spacing(np.abs(numbers).max(0).astype(np.float32)).astype(np.float64)
+    spread = offsets.std(0)
+    lost = np.flatnonzero((spread > 0.0) & (spread < 20.0 * step))
+    if lost.size:
+        column = int(lost[0])
+        which = f", column {column}," if numbers.shape[1] > 1 else ""
+        raise ValueError(
+            f"{where}{which} varies by {np.ptp(offsets[:, column]):.6g} about "
+            f"{numbers[0, column]:.10g}, in digits that float32 has not: subtract a constant, or "
+            "leave it out if it numbers the rows"
+        )
 
 
 def check_rows(dataset: DataSet) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import DataSet, Feature, class_ids
 from genjax.data.pictures import Channels, Decoder, PictureSource, kept
-from genjax.data.splits import held_out
+from genjax.data.splits import held_out, walk
 
 
 class _Cells:
@@ -27,6 +27,11 @@ class _Cells:
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, str):
             return os.path.join(self._folder, cell)
+        if not isinstance(cell, bytes | None):
+            raise ValueError(
+                f"the pictures of {self._folder or 'the file'} are {type(cell).__name__}s: "
+                "expected encoded bytes, paths, or records with bytes or path"
+            )
         if not cell:
             raise DamagedDataError(f"row {self._rows[index] + 1} of {self._folder} has no picture")
         return bytes(cell)
@@ -93,11 +98,12 @@ def huggingface(
             )
     features, spec = {}, {}
     if label is not None:
-        ids = class_ids(
-            content.column(label).to_numpy(), len(content), f"column {label!r} of {place}"
-        )
+        ids = _ids(content.column(label), f"column {label!r} of {place}")
         known = _class_names(content, label)
-        spec["label"] = Feature((), np.dtype(np.int32), num_classes=known or int(ids.max()) + 1)
+        count = len(known) if known else int(ids.max()) + 1
+        spec["label"] = Feature(
+            (), np.dtype(np.int32), num_classes=count, class_names=known or None
+        )
         features["label"] = ids[rows]
     if caption is not None:
         features["caption"] = _bytes_of(content.column(caption), rows, caption_length)
@@ -115,9 +121,8 @@ def _split_of(place: str, split: str) -> tuple[Any, bool]:
     if os.path.isfile(place):
         return _read([place]), True
     files: dict[str, list[str]] = {}
-    for folder, folders, names in os.walk(place, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    for folder, names in walk(place):
+        for name in names:
             if not name.endswith((".parquet", ".arrow")) or name.startswith("cache-"):
                 continue
             inner = os.path.relpath(folder, place)
@@ -161,8 +166,23 @@ def _read(files: list[str]) -> Any:
         raise ValueError(f"{files[0]} and the other files differ in their columns") from error
 
 
-def _class_names(content: Any, label: str) -> int | None:
-    """Number of classes that the files name, if they do."""
+def _ids(column: Any, where: str) -> np.ndarray:
+    """Class ids of all rows."""
+    import pyarrow as pa
+
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise ValueError(f"{where} has no label in row {row + 1}: leave such rows out")
+    if not pa.types.is_integer(column.type):
+        raise ValueError(
+            f"{where} holds {column.type}: expected class ids 0, 1, ...; encode it so, or name "
+            "another column in data.options.label"
+        )
+    return class_ids(column.to_numpy(), len(column), where)
+
+
+def _class_names(content: Any, label: str) -> tuple[str, ...] | None:
+    """Names of the classes, if the files have them."""
     described = (content.schema.metadata or {}).get(b"huggingface")
     if described is None:
         return None
@@ -170,7 +190,7 @@ def _class_names(content: Any, label: str) -> int | None:
         names = json.loads(described)["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError):
         return None
-    return len(names)
+    return tuple(map(str, names))
 
 
 def _bytes_of(column: Any, rows: np.ndarray, length: int) -> np.ndarray:

@@ -37,6 +37,7 @@ def identity(dataset: DataSet) -> dict[str, Any]:
                 "dtype": np.dtype(feature.dtype).name,
                 "num_levels": feature.num_levels,
                 "num_classes": feature.num_classes,
+                **({"class_names": list(feature.class_names)} if feature.class_names else {}),
             }
             for name, feature in sorted(dataset.spec.items())
         },
@@ -86,4 +87,5 @@ def _feature(feature: Mapping[str, Any] | None) -> str:
         return "absent"
     kind = {"num_levels": "grey levels", "num_classes": "classes"}
     kinds = [f"{feature[key]} {word}" for key, word in kind.items() if feature.get(key)]
+    kinds += [f"named {', '.join(feature['class_names'])}"] if feature.get("class_names") else []
     return " of ".join([f"{feature.get('dtype')}{feature.get('shape')}", *kinds])

@@ -8,8 +8,9 @@ import numpy as np
 from genjax.data.errors import MissingDataError
 from genjax.data.features import DataSet, Feature
 from genjax.data.pictures import Channels, Decoder, PictureSource, kept
-from genjax.data.splits import held_out
+from genjax.data.splits import held_out, walk
 
+_SPLITS = ("train", "test", "val", "valid", "validation")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -64,14 +65,23 @@ def images(
         )
     # Classes are those of the training split, whatever this one is.
     names = _classes(_pictures_in(os.path.join(folder, "train")) if has_splits else files, folder)
+    if not has_splits and any(name.lower() in _SPLITS for name in names):
+        found_split = next(name for name in names if name.lower() in _SPLITS)
+        raise ValueError(
+            f"{folder}/{found_split} looks like a split, but there is no {folder}/train: call the "
+            "folders of splits train and test, or rename the class"
+        )
     if not has_splits:
         files = [files[i] for i in held_out(len(files), holdout, split)]
+    if not files:
+        raise ValueError(f"{root} has too few pictures to hold some out")
     labels = None
     if names:
         found = [_class_of(file) for file in files]
         unknown = sorted({name for name in found if name not in names})
         if unknown:
-            raise ValueError(f"{root} has a class {unknown[0]!r} that {folder}/train has not")
+            what = f"a class {unknown[0]!r}" if unknown[0] else "pictures without a class"
+            raise ValueError(f"{root} has {what} that {folder}/train has not")
         labels = np.array([names.index(name) for name in found], np.int32)
     paths = [os.path.join(root, file) for file in files]
     shape = decode.shape(paths)
@@ -79,15 +89,16 @@ def images(
     source = PictureSource(paths.__getitem__, len(paths), decode, shape, **features)
     spec = {"x": Feature(shape, np.dtype(np.uint8), num_levels=256)}
     if names:
-        spec["label"] = Feature((), np.dtype(np.int32), num_classes=len(names))
+        spec["label"] = Feature(
+            (), np.dtype(np.int32), num_classes=len(names), class_names=tuple(names)
+        )
     return DataSet(os.path.basename(folder), kept(source, shape, memory_limit_mib), spec)
 
 
 def _pictures_in(root: str) -> list[str]:
     """Paths of pictures, relative to ``root`` and sorted; hidden files and folders are left out."""
     found = []
-    for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for place, files in walk(root):
         for file in files:
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                 found.append(os.path.relpath(os.path.join(place, file), root))

@@ -16,11 +16,13 @@ class Moments:
     """Mean and standard deviation of ``x``, float32.
 
     Of points ``[D]`` for each column, of images ``[1, 1, C]`` for each channel. An entry that never
-    changes has standard deviation 1: there is nothing to divide by.
+    changes has standard deviation 1: there is nothing to divide by. ``constant`` has the
+    positions of these.
     """
 
     mean: np.ndarray
     std: np.ndarray
+    constant: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
 
     def far_from_standard(self) -> np.ndarray:
         """Positions of the entries that models do not take as they are."""
@@ -67,6 +69,9 @@ def moments(dataset: DataSet, *, chunk: int = 4096) -> Moments:
         raise ValueError(f"{dataset.name} holds NaN or infinity")
     # Rounding leaves a constant column a spread of the last digits of its value.
     varies = std > 1e-6 * np.abs(mean)
+    varies &= std > 0
     return Moments(
-        mean.astype(np.float32), np.where(varies & (std > 0), std, 1.0).astype(np.float32)
+        mean.astype(np.float32),
+        np.where(varies, std, 1.0).astype(np.float32),
+        np.flatnonzero(~varies),
     )

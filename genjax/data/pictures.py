@@ -50,7 +50,7 @@ class Decoder:
             opened: Any = io.BytesIO(content) if isinstance(content, bytes) else content
             with Image.open(opened) as file:
                 image: Any = ImageOps.exif_transpose(file)
-                image = self._of_mode(image)
+                image = self._of_mode(image, file.format)
                 if self.size is not None:
                     image = ImageOps.fit(image, (self.size, self.size), Image.Resampling.LANCZOS)
                 pixels = np.asarray(image)
@@ -59,10 +59,15 @@ class Decoder:
             raise DamagedDataError(f"{what} cannot be decoded: {error}") from error
         return pixels.reshape(*pixels.shape[:2], self.channels)
 
-    def _of_mode(self, image: Any) -> Any:
+    def _of_mode(self, image: Any, image_format: str | None) -> Any:
         from PIL import Image
 
-        if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        if image.mode == "F" or (image.mode == "I" and image_format != "PNG"):
+            raise ValueError(
+                "it holds 32-bit numbers, whose scale no one knows; expected 8 or 16 bits a "
+                "channel (or save arrays and take data.name 'npy')"
+            )
+        if image.mode in ("I", "I;16", "I;16B", "I;16L"):
             # Sixteen bits: Pillow's own conversion would clip all but the darkest levels.
             levels = np.asarray(image).astype(np.float64) / 257.0
             image = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))

@@ -1,7 +1,9 @@
 """Splits of data sets: parts of those there are, and a share of the rows held out to test on."""
 
 import dataclasses
+import os
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -92,6 +94,24 @@ def _position(text: str | None, count: int, default: int) -> int:
         return default
     position = round(int(text[:-1]) / 100 * count) if text.endswith("%") else int(text)
     return min(max(position + count if position < 0 else position, 0), count)
+
+
+def walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders and the names of their files, sorted; links are followed, but not in circles.
+
+    Args:
+        root: Where to begin. Folders whose names begin with a dot are left out.
+    """
+    visited = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        visited.add(os.path.realpath(place))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and os.path.realpath(os.path.join(place, name)) not in visited
+        )
+        yield place, sorted(files)
 
 
 def held_out(count: int, share: float, split: str) -> np.ndarray:

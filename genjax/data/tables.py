@@ -1,5 +1,6 @@
 """Tables of numbers, categories and labels, from CSV or Parquet files."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax.data.errors import DamagedDataError, MissingDataError
-from genjax.data.features import DataSet, class_ids, from_arrays
+from genjax.data.features import DataSet, check_digits, class_ids, from_arrays
 from genjax.data.splits import held_out
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -70,7 +71,15 @@ def table(
             "data.memory_limit_mib, or save the numbers as .npy (data.name 'npy')"
         )
     called = os.path.splitext(name)[0] if single else name
-    return from_arrays(called, num_levels=None, mixture=None, **arrays)
+    made = from_arrays(called, num_levels=None, mixture=None, **arrays)
+    if label is None or reader.class_names is None:
+        return made
+    classes = dataclasses.replace(
+        made.spec["label"],
+        num_classes=len(reader.class_names),
+        class_names=tuple(reader.class_names),
+    )
+    return dataclasses.replace(made, spec={**made.spec, "label": classes})
 
 
 def _file_of(folder: str, split: str) -> str:
@@ -99,15 +108,34 @@ class _Reader:
         self._missing = missing
         self._values: dict[str, list[str]] = {}
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the classes in the order of their ids, if the label is one of names."""
+        return None if self._label is None else self._values.get(self._label)
+
     def read(self, file: str) -> dict[str, np.ndarray]:
         """``x`` ``[N, D]`` and ``label`` ``[N]`` of a file."""
         content = _read(file)
+        twice = [n for n in content.column_names if content.column_names.count(n) > 1]
+        if twice:
+            raise ValueError(f"{file} has two columns {twice[0]!r}: rename one of them")
+        if all(map(_is_number, content.column_names)):
+            raise ValueError(
+                f"{file} begins with the numbers {', '.join(content.column_names)}: expected a "
+                "line with the names of the columns"
+            )
         names = list(self._columns or [n for n in content.column_names if n != self._label])
         for name in [*names, *self._categorical, *([self._label] if self._label else [])]:
             if name not in content.column_names:
                 raise ValueError(
                     f"{file} has no column {name!r}; it has {', '.join(content.column_names)}"
                 )
+        repeated = [n for n in names if names.count(n) > 1 or n == self._label]
+        if repeated:
+            raise ValueError(
+                f"the column {repeated[0]!r} is named twice in data.options (columns, label): once "
+                "is enough, and a label is no part of x"
+            )
         unused = sorted(set(self._categorical) - set(names))
         if unused:
             raise ValueError(f"the categorical column {unused[0]!r} is not among the columns")
@@ -131,9 +159,14 @@ class _Reader:
 
     def _complete_rows(self, content: Any, names: Sequence[str], file: str) -> np.ndarray:
         """Positions of the rows without empty cells."""
+        import pyarrow as pa
+
         empty = np.zeros((len(content), len(names)), bool)
         for i, name in enumerate(names):
-            empty[:, i] = content.column(name).is_null(nan_is_null=True).to_numpy()
+            column = content.column(name)
+            empty[:, i] = column.is_null(nan_is_null=True).to_numpy()
+            if pa.types.is_string(column.type):
+                empty[:, i] |= np.array([value == "" for value in column.to_pylist()], bool)
         if self._missing == "refuse" and empty.any():
             row, column = np.argwhere(empty)[0]
             raise ValueError(
@@ -152,7 +185,7 @@ class _Reader:
             if values[row] not in position:
                 raise ValueError(
                     f"{file} has {values[row]!r} in row {row + 1}, column {name!r}, which the "
-                    "training split has not"
+                    "training split has not: leave such rows out, or divide the rows otherwise"
                 )
         return np.array([position[values[row]] for row in rows], np.int32)
 
@@ -182,21 +215,30 @@ def _numbers(name: str, column: Any, rows: np.ndarray, file: str) -> np.ndarray:
     if not (numeric or pa.types.is_decimal(kind)):
         values = column.to_pylist()
         row = next((int(row) for row in rows if not _is_number(values[row])), int(rows[0]))
+        plain = str(values[row]).strip(" %$€£").replace(",", ".", 1)
+        if _is_number(plain):
+            raise ValueError(
+                f"{file} has {values[row]!r} in row {row + 1}, column {name!r}: expected a plain "
+                f"number such as {plain}"
+            )
         raise ValueError(
             f"{file} has {values[row]!r} in row {row + 1}, column {name!r}, which is no number: "
             "name the column in data.options.categorical or as data.options.label, or leave it out "
             "of data.options.columns"
         )
-    values = np.array(column.to_pylist(), object)[rows].astype(np.float64)
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+    values = np.array(column.to_pylist(), object)[rows]
+    exact = np.array([float(value) for value in values])
+    beyond = ~(np.abs(exact) <= np.finfo(np.float32).max)
+    if beyond.any():
+        row = int(np.flatnonzero(beyond)[0])
         raise ValueError(
             f"{file} has {values[row]} in row {rows[row] + 1}, column {name!r}, which is no finite "
             "number of float32"
         )
-    return numbers
+    # Whole numbers have digits that float64 has not: their differences are exact.
+    offsets = np.array([float(value - values[0]) for value in values.tolist()])
+    check_digits(exact[:, None], offsets[:, None], f"{file}, column {name!r},")
+    return exact.astype(np.float32)
 
 
 def _is_number(value: Any) -> bool:
@@ -219,12 +261,15 @@ def _read(file: str) -> Any:
             header = opened.readline()
         # Whatever separates most of the names; spreadsheets of many countries write semicolons.
         delimiter = max(",;\t", key=header.count)
-        return csv.read_csv(
+        content = csv.read_csv(
             file,
             parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(strings_can_be_null=True),
         )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        content.column_names  # noqa: B018 - decoded here
+        return content
+    except UnicodeDecodeError as error:
+        raise DamagedDataError(f"{file} is not UTF-8 ({error}): save it as UTF-8") from error
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise MissingDataError(f"there is no file {file}") from error
         reason = str(error).splitlines()[0]

@@ -80,6 +80,8 @@ def _checked(name: str, values: Any, count: int, feature: Feature) -> np.ndarray
     if array.shape != (count, *feature.shape):
         expected = ", ".join(map(str, (count, *feature.shape)))
         raise ValueError(f"{name}: expected rows [{expected}], got shape {list(array.shape)}")
+    if array.dtype.kind in "US":
+        array = _ids_of_names(name, array, feature)
     for limit, kind in ((feature.num_levels, "grey levels"), (feature.num_classes, "class ids")):
         if limit is None:
             continue
@@ -94,4 +96,23 @@ def _checked(name: str, values: Any, count: int, feature: Feature) -> np.ndarray
             )
     if not feature.num_levels and not feature.num_classes and array.dtype == object:
         raise ValueError(f"{name}: expected numbers, got objects")
-    return array.astype(feature.dtype)
+    with np.errstate(over="ignore"):
+        rows = array.astype(feature.dtype)
+    if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
+        raise ValueError(f"{name}: expected finite numbers of {rows.dtype}, got NaN or beyond")
+    return rows
+
+
+def _ids_of_names(name: str, names: np.ndarray, feature: Feature) -> np.ndarray:
+    """Class ids of names of classes."""
+    known = feature.class_names
+    if not known:
+        raise ValueError(
+            f"{name}: expected numbers, got {names.flat[0]!r}: its classes are unnamed"
+        )
+    position = {called: i for i, called in enumerate(known)}
+    unknown = [called for called in names.reshape(-1).tolist() if called not in position]
+    if unknown:
+        raise ValueError(f"{name}: no class is called {unknown[0]!r}; they are {', '.join(known)}")
+    ids = [position[called] for called in names.reshape(-1).tolist()]
+    return np.array(ids, np.int32).reshape(names.shape)

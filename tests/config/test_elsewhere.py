@@ -212,7 +212,7 @@ class Deep(nn.Module):
 
 @pytest.mark.parametrize("changes, message", [
     ({"data.name": "broken:raises"}, r"data.name 'broken:raises' failed: KeyError: 'boom'"),
-    ({"data.name": "broken:holes"}, r"data.train_split: x of holes holds NaN or infinity"),
+    ({"data.name": "broken:holes"}, r"data: x of holes holds NaN or infinity"),
     ({"data.name": "broken:labels"}, r"label must hold class ids .* from -1 to"),
     ({"data.transforms": (dict(name="broken:Fewer"),)}, "must keep the rows: 50 became 5"),
     ({"model.name": "broken:Deep"}, "cannot be initialised with this data: TypeError"),

@@ -261,3 +261,103 @@ def test_what_is_held_out_is_fixed_and_nothing_is_lost():
     train, test = (held_out(100, 0.1, split) for split in ("train", "test"))
     assert len(test) == 10 and sorted([*train, *test]) == list(range(100))
     np.testing.assert_array_equal(test, held_out(100, 0.1, "test"))
+
+
+def test_numbers_whose_differences_float32_cannot_hold_are_refused(tmp_path):
+    for first in (10**18, 1_700_000_000):
+        lines = [f"{first + i},{i}" for i in range(18)]
+        (tmp_path / "t.csv").write_text("\n".join(["time,x", *lines]))
+        with pytest.raises(
+            ValueError, match=r"column 'time', varies by 1\d about 1.*e\+|in digits"
+        ):
+            data.load("table", "train", data_dir=str(tmp_path / "t.csv"))
+        kept = data.load("table", "train", data_dir=str(tmp_path / "t.csv"), columns=["x"])
+        assert kept.event_shape == (1,)
+    np.save(tmp_path / "train.npy", np.stack([np.arange(9.0), 1e12 + np.arange(9.0)], 1))
+    with pytest.raises(ValueError, match="column 1, varies by 8 about 1e"):
+        data.load("npy", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("content, options, message", [
+    ("a,a,b\n1,2,3\n4,5,6\n", {}, "has two columns 'a'"),
+    ("1,2\n3,4\n5,6\n", {}, "begins with the numbers 1, 2: expected a line with the names"),
+    ("a,b\n1,2\n3,4\n", dict(columns=("a", "a")), "'a' is named twice"),
+    ("a,b\n1,2\n3,4\n", dict(columns=("a", "b"), label="b"), "'b' is named twice"),
+    ('a;b\n"1,5";2\n"2,5";3\n', {}, "'1,5' in row 1, column 'a': expected a plain number s"),
+    ("a\n7 %\n9 %\n", {}, "expected a plain number such as 7"),
+])  # fmt: skip
+def test_tables_that_would_be_misread_are_refused(tmp_path, content, options, message):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        data.load("table", "train", data_dir=str(tmp_path / "t.csv"), **options)
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "t.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(data.DamagedDataError, match=r"t\.csv is not UTF-8 .*save it as UTF-8"):
+        data.load("table", "train", data_dir=str(tmp_path / "t.csv"))
+
+
+def test_a_category_may_be_called_na_and_an_empty_one_is_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,NA\n2,SA\n3,NA\n4,SA\n")
+    load = lambda: data.load("table", "train", data_dir=str(tmp_path / "t.csv"), categorical=["b"])  # noqa: E731
+    assert load().event_shape == (3,)
+    (tmp_path / "t.csv").write_text("a,b\n1,NA\n2,\n3,NA\n4,SA\n")
+    with pytest.raises(ValueError, match="empty cell in row 2, column 'b'"):
+        load()
+
+
+def test_names_of_classes_are_kept(tmp_path, pets):
+    made = data.load("images", "train", data_dir=str(pets), size=8)
+    assert made.spec["label"].class_names == ("cats", "dogs")
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,no\n2,yes\n" * 9)
+    made = data.load("table", "train", data_dir=str(tmp_path / "t.csv"), label="b")
+    assert made.spec["label"].class_names == ("no", "yes")
+    recorded = data.identity(made)
+    assert recorded["features"]["label"]["class_names"] == ["no", "yes"]
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,no\n2,ja\n" * 9)
+    other = data.identity(data.load("table", "train", data_dir=str(tmp_path / "t.csv"), label="b"))
+    assert "named ja, no in place of" in data.difference(recorded, other)
+
+
+def test_pictures_of_numbers_without_a_scale_are_refused(tmp_path):
+    from genjax.data.pictures import Decoder
+
+    for dtype in (np.float32, np.int32):
+        Image.fromarray(np.full((4, 4), 200, dtype)).save(tmp_path / "a.tiff")
+        with pytest.raises(data.DamagedDataError, match="32-bit numbers, whose scale no one knows"):
+            Decoder(None, 1)(str(tmp_path / "a.tiff"))
+
+
+def test_links_in_circles_and_folders_that_look_like_splits(tmp_path, pets):
+    (pets / "cats" / "loop").symlink_to(pets)
+    assert len(data.load("images", "train", data_dir=str(pets), size=8).source) == 18
+    (pets / "cats").rename(pets / "val")
+    with pytest.raises(ValueError, match="val looks like a split, but there is no"):
+        data.load("images", "train", data_dir=str(pets), size=8)
+    picture(tmp_path / "one" / "a.png")
+    with pytest.raises(ValueError, match="too few pictures"):
+        data.load("images", "train", data_dir=str(tmp_path / "one"))
+
+
+def test_labels_and_pictures_of_the_hub_that_are_none_are_refused(tmp_path):
+    table = hub_table(3)
+    for column, values, message in [
+        ("label", pa.array([0, None, 1]), "has no label in row 2"),
+        ("label", pa.array(["a", "b", "a"]), "holds string: expected class ids"),
+        ("image", pa.array([[1], [2], [3]]), "are lists: expected encoded bytes"),
+    ]:
+        where = table.column_names.index(column)
+        changed = table.set_column(where, column, values)
+        pq.write_table(changed, tmp_path / "train.parquet")
+        with pytest.raises(ValueError, match=message):
+            data.load("huggingface", "train", data_dir=str(tmp_path))
+
+
+def test_damaged_archives_are_named(tmp_path):
+    np.savez(tmp_path / "train.npz", x=np.zeros((400, 2)))
+    content = bytearray((tmp_path / "train.npz").read_bytes())
+    content[200] ^= 0xFF
+    (tmp_path / "train.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.npz cannot be read"):
+        data.load("npy", "train", data_dir=str(tmp_path))

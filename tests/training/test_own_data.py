@@ -177,8 +177,36 @@ def test_rows_that_are_not_what_the_set_says_are_refused():
         (data.DataSet("d", data.ArraySource(x=rows.astype(int)), spec(dtype=np.dtype(int))),
          "expected real numbers"),
         (data.from_arrays("d", x=np.full((4, 2), 9, np.uint8), num_levels=4), "grey levels from 0"),
-        (data.from_arrays("d", x=np.full((4, 2), np.inf)), "holds NaN or infinity"),
+        (data.DataSet("d", data.ArraySource(x=rows + np.inf), spec()), "holds NaN or infinity"),
         (data.from_arrays("d", x=np.zeros((0, 2))), "has no rows"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=said):
             data.check_rows(dataset)
+
+
+def test_classes_are_asked_for_by_name_and_rows_must_be_finite(tmp_path):
+    lines = [
+        f"{a:.3f},{'yes' if a > 0 else 'no'}" for a in np.random.default_rng(0).normal(size=60)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["a,owner", *lines]))
+    experiment = config(str(tmp_path / "t.csv"))
+    experiment["data"] |= dict(name="table", options=dict(label="owner"))
+    experiment["model"]["num_classes"] = 2
+    made = run(experiment, tmp_path / "w")
+    np.testing.assert_array_equal(made.sample(4, label="yes"), made.sample(4, label=1))
+    assert made.log_prob([[0.1], [0.2]], label=["no", "yes"]).shape == (2,)
+    with pytest.raises(ValueError, match="no class is called 'maybe'; they are no, yes"):
+        made.sample(4, label="maybe")
+    for bad in (np.nan, 1e40):
+        with pytest.raises(ValueError, match="expected finite numbers of float32"):
+            made.log_prob([[bad]], label=0)
+
+
+def test_constant_columns_and_classes_that_do_not_occur_are_pointed_out(tmp_path, caplog):
+    x = points(64)
+    x[:, 1] = 5.0
+    labels = dict(train_label=np.arange(64) % 3 * 1000, test_label=np.zeros(8, int))
+    folder = save(tmp_path / "d", train=x, test=points(8, 1), **labels)
+    genjax.build(config(folder))
+    assert "columns 1 of d never change" in caplog.text
+    assert "go up to 2000, but only 3 classes occur" in caplog.text
