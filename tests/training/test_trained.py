@@ -97,7 +97,10 @@ assert not any(name.split(".")[0] in ("genjax", "flax") for name in sys.modules
 """
 
 
-@pytest.mark.parametrize("config", [FLOW, VDM, GAN], ids=["flow", "vdm", "gan"])
+@pytest.mark.parametrize("config", [
+    pytest.param(FLOW, id="flow"), pytest.param(VDM, id="vdm", marks=pytest.mark.slow),
+    pytest.param(GAN, id="gan"),
+])  # fmt: skip
 def test_programs_and_weights_are_used_without_genjax(tmp_path, config, request):
     import jax
 
