@@ -401,7 +401,8 @@ def test_nan_in_the_data_stops_the_run_and_names_step_and_metric(tmp_path):
     done = run(tmp_path / "moments", base=[f"--config={config}"], code=2)
     assert "data holds NaN or infinity" in done.stderr
     done = run(
-        tmp_path / "run", "--config.data.standardize=False", "--config.train.num_steps=20", "--config.train.log_every=2",
+        tmp_path / "run", "--config.data.standardize=False",
+        "--config.train.num_steps=20", "--config.train.log_every=2",
         "--config.train.checkpoint_every=2", "--config.train.eval_every=0",
         "--config.train.sample_every=0", base=[f"--config={config}"], code=1,
     )  # fmt: skip
