@@ -79,11 +79,13 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         refusing("", check_batch_size, where=where, size=size, num_devices=num_devices)
     streams = build_streams(planned)
     rates: dict[str, Callable[[int], float]] = {}
-    made = _assemble(recipe, sections, streams, settings, ready, rates)
+    # One pass over the rows, however often a family is made of them.
+    measured = functools.cache(lambda: data.moments(streams[""].train))
+    made = _assemble(recipe, sections, streams, settings, ready, rates, measured)
 
     def resampled(sample: SampleSettings) -> Family:
         other = {**settings, "sample": sample}
-        return _assemble(recipe, sections, streams, other, ready, {}).family
+        return _assemble(recipe, sections, streams, other, ready, {}, measured).family
 
     parts: dict[str, Any] = dict(
         family=made.family,
@@ -209,10 +211,12 @@ def _assemble(
     settings: Mapping[str, Any],
     ready: _Ready,
     rates: dict[str, Callable[[int], float]],
+    measured: Callable[[], data.Moments],
 ) -> _Assembled:
     """Makes the family from its sections.
 
-    Learning rates of its optimisers, as far as they are known, are put into ``rates``.
+    Learning rates of its optimisers, as far as they are known, are put into ``rates``; ``measured``
+    gives the moments of the training rows.
     """
     dataset = streams[""].train
     kwargs: dict[str, Any] = {}
@@ -246,7 +250,9 @@ def _assemble(
     given = _given(streams, settings)
     kwargs |= {name: given[name] for name in GIVEN if name in own}
     family = refusing("family", recipe.make, **section, **kwargs)
-    scale = _moments(streams, settings["data"], [kwargs[name] for name in recipe.networks])
+    scale = _moments(
+        dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
+    )
     if scale is not None:
         alike = tuple(
             name
@@ -271,10 +277,13 @@ def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) 
 
 
 def _moments(
-    streams: Mapping[str, Stream], settings: DataSettings, networks: Sequence[Any]
+    dataset: data.DataSet,
+    settings: DataSettings,
+    networks: Sequence[Any],
+    measured: Callable[[], data.Moments],
 ) -> data.Moments | None:
     """Moments to standardise the data by, if that is asked for or needed."""
-    dataset, asked = streams[""].train, settings.standardize
+    asked = settings.standardize
     if asked is False or (asked is None and dataset.num_levels is not None):
         return None
     # A flow that begins with a logit is of data in an interval, which says its scale.
@@ -287,7 +296,7 @@ def _moments(
     if bounded:
         return None
     try:
-        found = data.moments(dataset)
+        found = measured()
     except ValueError as error:
         raise ConfigError(f"data.standardize: {error}") from error
     if len(dataset.event_shape) == 1 and len(found.constant):

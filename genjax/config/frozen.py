@@ -6,7 +6,6 @@ workdir no more.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from genjax.config.arguments import arguments, check, fill_in
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.recipes import Slot
 from genjax.config.tables import build_named, look_up_family
+from genjax.data.identity import crc32
 from genjax.training.checkpoints import CheckpointError, Checkpoints
 from genjax.training.mesh import make_mesh, replicated
 from genjax.training.workdir import WorkdirError, read_config, resolved
@@ -190,5 +190,5 @@ def checksum(tree: Any) -> str:
     """Tells two sets of weights apart."""
     total = 0
     for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+        total = crc32(np.asarray(leaf), total)
     return f"{total:08x}"

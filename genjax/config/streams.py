@@ -188,8 +188,8 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
         data_dir=settings.data_dir, memory_limit_mib=settings.memory_limit_mib
     )
     try:
-        if _is_function(name):
-            load = look_up_function(data.LOADERS, name, where)
+        if ":" in name:
+            load = look_up_function({}, name, where)
             given = {"split": data.split_name(split), **shared}
             taken = {key: value for key, value in given.items() if key in arguments(load)}
             loaded = load(**options, **taken)
@@ -199,7 +199,7 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
                     f"{type(loaded).__name__}"
                 )
             return data.sliced(loaded, split)
-        return data.load(name, split, **shared)
+        return data.load(name, split, **shared, **options)
     except (data.MissingDataError, data.DamagedDataError, ConfigError):
         raise
     except ValueError as error:

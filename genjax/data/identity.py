@@ -48,9 +48,18 @@ def identity(dataset: DataSet) -> dict[str, Any]:
 def _checksum(rows: Mapping[str, np.ndarray]) -> str:
     total = 0
     for name in sorted(rows):
-        array = np.ascontiguousarray(rows[name])
-        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
+        total = crc32(rows[name], total)
     return f"{total:08x}"
+
+
+def crc32(array: np.ndarray, before: int = 0) -> int:
+    """CRC-32 of the bytes of an array, row by row.
+
+    Args:
+        array: The array.
+        before: That of what comes before it.
+    """
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, before)
 
 
 def difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:

@@ -34,7 +34,7 @@ class Evaluator:
         self._sample = family.sample and jax.jit(
             family.sample, out_shardings=meshes.replicated(mesh)
         )
-        self._by_row: dict[Any, Any] = {}
+        self._by_row: dict[str, Any] = {}
 
     def evaluate(
         self,
@@ -122,31 +122,32 @@ class Evaluator:
 
     def by_row(
         self,
+        name: str,
         function: Callable[[TrainState, Mapping[str, Any]], Any],
         state: TrainState,
         batches: Iterator[Mapping[str, np.ndarray]],
         num_batches: int,
-        label: str,
     ) -> Any:
         """A function of the state and of rows, of all rows of some batches.
 
         Args:
-            function: ``(state, batch) -> tree`` of arrays ``[B, ...]``; compiled once.
+            name: What is done, shown as progress up to the first space. A function is compiled once
+                for each name.
+            function: ``(state, batch) -> tree`` of arrays ``[B, ...]``.
             state: The state.
             batches: This process's rows of each batch, with ``mask``; all else is given to the
                 function.
             num_batches: Number of batches.
-            label: What is being done, to show progress.
 
         Returns:
             The tree, of arrays ``[N, ...]``.
         """
-        if function not in self._by_row:
-            self._by_row[function] = jax.jit(function, out_shardings=meshes.by_row(self._mesh))
+        if name not in self._by_row:
+            self._by_row[name] = jax.jit(function, out_shardings=meshes.by_row(self._mesh))
         found = []
-        for local in self._progress(batches, num_batches, label):
+        for local in self._progress(batches, num_batches, name.split()[0]):
             batch = meshes.global_batch(self._mesh, local)
             mask = batch.pop("mask")
-            made, kept = meshes.to_host((self._by_row[function](state, batch), mask))
+            made, kept = meshes.to_host((self._by_row[name](state, batch), mask))
             found.append(jax.tree.map(lambda rows, kept=kept: np.asarray(rows)[kept], made))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

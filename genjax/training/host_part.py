@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from genjax.data.identity import crc32
+
 FILE = "metadata"
 """Name of the file in the folder ``host`` of a checkpoint."""
 
@@ -61,7 +63,7 @@ class HostPart:
             if name not in self.checksums and self.shapes is not None:
                 raise ValueError(f"it has no checksum of {name}")
             expected = self.checksums.get(name)
-            if expected is not None and checksum(array) != expected:
+            if expected is not None and crc32(array) != expected:
                 raise ValueError(f"the content of {name} has changed since it was saved")
 
 
@@ -104,11 +106,6 @@ def _is_sound(part: HostPart) -> bool:
     return rows and consecutive and all(isinstance(crc, int) for crc in part.checksums.values())
 
 
-def checksum(array: np.ndarray) -> int:
-    """CRC-32 of the bytes of an array."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
 class HostHandler(ocp.AsyncCheckpointHandler):
     """Writes the part, with checksums that are computed while Orbax writes the arrays.
 
@@ -120,7 +117,7 @@ class HostHandler(ocp.AsyncCheckpointHandler):
 
         async def write() -> None:
             if not jax.process_index():
-                found = {name: checksum(copy) for name, copy in args.copies.items()}
+                found = {name: crc32(copy) for name, copy in args.copies.items()}
                 part = dataclasses.replace(args.part, checksums=found)
                 (directory / FILE).write_bytes(part.encoded())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,6 @@ from genjax.training import feeds, loop, pictures, processes, record, signals, w
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
-from genjax.training.experiment import Experiment
 from genjax.training.logs import MetricLog
 from genjax.training.random import random_key
 from genjax.training.trained import Trained
@@ -40,24 +40,15 @@ class Run(Trained):
         WorkdirError: If the workdir holds a run of another config.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        place: epath.PathLike,
-        *,
-        quiet: bool = False,
-        own_config: Mapping[str, Any] | None = None,
-        allow_config_change: bool = False,
-    ):
-        super().__init__(
-            experiment,
-            place,
-            quiet=quiet,
-            own_config=own_config,
-            allow_config_change=allow_config_change,
-        )
-        self.log = MetricLog(self.workdir, active=self.writes, loggers=experiment.loggers)
-        self._batches = experiment.train_batches()
+    @functools.cached_property
+    def log(self) -> MetricLog:
+        """Where metrics and pictures go."""
+        loggers = self.experiment.loggers
+        return MetricLog(self.workdir, active=self.writes, loggers=loggers)
+
+    @functools.cached_property
+    def _batches(self) -> dict[str, data.TrainBatches]:
+        return self.experiment.train_batches()
 
     # What a notebook calls.
 

@@ -46,7 +46,6 @@ class Trained:
         self.template = steps.state_template(experiment.state_shapes, self.mesh)
         self._evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
         self._evaluators: dict[int, Evaluator] = {}
-        self._functions: dict[str, Any] = {}
         self._own_config = own_config
         self._allow_config_change = allow_config_change
         self._stop: Any = None
@@ -242,8 +241,6 @@ class Trained:
     def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
         """A function of the newest state and of rows, which are filled up to whole batches."""
         _, state = self.newest()
-        # One function for all calls, so that it is compiled once.
-        function = self._functions.setdefault(name, function)
         if not len(next(iter(rows.values()))):
             raise ValueError("expected rows, got none")
         batches = data.EvalBatches(
@@ -254,11 +251,7 @@ class Trained:
         )
         with self.report.bars:
             return self._evaluator.by_row(
-                function,
-                state,
-                (batches[i] for i in range(len(batches))),
-                len(batches),
-                name.split()[0],
+                name, function, state, (batches[i] for i in range(len(batches))), len(batches)
             )
 
     def _evaluator_for(self, settings: SampleSettings) -> Evaluator:
