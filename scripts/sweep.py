@@ -19,6 +19,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import zlib
@@ -85,13 +86,22 @@ def main() -> None:
     workdir = pathlib.Path(args.workdir).expanduser()
     runs = [(cell, seed) for cell in cells for seed in range(args.seeds)]
 
+    stopped = threading.Event()
+
     def one(run: tuple[Cell, int]) -> None:
-        _run(args.config, run[0], run[1], workdir, overrides)
+        if stopped.is_set():  # what is queued may come before the main thread can cancel it
+            return
+        try:
+            _run(args.config, run[0], run[1], workdir, overrides)
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
 
     pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
     try:
         list(pool.map(one, runs))
     except KeyboardInterrupt:  # the runs have got it, too, and save
+        stopped.set()
         pool.shutdown(cancel_futures=True)
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
