@@ -19,7 +19,11 @@ from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
 from genjax.training import loggers, optimizers
 
-SCORE_NETS: Table = {"score_mlp": nets.ScoreMLP, "score_resnet": nets.ScoreResNet}
+SCORE_NETS: Table = {
+    "score_mlp": nets.ScoreMLP,
+    "score_resnet": nets.ScoreResNet,
+    "unet": nets.UNet,
+}
 GENERATORS: Table = {
     "dcgan": nets.DCGANGenerator,
     "mlp": nets.MLPGenerator,

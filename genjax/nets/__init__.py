@@ -9,6 +9,7 @@ from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.unet import UNet
 
 __all__ = [
     "Conv",
@@ -24,5 +25,6 @@ __all__ = [
     "ResNetGenerator",
     "ScoreMLP",
     "ScoreResNet",
+    "UNet",
     "inception_variables",
 ]

@@ -29,22 +29,41 @@ class GroupNorm(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B *spatial C"]) -> Float[Array, "B *spatial C"]:
+    def __call__(
+        self,
+        x: Float[Array, "B *spatial C"],
+        film: tuple[Float[Array, "B C"], Float[Array, "B C"]] | None = None,
+    ) -> Float[Array, "B *spatial C"]:
         """Normalises ``[B, *spatial, C]``.
+
+        Args:
+            x: The input.
+            film: A relative scale and a shift of each channel of each example, by which a condition
+                acts on the result: it becomes ``y * (1 + scale) + shift``.
+
+        Returns:
+            The result, of the shape of ``x``.
 
         Raises:
             ValueError: If the channels do not divide into the groups.
+
+        References:
+            Perez et al., FiLM, arXiv:1709.07871, eq. 2, for ``film``.
         """
         scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:], jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:], jnp.float32)
+        if film is not None:
+            # One scale and offset a channel in place of two in turn.
+            factor, shift = (a.astype(jnp.promote_types(a.dtype, scale.dtype)) for a in film)
+            scale, bias = scale * (1.0 + factor), bias * (1.0 + factor) + shift
         y = group_norm(x, scale, bias, num_groups=self.num_groups, epsilon=self.epsilon)
         return y.astype(self.dtype or jnp.promote_types(x.dtype, scale.dtype))
 
 
 def group_norm(
     x: Float[Array, "B *spatial C"],
-    scale: Float[Array, " C"],
-    bias: Float[Array, " C"],
+    scale: Float[Array, " C"] | Float[Array, "B C"],
+    bias: Float[Array, " C"] | Float[Array, "B C"],
     *,
     num_groups: int,
     epsilon: float = 1e-6,
@@ -58,8 +77,9 @@ def group_norm(
 
     Args:
         x: The input, ``[B, *spatial, C]``.
-        scale: Factor of each channel after the normalisation, ``[C]``.
-        bias: What is added to each channel after that, ``[C]``.
+        scale: Factor of each channel after the normalisation, ``[C]``, or ``[B, C]`` where each
+            example has its own.
+        bias: What is added to each channel after that, ``[C]`` or ``[B, C]`` likewise.
         num_groups: Number of groups of neighbouring channels; must divide ``C``.
         epsilon: The number that is added to the variance.
 
@@ -81,8 +101,16 @@ def group_norm(
         return _by_channel(*operands, num_groups=num_groups, epsilon=epsilon)
 
     def stock(x: Array, scale: Array, bias: Array) -> Array:
-        layer = nn.GroupNorm(num_groups, epsilon=epsilon, dtype=wide)
-        return jnp.asarray(layer.apply({"params": {"scale": scale, "bias": bias}}, x))
+        own = scale.ndim == 1  # Flax's layer has one scale for all examples
+        layer = nn.GroupNorm(num_groups, epsilon=epsilon, dtype=wide, use_scale=own, use_bias=own)
+        params = {"scale": scale, "bias": bias} if own else {}
+        y = jnp.asarray(layer.apply({"params": params}, x))
+        if own:
+            return y
+        space = tuple(range(1, x.ndim - 1))
+        return y * jnp.expand_dims(scale.astype(wide), space) + jnp.expand_dims(
+            bias.astype(wide), space
+        )
 
     return jax.lax.platform_dependent(x, scale, bias, cpu=on_cpu, default=stock)
 
@@ -124,6 +152,6 @@ def _by_channel(x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon
     variance = jnp.sum(jnp.square(x), axis=space) @ (member / count) - jnp.square(mean)
     inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
     # (x - mean) * inverse * scale + bias as one slope and one offset for each channel.
-    slope = inverse @ (member.T * scale)
-    offset = bias - (mean * inverse) @ (member.T * scale)
+    slope = (inverse @ member.T) * scale
+    offset = bias - ((mean * inverse) @ member.T) * scale
     return x * jnp.expand_dims(slope, space) + jnp.expand_dims(offset, space)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.nets.embeddings import (
+    LabelEmbedding,
     check_conditioning,
     fourier_features,
-    sinusoidal_embedding,
+    gamma_embedding,
 )
 
 _ZEROS = nn.initializers.zeros_init()
@@ -53,7 +54,8 @@ class ScoreMLP(nn.Module):
         Args:
             z_t: Latent, ``[B, D]``.
             gamma_t: Negative log signal-to-noise ratio, ``[B]``.
-            label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
+            label: Class ids, ``[B]``, -1 for no label; needed if and only if ``num_classes`` is
+                set.
             deterministic: Has no effect: there is no dropout.
 
         Returns:
@@ -66,13 +68,11 @@ class ScoreMLP(nn.Module):
         if z_t.ndim != 2:
             raise ValueError(f"expected points [B, D], got shape {z_t.shape}")
         check_conditioning(self.gamma_min, self.gamma_max, self.num_classes, label)
-        position = (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        # Scaled to the range of steps, 0 to 1000, that the embedding's frequencies are made for.
-        embedding = sinusoidal_embedding(1000.0 * position, self.hidden_size)
+        embedding = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.hidden_size)
         condition = nn.swish(nn.Dense(self.hidden_size, name="condition")(embedding))
         if label is not None:
             assert self.num_classes is not None
-            condition += nn.Embed(self.num_classes, self.hidden_size, name="label")(label)
+            condition += LabelEmbedding(self.num_classes, self.hidden_size, name="label")(label)
 
         exponents = tuple(self.fourier_exponents)
         features = jnp.concatenate([z_t, fourier_features(z_t, exponents)], axis=-1)

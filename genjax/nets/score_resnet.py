@@ -10,9 +10,10 @@ from genjax.nets.attention import attention
 from genjax.nets.convolution import Conv
 from genjax.nets.dropout import Dropout
 from genjax.nets.embeddings import (
+    LabelEmbedding,
     check_conditioning,
     fourier_features,
-    sinusoidal_embedding,
+    gamma_embedding,
 )
 from genjax.nets.normalization import GroupNorm
 from genjax.nets.remat import Remat, with_remat
@@ -193,7 +194,8 @@ class ScoreResNet(nn.Module):
         Args:
             z_t: Latent, ``[B, H, W, C]``.
             gamma_t: Negative log signal-to-noise ratio, ``[B]``.
-            label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
+            label: Class ids, ``[B]``, -1 for no label; needed if and only if ``num_classes`` is
+                set.
             context: Conditioning features, ``[B, context_size]``; zeros if left out.
             deterministic: Turns dropout off.
 
@@ -260,9 +262,7 @@ class ScoreResNet(nn.Module):
 
     def _condition(self, gamma_t: Array, label: Array | None, context: Array | None) -> Array:
         width = 4 * self.channels
-        position = (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        # Scaled to the range of steps, 0 to 1000, that the embedding's frequencies are made for.
-        embedding = sinusoidal_embedding(1000.0 * position, self.channels)
+        embedding = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.channels)
         if self.context_size:
             if context is None:
                 context = jnp.zeros((gamma_t.shape[0], self.context_size))
@@ -270,7 +270,7 @@ class ScoreResNet(nn.Module):
         condition = nn.swish(nn.Dense(width, name="condition_0")(embedding))
         if label is not None:
             assert self.num_classes is not None
-            condition += nn.Embed(self.num_classes, width, name="label")(label)
+            condition += LabelEmbedding(self.num_classes, width, name="label")(label)
         return nn.swish(nn.Dense(width, name="condition_1")(condition))
 
     def _layer_fields(self, with_attention: bool) -> dict[str, Any]:

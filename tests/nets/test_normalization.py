@@ -37,6 +37,30 @@ def test_values_gradients_and_parameters_are_those_of_flax(shape, groups, dtype)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_condition_scales_and_shifts_what_flax_normalises(stock, monkeypatch):
+    if stock:  # the formulation of GPUs and TPUs
+        monkeypatch.setattr(
+            jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands)
+        )
+    keys = jax.random.split(jax.random.key(0), 5)
+    x, weights = (2.0 + 3.0 * jax.random.normal(key, (3, 5, 2, 6)) for key in keys[:2])
+    film = tuple(jax.random.normal(key, (3, 6)) for key in keys[2:4])
+    variables = GroupNorm(2).init(keys[4], x, film)
+    variables = jax.tree.map(lambda a: a + jax.random.normal(keys[4], a.shape), variables)
+
+    def ours(variables, x, film):
+        return jnp.sum(weights * GroupNorm(2).apply(variables, x, film))
+
+    def theirs(variables, x, film):
+        scale, shift = (a[:, None, None] for a in film)
+        return jnp.sum(weights * (nn.GroupNorm(2).apply(variables, x) * (1.0 + scale) + shift))
+
+    found, expected = (jax.value_and_grad(f, (0, 1, 2))(variables, x, film) for f in (ours, theirs))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
 def test_a_constant_is_mapped_to_the_bias():
     x = jnp.full((2, 4, 4, 6), 1e4)
     y, variables = GroupNorm(3).init_with_output(jax.random.key(0), x)
