@@ -1,6 +1,6 @@
 """Samplers as values: each asks any denoiser at some times and goes from noise to data."""
 
-from genjax.diffusion.samplers.base import Denoiser, Sampler, Threshold
+from genjax.diffusion.samplers.base import Bottleneck, Denoiser, Sampler, Threshold
 from genjax.diffusion.samplers.corrector import PredictorCorrector
 from genjax.diffusion.samplers.equation import AdaptiveODE
 from genjax.diffusion.samplers.first_order import DDIM, Ancestral
@@ -12,6 +12,7 @@ __all__ = [
     "DDIM",
     "AdaptiveODE",
     "Ancestral",
+    "Bottleneck",
     "DPMSolver",
     "Denoiser",
     "Euler",
