@@ -31,6 +31,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
+from genjax.families.middle import added, middle_of, shape_of_middle
 from genjax.families.objective import Objective
 from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.losses import (
@@ -118,27 +119,50 @@ class DenoisingNetwork:
         times: Array,
         label: Array | None,
         dropout_key: PRNGKeyArray | None = None,
+        delta_h: Array | None = None,
     ) -> Array:
         """What the network says of latents at times ``[B]``."""
-        if self.objective.prediction == "edm" or self.process.prior_std != 1.0:
-            # Latents of unit variance, where the process or the preconditioning does not give them.
-            scale = input_scale(self.sigma_data, *self.process.scales(times))
-            z = z * per_row(scale, z)
         # Dropout acts where there is a key for it: in training only.
         out = self.net.apply(
             {"params": params["net"]},
-            z,
+            self._scaled(z, times),
             times,
             label,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
+            **added(delta_h),
         )
         return cast(Array, out)
 
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+    def _scaled(self, z: Array, times: Array) -> Array:
+        """Latents as the network takes them."""
+        if self.objective.prediction == "edm" or self.process.prior_std != 1.0:
+            # Latents of unit variance, where the process or the preconditioning does not give them.
+            scale = input_scale(self.sigma_data, *self.process.scales(times))
+            return z * per_row(scale, z)
+        return z
+
+    def estimate(
+        self,
+        params: Params,
+        z: Array,
+        t: Array,
+        label: Array | None,
+        delta_h: Array | None = None,
+    ) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
-        out = self.output(params, z, jnp.full(z.shape[:1], t), label)
+        out = self.output(params, z, jnp.full(z.shape[:1], t), label, delta_h=delta_h)
         return self.kind.estimate(out, z, *self.process.scales(t))
+
+    @property
+    def middle_shape(self) -> tuple[int, ...] | None:
+        """Shape of one example's activation in the middle of the network, if it has one."""
+        return shape_of_middle(self.net, self.event_shape)
+
+    def middle(self, params: Params, z: Array, t: Array, label: Array | None) -> Array:
+        """The activation in the middle of the network, ``[B, *middle_shape]``."""
+        times = jnp.full(z.shape[:1], t)
+        return middle_of(self.net, params["net"], self._scaled(z, times), times, label)
 
     def loss(
         self,

@@ -8,16 +8,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Estimate, Process, Sampler
-from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainState, label_of
-from genjax.families.levels import Units
+from genjax.diffusion import Process, Sampler
+from genjax.families.base import (
+    Batch,
+    Denoising,
+    Family,
+    Metrics,
+    Params,
+    Samples,
+    TrainState,
+    label_of,
+)
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.sampling import Asked, Sampling, Trajectory
 from genjax.losses import nats_to_bits_per_dim
 
 
-class DenoisingModel(Protocol):
+class DenoisingModel(Asked, Protocol):
     """What the record is made from, as functions of parameters and rows.
 
     Attributes:
@@ -45,11 +53,6 @@ class DenoisingModel(Protocol):
         ...
 
     @property
-    def units(self) -> Units:
-        """See the class."""
-        ...
-
-    @property
     def conditional(self) -> bool:
         """See the class."""
         ...
@@ -61,10 +64,6 @@ class DenoisingModel(Protocol):
 
     def process_of(self, params: Params) -> Process:
         """The process, of which a schedule may be learned."""
-        ...
-
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
-        """Data and noise in latents ``[B, *event]`` at one time."""
         ...
 
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
@@ -190,6 +189,10 @@ def denoising_family(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return flow_of(state).decode(latents, label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        process = model.process_of(state.ema)
+        return sampling.denoising(model, state.ema, process, label(batch), default=default)
+
     protocol: dict[str, Any] = {"num_noise_draws": eval_num_times, "parameters": "moving average"}
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
@@ -205,6 +208,7 @@ def denoising_family(
         log_prob=log_prob if has_score else None,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol=protocol,
         reads=("label",) if model.conditional else (),
         density_metrics=density_metrics(

@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.diffusion import AdaptiveODE
 from genjax.families.base import (
     Batch,
+    Denoising,
     Family,
     Metrics,
     Optimizer,
@@ -141,6 +142,15 @@ def flow_matching(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return model.flow(state.ema).decode(latents, model.label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        return sampling.denoising(
+            model,
+            state.ema,
+            model.process,
+            model.label(batch),
+            default=AdaptiveODE(tolerance=tolerance),
+        )
+
     return Family(
         init=init,
         train_step=train_step,
@@ -149,6 +159,7 @@ def flow_matching(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,

@@ -1,15 +1,50 @@
 """How families of denoising models draw samples: a sampler, guidance and what is shown."""
 
 import dataclasses
+from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.diffusion import Denoiser, Estimate, Process, Sampler
 from genjax.diffusion.guidance import EstimateFn, Guidance
-from genjax.families.base import Samples
+from genjax.diffusion.samplers import Bottleneck
+from genjax.families.base import Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
+
+
+class Asked(Protocol):
+    """A model that samplers and edits ask."""
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        ...
+
+    @property
+    def middle_shape(self) -> tuple[int, ...] | None:
+        """Shape of one example's activation in the middle of the network, if it has one."""
+        ...
+
+    def estimate(
+        self,
+        params: Params,
+        z: Array,
+        t: Array,
+        label: Array | None,
+        delta_h: Array | None = None,
+    ) -> Estimate:
+        """Data and noise in latents ``[B, *event]`` at one time.
+
+        ``delta_h`` is added to the activation in the middle of the network, where it has one.
+        """
+        ...
+
+    def middle(self, params: Params, z: Array, t: Array, label: Array | None) -> Array:
+        """The activation in the middle of the network, ``[B, *middle_shape]``."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +108,55 @@ class Sampling:
             return estimate_fn(z, t, label)
 
         return Denoiser(process, estimate, spread_rows)
+
+    def denoising(
+        self,
+        model: Asked,
+        params: Params,
+        process: Process,
+        label: Array | None,
+        *,
+        default: Sampler,
+    ) -> Denoising:
+        """What edits ask.
+
+        Args:
+            model: The model.
+            params: Its parameters.
+            process: The process.
+            label: Class ids, ``[B]``, or None.
+            default: The sampler where none is asked for.
+
+        Returns:
+            The model as samples are drawn from it.
+        """
+
+        def denoiser(delta_h: Array | None = None) -> Denoiser:
+            def estimate(z: Array, t: Array, told: Array | None) -> Estimate:
+                if delta_h is None:
+                    return model.estimate(params, z, t, told)
+                # Guidance asks about copies of the rows, one set after the other.
+                copies = (z.shape[0] // delta_h.shape[0], *(1,) * (delta_h.ndim - 1))
+                return model.estimate(params, z, t, told, jnp.tile(delta_h, copies))
+
+            return self.denoiser(process, estimate, label)
+
+        asked, shape = denoiser(), model.middle_shape
+        if shape is not None:
+            bottleneck = Bottleneck(
+                shape=shape,
+                activation=lambda z, t: model.middle(params, z, t, label),
+                estimate=lambda z, t, delta_h: denoiser(delta_h).estimate(z, t),
+            )
+            asked = dataclasses.replace(asked, bottleneck=bottleneck)
+        return Denoising(
+            denoiser=asked,
+            sampler=self.sampler or default,
+            num_steps=self.num_steps,
+            # Of bins their centres.
+            encode=lambda x: model.units.encode(x, jnp.full(x.shape, 0.5)),
+            decode=model.units.decode,
+        )
 
     def draw(
         self,

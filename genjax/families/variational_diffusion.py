@@ -33,6 +33,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
+from genjax.families.middle import added, middle_of, shape_of_middle
 from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.losses import (
     diffusion_loss,
@@ -113,6 +114,7 @@ class VariationalDiffusion:
         gamma_t: Array,
         label: Array | None,
         dropout_key: PRNGKeyArray | None = None,
+        delta_h: Array | None = None,
     ) -> Array:
         """The score network's estimate of the noise in ``z_t``."""
         # Dropout acts where there is a key for it: in training only.
@@ -123,6 +125,7 @@ class VariationalDiffusion:
             label,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
+            **added(delta_h),
         )
         return cast(Array, noise_hat)
 
@@ -256,11 +259,30 @@ class VariationalDiffusion:
         """The process of the schedule."""
         return GammaProcess(lambda times: self.gamma(params, times))
 
-    def estimate(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(
+        self,
+        params: Params,
+        z_t: Array,
+        t: Array,
+        label: Array | None,
+        delta_h: Array | None = None,
+    ) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
         gamma_t = self.gamma(params, t)
-        noise_hat = self.denoise(params, z_t, jnp.full(z_t.shape[:1], gamma_t), label)
+        noise_hat = self.denoise(
+            params, z_t, jnp.full(z_t.shape[:1], gamma_t), label, delta_h=delta_h
+        )
         return Noise().estimate(noise_hat, z_t, *of_gamma(gamma_t))
+
+    @property
+    def middle_shape(self) -> tuple[int, ...] | None:
+        """Shape of one example's activation in the middle of the network, if it has one."""
+        return shape_of_middle(self.score_net, self.event_shape)
+
+    def middle(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Array:
+        """The activation in the middle of the network, ``[B, *middle_shape]``."""
+        gamma_t = jnp.full(z_t.shape[:1], self.gamma(params, t))
+        return middle_of(self.score_net, params["score_net"], z_t, gamma_t, label)
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
         """The probability flow, from data at time 0 to noise at time 1."""
