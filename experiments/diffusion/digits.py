@@ -10,9 +10,11 @@ Expected: experiments/README.md has the measured bits/dim, beside those of the V
           the time they took on two CPU cores.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-_FAMILIES = {
+_FAMILIES: dict[str, dict[str, Any]] = {
     "vp": dict(name="score_sde", process=dict(name="vp"), times="log_snr"),
     "sub_vp": dict(name="score_sde", process=dict(name="sub_vp"), times="log_snr"),
     "ve": dict(

@@ -239,7 +239,7 @@ def time_of(
 
 
 LEAST_LAM = -10.0
-"""What counts as no signal at all: the least log ratio of signal to noise that models are asked at."""
+"""The least log ratio of signal to noise that models are asked at: below it there is no signal."""
 
 
 def latest(process: Process) -> Float[Array, ""]:

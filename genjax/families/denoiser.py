@@ -205,8 +205,8 @@ class DenoisingNetwork:
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
         """Parts of the continuous-time bound of each example in nats, ``[B]``."""
         keys = keys_by_example(key, batch["index"])
-        # Each example's times are spread evenly in gamma, whose slope is the weight of the loss, from
-        # an offset of its own.
+        # Each example's times are spread evenly in gamma, whose slope is the weight of the loss,
+        # from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
         label = label_of(batch, conditional=self.conditional)

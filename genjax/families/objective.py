@@ -13,9 +13,9 @@ from genjax.diffusion import (
     Prediction,
     Process,
     independent_times,
+    latest,
     stratified_times,
     time_of,
-    weightings,
 )
 from genjax.diffusion import predictions as kinds
 
