@@ -8,11 +8,12 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "genjax"
 ALLOWED = {
     "losses": {"losses"},
-    "diffusion": {"losses", "diffusion", "flax"},
-    "bijectors": {"bijectors", "nets", "diffrax", "flax", "numpy"},
+    "diffusion": {"losses", "diffusion", "ode", "flax", "numpy"},
+    "bijectors": {"bijectors", "nets", "ode", "flax", "numpy"},
     "nets": {"devices", "nets", "flax"},
     "families": {
-        "devices", "losses", "diffusion", "bijectors", "families", "flax", "numpy", "optax",
+        "devices", "losses", "diffusion", "bijectors", "families", "ode", "flax", "numpy",
+        "optax",
     },
     "training": {
         "data", "devices", "families.base", "training", "evaluation", "absl", "etils", "matplotlib",

@@ -3,14 +3,7 @@
 from genjax.bijectors.autoregressive import MADE, MaskedAutoregressive, TransformerAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain, Invert, MultiScale, Repeat
-from genjax.bijectors.continuous import (
-    ContinuousFlow,
-    Solver,
-    draw_probe,
-    integrate,
-    integrate_with_log_det,
-    trace_for,
-)
+from genjax.bijectors.continuous import ContinuousFlow
 from genjax.bijectors.coupling import (
     Coupling,
     alternating_mask,
@@ -54,7 +47,6 @@ __all__ = [
     "Repeat",
     "Reshape",
     "Sigmoid",
-    "Solver",
     "Squeeze",
     "Tanh",
     "TransformerAutoregressive",
@@ -67,17 +59,13 @@ __all__ = [
     "checkerboard_mask",
     "continuous_flow",
     "coupling_flow",
-    "draw_probe",
     "glow",
     "half_mask",
     "hashable",
-    "integrate",
-    "integrate_with_log_det",
     "jet",
     "rational_quadratic_spline",
     "real_nvp",
     "sigmoid_affine",
     "standard_normal_log_prob",
     "tarflow",
-    "trace_for",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from genjax import data, families, nets
-from genjax.config.arguments import arguments, call, check, refusing
+from genjax.config.arguments import REQUIRED, arguments, call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, at, complete, every_section
 from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
@@ -19,6 +19,7 @@ from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.streams import build_streams, plan_streams
 from genjax.config.tables import (
     OPTIMIZERS,
+    SAMPLING,
     build_named,
     imported,
     look_up,
@@ -27,6 +28,7 @@ from genjax.config.tables import (
     look_up_logger,
 )
 from genjax.families.base import Acts, Family
+from genjax.families.sampling import Sampling
 from genjax.training.experiment import (
     DataSettings,
     EvalSettings,
@@ -71,6 +73,12 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     loggers = {}
     if mode in ("train", "eval", "sample"):
         loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
+    for name in SAMPLING:
+        if sections["sample"][name] is not None and "sampling" not in recipe.arguments():
+            raise ConfigError(
+                f"sample.{name}: the family {sections['family']['name']!r} does not go from noise "
+                "to data in steps; leave it out"
+            )
     planned = plan_streams(settings["data"])
     ready = _before_data(recipe, sections)
     num_devices = num_devices or _count_devices()
@@ -81,11 +89,12 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     rates: dict[str, Callable[[int], float]] = {}
     # One pass over the rows, however often a family is made of them.
     measured = functools.cache(lambda: data.moments(streams[""].train))
-    made = _assemble(recipe, sections, streams, settings, ready, rates, measured)
+    deviation = functools.cache(lambda: data.deviation(streams[""].train))
+    made = _assemble(recipe, sections, streams, settings, ready, rates, measured, deviation)
 
     def resampled(sample: SampleSettings) -> Family:
         other = {**settings, "sample": sample}
-        return _assemble(recipe, sections, streams, other, ready, {}, measured).family
+        return _assemble(recipe, sections, streams, other, ready, {}, measured, deviation).family
 
     parts: dict[str, Any] = dict(
         family=made.family,
@@ -188,7 +197,7 @@ def _before_data(recipe: Recipe, sections: Mapping[str, Any]) -> _Ready:
             networks[argument] = section
     for name, table in recipe.parts.items():
         part = sections["family"].get(name)
-        if part is None and recipe.arguments()[name].default is None:
+        if part is None and recipe.arguments()[name].default is not REQUIRED:
             continue
         parts[name] = build_named(table, part or {}, f"family.{name}")
     for where in recipe.optimizer_sections():
@@ -212,11 +221,12 @@ def _assemble(
     ready: _Ready,
     rates: dict[str, Callable[[int], float]],
     measured: Callable[[], data.Moments],
+    deviation: Callable[[], float],
 ) -> _Assembled:
     """Makes the family from its sections.
 
     Learning rates of its optimisers, as far as they are known, are put into ``rates``; ``measured``
-    gives the moments of the training rows.
+    gives the moments of the training rows, ``deviation`` that of all their entries together.
     """
     dataset = streams[""].train
     kwargs: dict[str, Any] = {}
@@ -247,12 +257,14 @@ def _assemble(
         fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
         taken = {f: section.pop(f) for f in sorted(fields & set(section))}
         kwargs[name] = refusing("family", group, **taken)
-    given = _given(streams, settings)
-    kwargs |= {name: given[name] for name in GIVEN if name in own}
-    family = refusing("family", recipe.make, **section, **kwargs)
     scale = _moments(
         dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
     )
+    given = _given(streams, settings)
+    kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
+    if "data_std" in own:
+        kwargs["data_std"] = 1.0 if scale is not None else deviation()
+    family = refusing("family", recipe.make, **section, **kwargs)
     if scale is not None:
         alike = tuple(
             name
@@ -319,8 +331,19 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
         "event_shape": dataset.event_shape,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
+        "sampling": _sampling(sampling),
         "spec": spec_of(streams),
     }
+
+
+def _sampling(settings: SampleSettings) -> Sampling:
+    """How denoising models draw samples."""
+    parts = {
+        name: build_named(table, section, f"sample.{name}")
+        for name, table in SAMPLING.items()
+        if (section := getattr(settings, name)) is not None
+    }
+    return Sampling(num_steps=settings.num_steps, **parts)
 
 
 def _optimizer_factory(

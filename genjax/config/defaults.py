@@ -11,12 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genjax.config.arguments import Argument, arguments, fill_in, settable
+from genjax.config.arguments import REQUIRED, Argument, arguments, fill_in, settable
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
 from genjax.config.frozen import complete_frozen
 from genjax.config.recipes import Recipe, Slot, Table
-from genjax.config.tables import OPTIMIZERS, TRANSFORMS, look_up_family, look_up_function
+from genjax.config.tables import OPTIMIZERS, SAMPLING, TRANSFORMS, look_up_family, look_up_function
 from genjax.data import LOADERS
 from genjax.training.experiment import (
     DataSettings,
@@ -204,6 +204,9 @@ def every_section(
     features = sections["eval"].get("features")
     if isinstance(features, Mapping):
         yield from _named("eval.features", features, FEATURES)
+    for name, table in SAMPLING.items():
+        if isinstance(sections["sample"].get(name), Mapping):
+            yield from _named(f"sample.{name}", sections["sample"][name], table)
 
 
 def _check_players(section: Mapping[str, Any], where: str, places: list[str]) -> None:
@@ -223,7 +226,12 @@ _NAME = {"name": Argument(str, None)}
 
 def _part_keys(recipe: Recipe) -> dict[str, Argument]:
     every = recipe.arguments()
-    return {name: Argument(Mapping[str, Any] | None, every[name].default) for name in recipe.parts}
+    return {
+        name: Argument(
+            Mapping[str, Any] | None, None if every[name].default is not REQUIRED else REQUIRED
+        )
+        for name in recipe.parts
+    }
 
 
 def _named(

@@ -11,13 +11,15 @@ Table = Mapping[str, Callable[..., Any]]
 """What a ``name`` in a section may be; an import path ``package.module:NAME`` always may, too."""
 
 GIVEN = (
-    "batch_size", "eval_num_draws", "eval_num_times", "event_shape", "num_levels",
-    "sample_num_steps", "spec",
+    "batch_size", "data_std", "eval_num_draws", "eval_num_times", "event_shape", "num_levels",
+    "sample_num_steps", "sampling", "spec",
 )  # fmt: skip
 """Arguments of families that other sections or the data decide, so that they are no keys.
 
 ``spec`` is the mapping of all features (:class:`genjax.data.Feature`); ``event_shape`` and
 ``num_levels`` are those of ``x``; ``eval_num_times`` and ``eval_num_draws`` are ``eval.num_times``.
+``sampling`` is the section ``sample`` as :class:`~genjax.families.sampling.Sampling`. ``data_std``
+is the standard deviation of all entries of ``x`` in the training split: of grey levels in [-1, 1].
 """
 
 

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from genjax import bijectors, data, families, nets
+from genjax import bijectors, data, diffusion, families, nets
 from genjax.config.arguments import arguments, call
 from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
@@ -37,6 +37,26 @@ SCHEDULES: Table = {
     "learned_linear": schedules.LearnedLinearSchedule,
     "learned_monotone": schedules.LearnedMonotoneSchedule,
 }
+PROCESSES: Table = {
+    "chain": diffusion.Chain,
+    "cosine": diffusion.Cosine,
+    "straight": diffusion.Straight,
+    "sub_vp": diffusion.SubVariancePreserving,
+    "ve": diffusion.VarianceExploding,
+    "vp": diffusion.VariancePreserving,
+}
+SAMPLERS: Table = {
+    "adaptive_ode": diffusion.AdaptiveODE,
+    "ancestral": diffusion.Ancestral,
+    "ddim": diffusion.DDIM,
+    "dpm_solver": diffusion.DPMSolver,
+    "euler": diffusion.Euler,
+    "heun": diffusion.Heun,
+    "predictor_corrector": diffusion.PredictorCorrector,
+    "unipc": diffusion.UniPC,
+}
+GUIDANCE: Table = {"classifier_free": diffusion.ClassifierFree}
+SAMPLING: Mapping[str, Table] = {"guidance": GUIDANCE, "sampler": SAMPLERS}
 FLOWS: Table = {
     "autoregressive_flow": bijectors.autoregressive_flow,
     "continuous_flow": bijectors.continuous_flow,
@@ -82,6 +102,24 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_GAN, make=make, extends=families.gan, fixes=("loss", *fixes))
 
 
+_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
+"""A score network that is told the time in place of gamma."""
+_SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
+
+
+def _denoising(
+    objective: Callable[..., families.Objective],
+    make: Callable[..., families.Family] = families.diffusion,
+) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={"net": _OF_TIME},
+        parts={"process": PROCESSES},
+        groups={**_SCORED, "objective": objective},
+        extends=families.diffusion,
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
         make=families.classifier, networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)}
@@ -93,16 +131,19 @@ FAMILIES: Mapping[str, Recipe] = {
     ),
     "flow_matching": Recipe(
         make=families.flow_matching,
-        # A score network that is told the time in place of gamma.
-        networks={
-            "velocity_net": Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
-        },
+        networks={"velocity_net": _OF_TIME},
     ),
     "vdm": Recipe(
         make=families.vdm,
-        networks={"score_net": Slot(table=SCORE_NETS)},
+        # Its estimate of the noise is a correction of the latent.
+        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True})},
         parts={"schedule": SCHEDULES},
+        groups=_SCORED,
     ),
+    "diffusion": _denoising(families.Objective),
+    "edm": _denoising(families.EDMObjective, families.edm),
+    "rectified_flow": _denoising(families.RectifiedFlowObjective, families.rectified_flow),
+    "score_sde": _denoising(families.ScoreObjective, families.score_sde),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),

@@ -13,7 +13,7 @@ from genjax.data.features import (
     looks_like_levels,
 )
 from genjax.data.identity import difference, identity
-from genjax.data.moments import Moments, moments
+from genjax.data.moments import Moments, deviation, moments
 from genjax.data.sources import LOADERS, load
 from genjax.data.splits import sliced, split_name
 from genjax.data.transforms import (
@@ -57,6 +57,7 @@ __all__ = [
     "iterate",
     "load",
     "looks_like_levels",
+    "deviation",
     "moments",
     "prepared",
     "sliced",

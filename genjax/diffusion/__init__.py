@@ -1,7 +1,49 @@
-"""The Gaussian diffusion process: schedules, times, conversions and samplers."""
+"""Gaussian diffusion: processes, what networks estimate of them, weightings, times and samplers."""
 
-from genjax.diffusion.process import alpha, diffuse, sigma
-from genjax.diffusion.sampling import ancestral_sample, ancestral_step
+from genjax.diffusion.grid import Grid, time_grid
+from genjax.diffusion.guidance import NO_LABEL, ClassifierFree, ClassifierGuidance, Guidance
+from genjax.diffusion.predictions import (
+    Data,
+    Estimate,
+    Noise,
+    Preconditioned,
+    Prediction,
+    Score,
+    V,
+    Velocity,
+    input_scale,
+)
+from genjax.diffusion.process import (
+    GammaProcess,
+    Process,
+    Scales,
+    alpha,
+    diffuse,
+    gamma_and_slope_of,
+    of_gamma,
+    sigma,
+    time_of,
+)
+from genjax.diffusion.processes import (
+    Chain,
+    Cosine,
+    Straight,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
+from genjax.diffusion.samplers import (
+    DDIM,
+    AdaptiveODE,
+    Ancestral,
+    Denoiser,
+    DPMSolver,
+    Euler,
+    Heun,
+    PredictorCorrector,
+    Sampler,
+    UniPC,
+)
 from genjax.diffusion.schedules import (
     FixedLinearSchedule,
     LearnedLinearSchedule,
@@ -11,15 +53,50 @@ from genjax.diffusion.schedules import (
 from genjax.diffusion.times import independent_times, stratified_times
 
 __all__ = [
+    "NO_LABEL",
+    "ClassifierFree",
+    "ClassifierGuidance",
+    "Guidance",
+    "DDIM",
+    "AdaptiveODE",
+    "Ancestral",
+    "Chain",
+    "Cosine",
+    "DPMSolver",
+    "Data",
+    "Denoiser",
+    "Estimate",
+    "Euler",
     "FixedLinearSchedule",
+    "GammaProcess",
+    "Grid",
+    "Heun",
     "LearnedLinearSchedule",
     "LearnedMonotoneSchedule",
+    "Noise",
+    "Preconditioned",
+    "Prediction",
+    "PredictorCorrector",
+    "Process",
+    "Sampler",
+    "Scales",
+    "Score",
+    "Straight",
+    "SubVariancePreserving",
+    "UniPC",
+    "V",
+    "VarianceExploding",
+    "VariancePreserving",
+    "Velocity",
     "alpha",
-    "ancestral_sample",
-    "ancestral_step",
     "diffuse",
     "gamma_and_slope",
+    "gamma_and_slope_of",
     "independent_times",
+    "input_scale",
+    "of_gamma",
     "sigma",
     "stratified_times",
+    "time_grid",
+    "time_of",
 ]

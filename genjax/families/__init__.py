@@ -2,6 +2,16 @@
 
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
 from genjax.families.classifier import classifier
+from genjax.families.denoising import Likelihood, denoising_family
+from genjax.families.diffusion import (
+    EDMObjective,
+    RectifiedFlowObjective,
+    ScoreObjective,
+    diffusion,
+    edm,
+    rectified_flow,
+    score_sde,
+)
 from genjax.families.draws import Latent
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
@@ -18,11 +28,25 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.objective import Objective
 from genjax.families.players import HalfLife
+from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "EDMObjective",
+    "RectifiedFlowObjective",
+    "ScoreObjective",
+    "Likelihood",
+    "Objective",
+    "Sampling",
+    "Trajectory",
+    "diffusion",
+    "denoising_family",
+    "edm",
+    "rectified_flow",
+    "score_sde",
     "Acts",
     "Density",
     "Family",

@@ -8,10 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.bijectors import (
-    Solver,
-    trace_for,
-)
+from genjax.diffusion import AdaptiveODE
 from genjax.families.base import (
     Batch,
     Family,
@@ -23,6 +20,8 @@ from genjax.families.base import (
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
+from genjax.families.sampling import Sampling, Trajectory
+from genjax.ode import Solver, trace_for
 
 
 def flow_matching(
@@ -35,11 +34,12 @@ def flow_matching(
     sigma_min: float = 0.0,
     method: Literal["dopri5", "tsit5", "heun", "euler"] = "dopri5",
     tolerance: float = 1e-5,
-    sample_num_steps: int = 100,
     trace: Literal["exact", "hutchinson"] | None = None,
+    label_dropout: float = 0.0,
     ema_decay: float = 0.999,
     accumulate_steps: int = 1,
     eval_num_draws: int = 1,
+    sampling: Sampling = Sampling(num_steps=100),
 ) -> Family:
     r"""Conditional flow matching; likelihoods and samples through the differential equation.
 
@@ -57,14 +57,17 @@ def flow_matching(
             squared distance (which ties noise to labels where there are any, so that conditional
             samples are no longer those of the path).
         sigma_min: Standard deviation of the noise that is left at the end of a path, in [0, 1).
-        method: Method of the solver: see :class:`~genjax.bijectors.Solver`.
+        method: Method of the solver: see :class:`~genjax.ode.Solver`.
         tolerance: Relative and absolute tolerance of the adaptive methods.
-        sample_num_steps: Steps of the methods of fixed steps.
         trace: How the divergence of the likelihood is computed: ``"exact"``, or ``"hutchinson"``
             with one draw for each draw of noise; None for exact up to 16 entries.
+        label_dropout: Probability with which a row's label is left out in training, for
+            classifier-free guidance.
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_draws: Draws of dequantisation noise (and signs) for each example in evaluation.
+        sampling: How samples are drawn: by the solver of the likelihood, which takes
+            ``num_steps`` steps with the methods of fixed steps, where it names no sampler.
 
     Returns:
         The family. ``eval_step`` gives what a flow's does; with Hutchinson's estimate ``nats`` and
@@ -83,7 +86,7 @@ def flow_matching(
         raise ValueError(f"coupling must be independent or optimal_transport, got {coupling!r}")
     if eval_num_draws < 1:
         raise ValueError(f"eval_num_draws must be at least 1, got {eval_num_draws}")
-    solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=sample_num_steps)
+    solver = Solver(method=method, rtol=tolerance, atol=tolerance, num_steps=sampling.num_steps)
     trace = trace_for(math.prod(event_shape), trace)
     if num_levels is None and trace == "exact":
         eval_num_draws = 1
@@ -95,7 +98,9 @@ def flow_matching(
         sigma_min=sigma_min,
         solver=solver,
         trace=trace,
+        label_dropout=label_dropout,
     )
+    sampling.check(conditional=model.conditional, units=model.units, drops_labels=label_dropout > 0)
     init, train_step = minimizing(
         init_model=model.init,
         loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
@@ -104,21 +109,37 @@ def flow_matching(
         accumulate_steps=accumulate_steps,
     )
 
+    def draws_of(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        return model.flow(state.ema).draws(batch, model.label(batch), key, eval_num_draws)
+
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        draws = model.draws(state.ema, batch, key, eval_num_draws)
+        draws = draws_of(state, batch, key)
         return likelihood_metrics(draws, model.num_dims, bounds=trace == "exact")
 
     def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return -jnp.mean(model.draws(state.ema, batch, key, eval_num_draws), axis=0)
+        return -jnp.mean(
+            model.flow(state.ema).draws(batch, model.label(batch), key, eval_num_draws), axis=0
+        )
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        return model.sample(state.ema, key, batch)
+        if sampling.sampler is None and sampling.guidance is None:
+            return model.sample(state.ema, key, batch)
+        return sampling.draw(
+            model.process,
+            lambda z, t, label: model.estimate(state.ema, z, t, label),
+            key,
+            (batch["x"].shape[0], *event_shape),
+            model.label(batch),
+            default=AdaptiveODE(tolerance=tolerance),
+            units=model.units,
+            trajectory=Trajectory(),
+        )
 
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.latents(state.ema, batch, key)
+        return model.flow(state.ema).latents(batch, model.label(batch), key)
 
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return model.decode(state.ema, latents, batch)
+        return model.flow(state.ema).decode(latents, model.label(batch))
 
     return Family(
         init=init,
@@ -133,7 +154,7 @@ def flow_matching(
             "divergence": trace,
             "solver": f"{method}, tolerance {tolerance}"
             if solver.adaptive
-            else f"{method}, {sample_num_steps} steps",
+            else f"{method}, {sampling.num_steps} steps",
             "num_noise_draws": eval_num_draws,
             "parameters": "moving average",
         },

@@ -10,15 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.bijectors import (
-    Solver,
-    draw_probe,
-    integrate,
-    integrate_with_log_det,
-    standard_normal_log_prob,
-)
 from genjax.devices import mapped_axes, own_key
-from genjax.diffusion import stratified_times
+from genjax.diffusion import Estimate, Straight, stratified_times
 from genjax.families.base import (
     Batch,
     Metrics,
@@ -29,10 +22,12 @@ from genjax.families.base import (
     label_of,
     num_classes_of,
 )
-from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.draws import check_label_dropout, drop_labels, spread_rows
 from genjax.families.levels import Bins, Reals, Units
-from genjax.families.likelihood import draws_of, plane_density
+from genjax.families.likelihood import plane_density
+from genjax.families.probability_flow import ProbabilityFlow
 from genjax.losses import flow_matching_loss, straight_path
+from genjax.ode import Solver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +42,7 @@ class MatchedFlow:
         sigma_min: Standard deviation that is left at the end of a path.
         solver: How the differential equation is solved.
         trace: How the divergence of the likelihood is computed.
+        label_dropout: Probability with which a row's label is left out in training.
     """
 
     velocity_net: nn.Module
@@ -56,6 +52,10 @@ class MatchedFlow:
     sigma_min: float
     solver: Solver
     trace: str
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_label_dropout(self.label_dropout, conditional=self.conditional)
 
     @property
     def num_dims(self) -> int:
@@ -119,73 +119,54 @@ class MatchedFlow:
             start = start[optimal_pairing(start, data)]
         times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
         x_t, target = straight_path(start, data, times, sigma_min=self.sigma_min)
-        label = label_of(batch, conditional=self.conditional)
+        label = drop_labels(
+            jax.random.fold_in(key_dropout, 1), self.label(batch), self.label_dropout
+        )
         predicted = self.velocity(params, x_t, times, label, key_dropout)
         mean = jnp.mean(flow_matching_loss(predicted, target))
         path_length = jnp.mean(jnp.square(data - start)) * self.num_dims
         return mean, ({"path_length": path_length}, model_state)
 
-    def nats(self, params: Params, x: Array, label: Array | None, probe: Array | None) -> Array:
-        """Negative log-likelihood of points, or of the bins they lie in, ``[B]``."""
-        # Of density per unit of x in [-1, 1) to probability of a bin of width 2 / V.
-        levels = self.num_levels
-        offset = 0.0 if levels is None else self.num_dims * math.log(levels / 2.0)
+    def flow(self, params: Params) -> ProbabilityFlow:
+        """The probability flow, from data at time 1 to noise at time 0."""
 
-        def field(z: Array, t: Array) -> Array:
+        def field(z: Array, t: Array, label: Array | None) -> Array:
             return self.velocity(params, z, t, label)
 
-        # From data at time 1 back to noise at time 0, along with the integral of the divergence.
-        z, log_det = integrate_with_log_det(field, x, (1.0, 0.0), self.solver, probe=probe)
-        return offset - standard_normal_log_prob(z) - log_det
+        return ProbabilityFlow(
+            field=field,
+            units=self.units,
+            event_shape=self.event_shape,
+            times=(1.0, 0.0),
+            solver=self.solver,
+            trace=self.trace,
+        )
 
-    def draws(self, params: Params, batch: Batch, key: PRNGKeyArray, num_draws: int) -> Array:
-        """Nats of each example for each draw of noise, ``[num_draws, B]``."""
-        keys = keys_by_example(key, batch["index"])
+    @property
+    def process(self) -> Straight:
+        """The process of the paths, whose time runs from data to noise."""
+        return Straight(sigma_min=self.sigma_min)
 
-        def one_draw(index: Array) -> Array:
-            own = fold_each(keys, index)
-            noise = jax.vmap(lambda k: jax.random.uniform(k, self.event_shape))(own)
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+        """What samplers ask: data and noise in points at one time of the process."""
+        velocity = self.velocity(params, z, 1.0 - t, label)
+        # A point is its noise, moved along the velocity for as long as it is on the way.
+        noise = z - (1.0 - t) * velocity
+        return Estimate(velocity + (1.0 - self.sigma_min) * noise, noise)
 
-            def one_row(x: Array, label: Array | None, k: PRNGKeyArray) -> Array:
-                probe = None
-                if self.trace == "hutchinson":
-                    probe = draw_probe(jax.random.fold_in(k, 1), (1, *self.event_shape))
-                alone = None if label is None else label[None]
-                return self.nats(params, x[None], alone, probe)[0]
-
-            # Steps and signs of its own for each row, so that none depends on its batch.
-            label = label_of(batch, conditional=self.conditional)
-            return jax.vmap(one_row)(self.units.encode(batch["x"], noise), label, own)
-
-        return draws_of(one_draw, num_draws)
-
-    def latents(self, params: Params, batch: Batch, key: PRNGKeyArray) -> Array:
-        """Noise that the equation leads to from each example, under its first draw of noise."""
-        own = fold_each(keys_by_example(key, batch["index"]), 0)
-        noise = jax.vmap(lambda k: jax.random.uniform(k, self.event_shape))(own)
-        x = self.units.encode(batch["x"], noise)
-        return self._solved(params, x, batch, (1.0, 0.0))
-
-    def decode(self, params: Params, z: Array, batch: Batch) -> Array:
-        """The data that the equation leads to from noise, ``[B, *event]``."""
-        return self.units.decode(self._solved(params, z, batch, (0.0, 1.0)))
-
-    def _solved(self, params: Params, x: Array, batch: Batch, times: tuple[float, float]) -> Array:
-        label = label_of(batch, conditional=self.conditional)
-
-        def field(z: Array, t: Array) -> Array:
-            return self.velocity(params, z, t, label)
-
-        return integrate(field, x, times, self.solver)
+    def label(self, batch: Batch) -> Array | None:
+        """Class ids of a batch, if the network takes them."""
+        return label_of(batch, conditional=self.conditional)
 
     def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Solutions of the equation from noise, and the density of points of the plane."""
         start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
-        x = self._solved(params, start, batch, (0.0, 1.0))
+        flow = self.flow(params)
+        x = flow.points(start, self.label(batch))
         rows = self.units.decode(x)
         if self.num_levels is not None or self.event_shape != (2,) or self.conditional:
             return Samples(rows=rows)
-        density = plane_density(x, lambda z: -self.nats(params, z, None, None))
+        density = plane_density(x, lambda z: -flow.nats(z, None, None))
         return Samples(rows=rows, density=density)
 
 

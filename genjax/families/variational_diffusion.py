@@ -11,10 +11,14 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import average, mapped_axes, own_key
 from genjax.diffusion import (
-    ancestral_sample,
+    Denoiser,
+    Estimate,
+    GammaProcess,
+    Noise,
     diffuse,
     gamma_and_slope,
     independent_times,
+    of_gamma,
     stratified_times,
 )
 from genjax.diffusion.times import stratify
@@ -23,13 +27,13 @@ from genjax.families.base import (
     Metrics,
     ModelState,
     Params,
-    Samples,
     Step,
     label_of,
     num_classes_of,
 )
-from genjax.families.draws import fold_each, keys_by_example, spread_rows
-from genjax.families.levels import Centres, Reals, Units
+from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
+from genjax.families.levels import Bins, Centres, Reals, Units
+from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
@@ -38,6 +42,7 @@ from genjax.losses import (
     prior_loss,
     reconstruction_loss,
 )
+from genjax.ode import trace_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class VariationalDiffusion:
         num_levels: Number of grey levels of integer data; None for real-valued data.
         num_timesteps: Steps ``T`` of the bound, or 0 for continuous time.
         time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
+        label_dropout: Probability with which a row's label is left out in training.
     """
 
     score_net: nn.Module
@@ -59,6 +65,10 @@ class VariationalDiffusion:
     num_levels: int | None
     num_timesteps: int = 0
     time_sampling: str = "stratified"
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_label_dropout(self.label_dropout, conditional=self.conditional)
 
     @property
     def num_dims(self) -> int:
@@ -74,6 +84,11 @@ class VariationalDiffusion:
     def conditional(self) -> bool:
         """Whether the score network takes labels."""
         return num_classes_of(self.score_net) is not None
+
+    @property
+    def drops_labels(self) -> bool:
+        """Whether the network is trained without labels, too."""
+        return self.label_dropout > 0
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of score network and schedule."""
@@ -148,8 +163,10 @@ class VariationalDiffusion:
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """Diffusion loss for given noise, nats ``[B]``; ``other`` as :meth:`at_times` gives it."""
-        z_t = diffuse(self.units.encode(batch["x"]), noise, gamma_t)
+        z_t = diffuse(self.units.encode(batch["x"]), noise, *of_gamma(gamma_t))
         label = label_of(batch, conditional=self.conditional)
+        if dropout_key is not None:
+            label = drop_labels(jax.random.fold_in(dropout_key, 1), label, self.label_dropout)
         noise_hat = self.denoise(params, z_t, gamma_t, label, dropout_key)
         if self.num_timesteps:
             return discrete_diffusion_loss(
@@ -235,28 +252,33 @@ class VariationalDiffusion:
         draws = jax.lax.map(one_draw, jnp.arange(num_times))
         return {name: jnp.mean(draw, axis=0) for name, draw in draws.items()}
 
-    def sample(
-        self,
-        params: Params,
-        key: PRNGKeyArray,
-        batch: Batch,
-        *,
-        num_steps: int,
-        num_trajectories: int,
-        num_frames: int,
-    ) -> Samples:
-        """Ancestral samples, and the way of the first of them."""
-        label = label_of(batch, conditional=self.conditional)
-        z_0_rescaled, latents = ancestral_sample(
-            lambda z_t, gamma_t: self.denoise(params, spread_rows(z_t), gamma_t, label),
-            lambda times: self.gamma(params, times),
-            key,
-            (batch["x"].shape[0], *self.event_shape),
-            num_steps=num_steps,
-            num_frames=min(num_frames, num_steps),
-        )
-        # A latent has variance near one at all times: shown in the units of the data as it is.
-        return Samples(
-            rows=self.units.decode(z_0_rescaled),
-            trajectory=self.units.decode(latents[:, :num_trajectories]),
+    def process_of(self, params: Params) -> GammaProcess:
+        """The process of the schedule."""
+        return GammaProcess(lambda times: self.gamma(params, times))
+
+    def estimate(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Estimate:
+        """What samplers ask: data and noise in latents at one time."""
+        gamma_t = self.gamma(params, t)
+        noise_hat = self.denoise(params, z_t, jnp.full(z_t.shape[:1], gamma_t), label)
+        return Noise().estimate(noise_hat, z_t, *of_gamma(gamma_t))
+
+    def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
+        """The probability flow, from data at time 0 to noise at time 1."""
+        process = self.process_of(params)
+
+        def field(z: Array, t: Array, label: Array | None) -> Array:
+            def estimate(z: Array, t: Array) -> Estimate:
+                return self.estimate(params, z, t, label)
+
+            return Denoiser(process, estimate).velocity(z, t)
+
+        levels = self.num_levels
+        return ProbabilityFlow(
+            field=field,
+            units=Reals() if levels is None else Bins(levels, -1.0, 1.0),
+            event_shape=self.event_shape,
+            times=(0.0, 1.0),
+            solver=flow.solver(num_steps),
+            trace=trace_for(self.num_dims, flow.trace),
+            data_scale=process.scales(jnp.zeros(())).alpha,
         )

@@ -4,24 +4,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
-from genjax.families.base import (
-    Batch,
-    Family,
-    Metrics,
-    Optimizer,
-    Samples,
-    TrainState,
-)
-from genjax.families.likelihood import density_metrics
+from genjax.diffusion import Ancestral
+from genjax.families.base import Family, Optimizer, TrainState
+from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.minimizing import minimizing
+from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.variational_diffusion import VariationalDiffusion
-from genjax.losses import (
-    nats_to_bits_per_dim,
-)
 
 _TIME_SAMPLINGS = ("independent", "stratified")
 
@@ -35,12 +26,13 @@ def vdm(
     num_levels: int | None,
     num_timesteps: int = 0,
     time_sampling: Literal["stratified", "independent"] = "stratified",
+    label_dropout: float = 0.0,
     ema_decay: float = 0.9999,
     accumulate_steps: int = 1,
     eval_num_times: int = 1,
-    sample_num_steps: int = 1000,
-    num_trajectories: int | None = None,
-    num_frames: int = 8,
+    scored: Likelihood = Likelihood(),
+    sampling: Sampling = Sampling(),
+    trajectory: Trajectory = Trajectory(),
 ) -> Family:
     r"""Variational diffusion model.
 
@@ -60,13 +52,14 @@ def vdm(
             for real-valued data, scored by a Gaussian decoder.
         num_timesteps: Steps ``T`` of the bound, or 0 for continuous time.
         time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
+        label_dropout: Probability with which a row's label is left out in training, for
+            classifier-free guidance.
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation.
-        sample_num_steps: Network calls of the ancestral sampler.
-        num_trajectories: Samples whose trajectory is kept; None for 8 images (each a row of the
-            picture) or 2,000 points (of which a picture takes many).
-        num_frames: Frames of a trajectory.
+        scored: How rows are scored: by the bound, the probability flow or both.
+        sampling: How samples are drawn; by the ancestral sampler if it names none.
+        trajectory: What is kept of the way to samples.
 
     Returns:
         The family. ``eval_step`` gives ``bits_per_dim`` and its parts ``diffusion``, ``prior`` and
@@ -78,17 +71,8 @@ def vdm(
     References:
         Kingma et al., Variational Diffusion Models, arXiv:2107.00630.
     """
-    if num_trajectories is None:
-        num_trajectories = 2000 if len(event_shape) == 1 else 8
-    for name, value, least in [
-        ("num_timesteps", num_timesteps, 0),
-        ("eval_num_times", eval_num_times, 1),
-        ("sample_num_steps", sample_num_steps, 1),
-        ("num_trajectories", num_trajectories, 1),
-        ("num_frames", num_frames, 1),
-    ]:
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if num_timesteps < 0:
+        raise ValueError(f"num_timesteps must be at least 0, got {num_timesteps}")
     if time_sampling not in _TIME_SAMPLINGS:
         raise ValueError(f"time_sampling must be one of {_TIME_SAMPLINGS}, got {time_sampling!r}")
     model = VariationalDiffusion(
@@ -98,6 +82,7 @@ def vdm(
         num_levels=num_levels,
         num_timesteps=num_timesteps,
         time_sampling=time_sampling,
+        label_dropout=label_dropout,
     )
     init, train_step = minimizing(
         init_model=model.init,
@@ -107,40 +92,20 @@ def vdm(
         accumulate_steps=accumulate_steps,
     )
 
-    def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        nats = model.bound(state.ema, batch, key, eval_num_times)
-        parts = {name: nats_to_bits_per_dim(part, model.num_dims) for name, part in nats.items()}
-        return {**parts, "bits_per_dim": jax.tree.reduce(jnp.add, parts)}
-
-    def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
-
-    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        return model.sample(
-            state.ema,
-            key,
-            batch,
-            num_steps=sample_num_steps,
-            num_trajectories=num_trajectories,
-            num_frames=num_frames,
-        )
-
     def curves(state: TrainState) -> Mapping[str, tuple[Array, Array]]:
         times = jnp.linspace(0.0, 1.0, 201)
         return {"gamma(t)": (times, model.gamma(state.ema, times))}
 
-    return Family(
+    return denoising_family(
+        model,
         init=init,
         train_step=train_step,
-        eval_step=eval_step,
-        sample=sample,
-        log_prob=log_prob,
-        eval_protocol={
-            "bound": f"{num_timesteps} steps" if num_timesteps else "continuous time",
-            "num_noise_draws": eval_num_times,
-            "parameters": "moving average",
-        },
-        reads=("label",) if model.conditional else (),
-        density_metrics=density_metrics(model.num_dims, "loss", "bits_per_dim", "reconstruction"),
+        scored=scored,
+        sampling=sampling,
+        trajectory=trajectory,
+        default=Ancestral(),
+        bound=f"{num_timesteps} steps" if num_timesteps else "continuous time",
+        eval_num_times=eval_num_times,
+        densities=("loss",),
         curves=curves,
     )

@@ -23,6 +23,7 @@ from genjax.losses.adversarial import (
     wasserstein_generator_loss,
 )
 from genjax.losses.density_ratio import log_density_ratio
+from genjax.losses.diffusion import denoising_loss, gaussian_prior_loss
 from genjax.losses.f_divergence import (
     F_DIVERGENCES,
     CriticForm,
@@ -59,7 +60,9 @@ from genjax.losses.vdm import (
 )
 
 __all__ = [
+    "denoising_loss",
     "flow_matching_loss",
+    "gaussian_prior_loss",
     "importance_weighted_nats",
     "straight_path",
     "ADVERSARIAL_LOSSES",

@@ -209,13 +209,19 @@ class SampleSettings:
 
     Attributes:
         num_samples: Samples in all.
-        num_steps: Network calls a sample.
+        num_steps: Steps from noise to data, each of one network call for most samplers.
+        sampler: How denoising models go from noise to data: a ``name`` and its arguments. None for
+            the family's own way.
+        guidance: What makes their samples of a class more typical of it: a ``name`` and its
+            arguments. None for none.
         batch_size: Samples at a time; all at once if None.
         seed: Seed of the draws.
     """
 
     num_samples: int = 64
     num_steps: int = 1000
+    sampler: Mapping[str, Any] | None = None
+    guidance: Mapping[str, Any] | None = None
     batch_size: int | None = None
     seed: int = 0
 

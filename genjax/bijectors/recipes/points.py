@@ -13,7 +13,7 @@ import numpy as np
 from genjax.bijectors.autoregressive import MaskedAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain, Repeat
-from genjax.bijectors.continuous import ContinuousFlow, Solver, Trace, trace_for
+from genjax.bijectors.continuous import ContinuousFlow
 from genjax.bijectors.coupling import Coupling, alternating_mask
 from genjax.bijectors.elementwise import (
     Elementwise,
@@ -25,6 +25,7 @@ from genjax.bijectors.flow import Flow
 from genjax.bijectors.linear import ActNorm, LULinear, Permutation
 from genjax.bijectors.marginal import Marginal
 from genjax.nets.flow_mlp import ConcatSquashMLP, ResidualMLP
+from genjax.ode import Solver, Trace, trace_for
 
 _ELEMENTWISE = {"additive": additive, "affine": affine}
 
@@ -196,7 +197,7 @@ def continuous_flow(
         num_layers: Number of its hidden layers, at least 1.
         trace: How the divergence is computed: ``"exact"`` or ``"hutchinson"``; None for exact up to
             16 entries.
-        method: The method of the :class:`~genjax.bijectors.continuous.Solver`.
+        method: The method of the :class:`~genjax.ode.Solver`.
         tolerance: Relative and absolute tolerance of the adaptive methods, above 0.
         num_steps: Number of steps of the methods of fixed steps.
         actnorm: Whether to begin with a scale and shift set by the data.
