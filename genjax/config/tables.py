@@ -20,6 +20,7 @@ from genjax.diffusion import schedules
 from genjax.training import loggers, optimizers
 
 SCORE_NETS: Table = {
+    "dit": nets.DiT,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
