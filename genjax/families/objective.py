@@ -16,6 +16,7 @@ from genjax.diffusion import (
     latest,
     stratified_times,
     time_of,
+    weightings,
 )
 from genjax.diffusion import predictions as kinds
 
