@@ -14,6 +14,7 @@ from genjax.diffusion import (
     VarianceExploding,
     VariancePreserving,
 )
+from genjax.families.averages import Average
 from genjax.families.base import Family, Optimizer
 from genjax.families.denoiser import DenoisingNetwork
 from genjax.families.denoising import Likelihood, denoising_family
@@ -58,7 +59,7 @@ def diffusion(
     num_levels: int | None,
     objective: Objective = Objective(),
     scored: Likelihood = Likelihood(),
-    ema_decay: float = 0.999,
+    average: Average = Average(),
     accumulate_steps: int = 1,
     eval_num_times: int = 1,
     data_std: float = 1.0,
@@ -83,7 +84,7 @@ def diffusion(
         objective: What the network estimates, when, and how much its error counts.
         scored: How rows are scored: by the bound in continuous time, by the probability flow, for
             which grey levels are dequantised in training, too, or both.
-        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
+        average: The moving average of the parameters, which evaluation and sampling read.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation.
         data_std: Standard deviation of the data in the units of the model, where the objective
@@ -114,7 +115,7 @@ def diffusion(
         init_model=model.init,
         loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
         optimizer=optimizer,
-        ema_decay=ema_decay,
+        ema_decay=average.decay,
         accumulate_steps=accumulate_steps,
     )
     scales = process.scales(jnp.array(process.earliest))
