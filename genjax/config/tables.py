@@ -20,6 +20,7 @@ from genjax.diffusion import schedules
 from genjax.training import loggers, optimizers
 
 SCORE_NETS: Table = {
+    "dit": nets.DiT,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -114,7 +115,7 @@ def _denoising(
         make=make,
         networks={"net": _OF_TIME},
         parts={"process": PROCESSES},
-        groups={**_SCORED, "objective": objective},
+        groups={**_SCORED, "average": families.Average, "objective": objective},
         extends=families.diffusion,
     )
 
