@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Protocol
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.diffusion import Denoiser, Estimate, Process, Sampler
 from genjax.diffusion.guidance import EstimateFn, Guidance
-from genjax.diffusion.samplers import Bottleneck
+from genjax.diffusion.samplers import Bottleneck, prior_latents
 from genjax.families.base import Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
@@ -185,13 +184,11 @@ class Sampling:
         Returns:
             The samples.
         """
-        # One key for the latents at time 1, one for the noise of the steps.
-        key, key_prior = jax.random.split(key)
-        prior = jax.random.normal(key_prior, shape)
+        key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
             self.denoiser(process, estimate_fn, label),
             key,
-            prior if process.prior_std == 1.0 else process.prior_std * prior,
+            prior,
             num_steps=self.num_steps,
             num_frames=min(trajectory.num_frames, self.num_steps),
         )

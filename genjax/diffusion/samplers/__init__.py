@@ -1,6 +1,12 @@
 """Samplers as values: each asks any denoiser at some times and goes from noise to data."""
 
-from genjax.diffusion.samplers.base import Bottleneck, Denoiser, Sampler, Threshold
+from genjax.diffusion.samplers.base import (
+    Bottleneck,
+    Denoiser,
+    Sampler,
+    Threshold,
+    prior_latents,
+)
 from genjax.diffusion.samplers.corrector import PredictorCorrector
 from genjax.diffusion.samplers.equation import AdaptiveODE
 from genjax.diffusion.samplers.first_order import DDIM, Ancestral
@@ -23,4 +29,5 @@ __all__ = [
     "Table",
     "Threshold",
     "UniPC",
+    "prior_latents",
 ]

@@ -135,6 +135,25 @@ class Threshold:
         return dataclasses.replace(denoiser, estimate=estimate)
 
 
+def prior_latents(
+    process: Process, key: PRNGKeyArray, shape: tuple[int, ...]
+) -> tuple[PRNGKeyArray, Float[Array, "B *event"]]:
+    """The latents that samplers begin with.
+
+    Args:
+        process: The process.
+        key: Key of all draws.
+        shape: Shape of the samples, ``[B, *event]``.
+
+    Returns:
+        The key of the noise of the steps, and the latents at time 1.
+    """
+    # One key for the latents at time 1, one for the noise of the steps.
+    key, key_prior = jax.random.split(key)
+    prior = jax.random.normal(key_prior, shape)
+    return key, prior if process.prior_std == 1.0 else process.prior_std * prior
+
+
 def check_steps(num_steps: int, num_frames: int) -> None:
     """Refuses numbers of steps and frames that cannot be.
 
