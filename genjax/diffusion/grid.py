@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     clean: bool = True
 
     @property
-    def lam(self) -> Float[Array, " N+1"]:
+    def lam(self) -> Float[Array, " M"]:
         r"""Half the log signal-to-noise ratio :math:`\lambda = \log(\alpha/\sigma)`."""
         return Scales(self.alpha, self.sigma).lam
 
