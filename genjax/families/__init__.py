@@ -1,7 +1,9 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
+from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
+from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
     EDMObjective,
@@ -35,6 +37,7 @@ from genjax.families.standardized import standardized
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "ChainObjective",
     "EDMObjective",
     "RectifiedFlowObjective",
     "ScoreObjective",
@@ -42,6 +45,7 @@ __all__ = [
     "Objective",
     "Sampling",
     "Trajectory",
+    "ddpm",
     "diffusion",
     "denoising_family",
     "edm",
