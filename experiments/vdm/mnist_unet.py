@@ -1,7 +1,8 @@
 """VDM on MNIST with a U-Net, sized for a CPU: for likelihood and samples alike.
 
-As `experiments/vdm/mnist.py`, but the network sees the image at 28, 14 and 7 pixels, so that it has a
-notion of a digit and not of strokes alone, and samples are drawn by a solver of the probability flow.
+As `experiments/vdm/mnist.py`, but the network sees the image at 28, 14 and 7 pixels, so that it has
+a notion of a digit and not of strokes alone, and samples are drawn by a solver of the probability
+flow.
 
 Command:  python scripts/run.py --config=experiments/vdm/mnist_unet.py \
               --workdir=/tmp/genjax/mnist_unet --config.data.data_dir=DIR

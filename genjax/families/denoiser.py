@@ -1,6 +1,7 @@
 """A network that denoises latents of a process: its loss, its bound and its probability flow."""
 
 import dataclasses
+import functools
 import math
 from typing import cast
 
@@ -11,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import own_key
 from genjax.diffusion import (
-    Denoiser,
     Estimate,
     Prediction,
     Process,
@@ -34,7 +34,7 @@ from genjax.families.base import (
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
 from genjax.families.objective import Objective
-from genjax.families.probability_flow import Flow, ProbabilityFlow
+from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
 from genjax.losses import (
     denoising_loss,
     diffusion_loss,
@@ -43,7 +43,6 @@ from genjax.losses import (
     reconstruction_loss,
 )
 from genjax.losses.arrays import per_row
-from genjax.ode import trace_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,21 +228,12 @@ class DenoisingNetwork:
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
         """The probability flow, from data at the earliest time to noise at time 1."""
-
-        def field(z: Array, t: Array, label: Array | None) -> Array:
-            def estimate(z: Array, t: Array) -> Estimate:
-                return self.estimate(params, z, t, label)
-
-            return Denoiser(self.process, estimate).velocity(z, t)
-
-        levels, earliest = self.num_levels, self.process.earliest
-        return ProbabilityFlow(
-            field=field,
+        levels = self.num_levels
+        return denoising_flow(
+            self.process,
+            functools.partial(self.estimate, params),
             units=Reals() if levels is None else Bins(levels, -1.0, 1.0),
             event_shape=self.event_shape,
-            times=(earliest, 1.0),
-            solver=flow.solver(num_steps),
-            trace=trace_for(self.num_dims, flow.trace),
-            data_scale=self.process.scales(jnp.array(earliest)).alpha,
-            prior_std=self.process.prior_std,
+            flow=flow,
+            num_steps=num_steps,
         )

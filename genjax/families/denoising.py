@@ -108,7 +108,7 @@ def denoising_family(
     scored: Likelihood,
     sampling: Sampling,
     trajectory: Trajectory,
-    default: Sampler,
+    default: Sampler | Callable[[Params, Array | None], Sampler],
     bound: str,
     end: str,
     eval_num_times: int,
@@ -124,7 +124,8 @@ def denoising_family(
         scored: How rows are scored.
         sampling: How samples are drawn.
         trajectory: What is kept of the way to samples.
-        default: The sampler where the ``sample`` section names none.
+        default: The sampler where the ``sample`` section names none, or what makes it of the
+            parameters and the labels, ``[B]`` or None.
         bound: What is to be said of the bound: "continuous time", say.
         end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
@@ -175,13 +176,14 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        labels = label(batch)
         return sampling.draw(
             model.process_of(state.ema),
             lambda z, t, told: model.estimate(state.ema, z, t, told),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            label(batch),
-            default=default,
+            labels,
+            default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
