@@ -1,6 +1,7 @@
 """The record of every family whose model estimates data and noise in latents of a process."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -13,7 +14,7 @@ from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainS
 from genjax.families.levels import Units
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.sampling import Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -139,7 +140,13 @@ def denoising_family(
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
     sampling.check(
-        conditional=model.conditional, units=model.units, drops_labels=model.drops_labels
+        conditional=model.conditional,
+        units=model.units,
+        drops_labels=model.drops_labels,
+        process=getattr(model, "process", None),
+    )
+    said = sampling.record(
+        conditional=model.conditional, drops_labels=model.drops_labels, default=default
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -175,10 +182,10 @@ def denoising_family(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         return sampling.draw(
             model.process_of(state.ema),
-            lambda z, t, told: model.estimate(state.ema, z, t, told),
+            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            label(batch),
+            batch["label"] if "label" in said["reads"] else None,
             default=default,
             units=model.units,
             trajectory=trajectory,
@@ -206,7 +213,6 @@ def denoising_family(
         encode=encode,
         decode=decode,
         eval_protocol=protocol,
-        reads=("label",) if model.conditional else (),
         density_metrics=density_metrics(
             model.num_dims,
             *densities,
@@ -214,4 +220,5 @@ def denoising_family(
             in_nats=("nats",),
         ),
         curves=curves,
+        **said,
     )
