@@ -1,6 +1,7 @@
 """The record of every family whose model estimates data and noise in latents of a process."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -8,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Estimate, Process, Sampler
+from genjax.diffusion import Ancestral, Estimate, Process, Sampler
 from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainState, label_of
 from genjax.families.levels import Units
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.sampling import Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -142,7 +143,16 @@ def denoising_family(
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
     sampling.check(
-        conditional=model.conditional, units=model.units, drops_labels=model.drops_labels
+        conditional=model.conditional,
+        units=model.units,
+        drops_labels=model.drops_labels,
+        process=getattr(model, "process", None),
+    )
+    said = sampling.record(
+        conditional=model.conditional,
+        drops_labels=model.drops_labels,
+        # The steps of a chain, whatever their variance.
+        default=Ancestral() if callable(default) else default,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -176,13 +186,13 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        labels = label(batch)
+        told, labels = batch["label"] if "label" in said["reads"] else None, label(batch)
         return sampling.draw(
             model.process_of(state.ema),
-            lambda z, t, told: model.estimate(state.ema, z, t, told),
+            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            labels,
+            told,
             default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
@@ -210,7 +220,6 @@ def denoising_family(
         encode=encode,
         decode=decode,
         eval_protocol=protocol,
-        reads=("label",) if model.conditional else (),
         density_metrics=density_metrics(
             model.num_dims,
             *densities,
@@ -218,4 +227,5 @@ def denoising_family(
             in_nats=("nats",),
         ),
         curves=curves,
+        **said,
     )
