@@ -1,5 +1,6 @@
 """From a config to an experiment, checking all that can be checked before compilation."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +9,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, at, complete, every_section
-from genjax.config.errors import ConfigError, first_line
+from genjax.config.errors import ConfigError, first_line, shown
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
 from genjax.config.recipes import GIVEN, Recipe, Slot
@@ -73,12 +75,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     loggers = {}
     if mode in ("train", "eval", "sample"):
         loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
-    for name in SAMPLING:
-        if sections["sample"][name] is not None and "sampling" not in recipe.arguments():
-            raise ConfigError(
-                f"sample.{name}: the family {sections['family']['name']!r} does not go from noise "
-                "to data in steps; leave it out"
-            )
+    _check_steps(recipe, sections, sections["sample"])
     planned = plan_streams(settings["data"])
     ready = _before_data(recipe, sections)
     num_devices = num_devices or _count_devices()
@@ -92,8 +89,10 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     deviation = functools.cache(lambda: data.deviation(streams[""].train))
     made = _assemble(recipe, sections, streams, settings, ready, rates, measured, deviation)
 
-    def resampled(sample: SampleSettings) -> Family:
-        other = {**settings, "sample": sample}
+    def resampled(sample: SampleSettings, **values: Any) -> Family:
+        given = {name: value for name, value in values.items() if value is not None}
+        _check_steps(recipe, sections, given)
+        other = {**settings, "sample": dataclasses.replace(sample, **given)}
         return _assemble(recipe, sections, streams, other, ready, {}, measured, deviation).family
 
     parts: dict[str, Any] = dict(
@@ -124,6 +123,16 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     if mode == "train":
         refusing("", experiment.check_best_metric)
     return experiment
+
+
+def _check_steps(recipe: Recipe, sections: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+    """Refuses samplers and guidance of families that do not go from noise to data in steps."""
+    for name in SAMPLING:
+        if sampling.get(name) is not None and "sampling" not in recipe.arguments():
+            raise ConfigError(
+                f"sample.{name}: the family {sections['family']['name']!r} does not go from noise "
+                "to data in steps; leave it out"
+            )
 
 
 def _count_devices() -> int:
@@ -331,18 +340,26 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
         "event_shape": dataset.event_shape,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
-        "sampling": _sampling(sampling),
+        "sampling": _sampling(sampling, dataset),
         "spec": spec_of(streams),
     }
 
 
-def _sampling(settings: SampleSettings) -> Sampling:
-    """How denoising models draw samples."""
-    parts = {
-        name: build_named(table, section, f"sample.{name}")
-        for name, table in SAMPLING.items()
-        if (section := getattr(settings, name)) is not None
-    }
+_METHODS = {"guidance": "guided", "sampler": "sample"}
+"""What parts of sampling can do."""
+
+
+def _sampling(settings: SampleSettings, dataset: data.DataSet) -> Sampling:
+    """How denoising models draw samples: from sections, or from values that a notebook brings."""
+    parts = {name: getattr(settings, name) for name in SAMPLING}
+    for name, section in parts.items():
+        if isinstance(section, ConfigDict | Mapping):
+            parts[name] = build_named(SAMPLING[name], section, f"sample.{name}", dataset=dataset)
+        elif section is not None and not hasattr(section, _METHODS[name]):
+            raise ConfigError(
+                f"sample.{name} must be a mapping with a name, or a value with a method "
+                f"{_METHODS[name]!r}, got {shown(section)}"
+            )
     return Sampling(num_steps=settings.num_steps, **parts)
 
 

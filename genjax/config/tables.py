@@ -140,6 +140,12 @@ FAMILIES: Mapping[str, Recipe] = {
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
     ),
+    "ddpm": Recipe(
+        make=families.ddpm,
+        networks={"net": _OF_TIME},
+        parts={"process": {"chain": diffusion.Chain}},
+        groups={**_SCORED, "objective": families.ChainObjective},
+    ),
     "diffusion": _denoising(families.Objective),
     "edm": _denoising(families.EDMObjective, families.edm),
     "rectified_flow": _denoising(families.RectifiedFlowObjective, families.rectified_flow),

@@ -2,7 +2,9 @@
 
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
+from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
+from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
     EDMObjective,
@@ -36,6 +38,7 @@ from genjax.families.vdm import vdm
 
 __all__ = [
     "Average",
+    "ChainObjective",
     "EDMObjective",
     "RectifiedFlowObjective",
     "ScoreObjective",
@@ -43,6 +46,7 @@ __all__ = [
     "Objective",
     "Sampling",
     "Trajectory",
+    "ddpm",
     "diffusion",
     "denoising_family",
     "edm",

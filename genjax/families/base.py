@@ -172,6 +172,10 @@ class Family:
         denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
             what does not denoise.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
+        steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
+        unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
+        sample_protocol: What must be said beside samples and numbers about them: how they are
+            drawn, in how many network calls.
         density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
             of real-valued ``x``, and how much a nat of an example is in each: they follow a change
             of the units of ``x``.
@@ -191,6 +195,9 @@ class Family:
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
     reads: tuple[str, ...] = ()
+    steers: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    sample_protocol: Mapping[str, str] = dataclasses.field(default_factory=dict)
     density_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None

@@ -1,6 +1,7 @@
 """A network that denoises latents of a process: its loss, its bound and its probability flow."""
 
 import dataclasses
+import functools
 import math
 from typing import cast
 
@@ -11,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import own_key
 from genjax.diffusion import (
-    Denoiser,
     Estimate,
     Prediction,
     Process,
@@ -33,9 +33,8 @@ from genjax.families.base import (
 )
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
-from genjax.families.middle import added, middle_of, shape_of_middle
 from genjax.families.objective import Objective
-from genjax.families.probability_flow import Flow, ProbabilityFlow
+from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
 from genjax.losses import (
     denoising_loss,
     diffusion_loss,
@@ -44,7 +43,6 @@ from genjax.losses import (
     reconstruction_loss,
 )
 from genjax.losses.arrays import per_row
-from genjax.ode import trace_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,50 +122,27 @@ class DenoisingNetwork:
         times: Array,
         label: Array | None,
         dropout_key: PRNGKeyArray | None = None,
-        delta_h: Array | None = None,
     ) -> Array:
         """What the network says of latents at times ``[B]``."""
+        if self.objective.prediction == "edm" or self.process.prior_std != 1.0:
+            # Latents of unit variance, where the process or the preconditioning does not give them.
+            scale = input_scale(self.sigma_data, *self.process.scales(times))
+            z = z * per_row(scale, z)
         # Dropout acts where there is a key for it: in training only.
         out = self.net.apply(
             {"params": params["net"]},
-            self._scaled(z, times),
+            z,
             times,
             label,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
-            **added(delta_h),
         )
         return cast(Array, out)
 
-    def _scaled(self, z: Array, times: Array) -> Array:
-        """Latents as the network takes them."""
-        if self.objective.prediction == "edm" or self.process.prior_std != 1.0:
-            # Latents of unit variance, where the process or the preconditioning does not give them.
-            scale = input_scale(self.sigma_data, *self.process.scales(times))
-            return z * per_row(scale, z)
-        return z
-
-    def estimate(
-        self,
-        params: Params,
-        z: Array,
-        t: Array,
-        label: Array | None,
-        delta_h: Array | None = None,
-    ) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
-        out = self.output(params, z, jnp.full(z.shape[:1], t), label, delta_h=delta_h)
+        out = self.output(params, z, jnp.full(z.shape[:1], t), label)
         return self.kind.estimate(out, z, *self.process.scales(t))
-
-    @property
-    def middle_shape(self) -> tuple[int, ...] | None:
-        """Shape of one example's activation in the middle of the network, if it has one."""
-        return shape_of_middle(self.net, self.event_shape)
-
-    def middle(self, params: Params, z: Array, t: Array, label: Array | None) -> Array:
-        """The activation in the middle of the network, ``[B, *middle_shape]``."""
-        times = jnp.full(z.shape[:1], t)
-        return middle_of(self.net, params["net"], self._scaled(z, times), times, label)
 
     def loss(
         self,
@@ -253,21 +228,12 @@ class DenoisingNetwork:
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
         """The probability flow, from data at the earliest time to noise at time 1."""
-
-        def field(z: Array, t: Array, label: Array | None) -> Array:
-            def estimate(z: Array, t: Array) -> Estimate:
-                return self.estimate(params, z, t, label)
-
-            return Denoiser(self.process, estimate).velocity(z, t)
-
-        levels, earliest = self.num_levels, self.process.earliest
-        return ProbabilityFlow(
-            field=field,
+        levels = self.num_levels
+        return denoising_flow(
+            self.process,
+            functools.partial(self.estimate, params),
             units=Reals() if levels is None else Bins(levels, -1.0, 1.0),
             event_shape=self.event_shape,
-            times=(earliest, 1.0),
-            solver=flow.solver(num_steps),
-            trace=trace_for(self.num_dims, flow.trace),
-            data_scale=self.process.scales(jnp.array(earliest)).alpha,
-            prior_std=self.process.prior_std,
+            flow=flow,
+            num_steps=num_steps,
         )

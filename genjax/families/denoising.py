@@ -1,6 +1,7 @@
 """The record of every family whose model estimates data and noise in latents of a process."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Process, Sampler
+from genjax.diffusion import Ancestral, Process, Sampler
 from genjax.families.base import (
     Batch,
     Denoising,
@@ -21,7 +22,7 @@ from genjax.families.base import (
 )
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Asked, Sampling, Trajectory
+from genjax.families.sampling import Asked, Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -38,22 +39,12 @@ class DenoisingModel(Asked, Protocol):
     """
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """See the class."""
-        ...
-
-    @property
     def num_levels(self) -> int | None:
         """See the class."""
         ...
 
     @property
     def num_dims(self) -> int:
-        """See the class."""
-        ...
-
-    @property
-    def conditional(self) -> bool:
         """See the class."""
         ...
 
@@ -107,7 +98,7 @@ def denoising_family(
     scored: Likelihood,
     sampling: Sampling,
     trajectory: Trajectory,
-    default: Sampler,
+    default: Sampler | Callable[[Params, Array | None], Sampler],
     bound: str,
     end: str,
     eval_num_times: int,
@@ -123,7 +114,8 @@ def denoising_family(
         scored: How rows are scored.
         sampling: How samples are drawn.
         trajectory: What is kept of the way to samples.
-        default: The sampler where the ``sample`` section names none.
+        default: The sampler where the ``sample`` section names none, or what makes it of the
+            parameters and the labels, ``[B]`` or None.
         bound: What is to be said of the bound: "continuous time", say.
         end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
@@ -140,7 +132,18 @@ def denoising_family(
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
     sampling.check(
-        conditional=model.conditional, units=model.units, drops_labels=model.drops_labels
+        conditional=model.conditional,
+        units=model.units,
+        drops_labels=model.drops_labels,
+        process=getattr(model, "process", None),
+    )
+    # The steps of a chain, whatever their variance: its own sampler asks at these alone.
+    clips = "static" if getattr(model, "clips", False) else "none"
+    in_general = Ancestral(threshold=clips) if callable(default) else default
+    said = sampling.record(
+        conditional=model.conditional,
+        drops_labels=model.drops_labels,
+        default=in_general,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -174,13 +177,14 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        told, labels = batch["label"] if "label" in said["reads"] else None, label(batch)
         return sampling.draw(
             model.process_of(state.ema),
-            lambda z, t, told: model.estimate(state.ema, z, t, told),
+            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            label(batch),
-            default=default,
+            told,
+            default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
@@ -192,8 +196,9 @@ def denoising_family(
         return flow_of(state).decode(latents, label(batch))
 
     def denoising(state: TrainState, batch: Batch) -> Denoising:
+        told = batch["label"] if "label" in said["reads"] else None
         process = model.process_of(state.ema)
-        return sampling.denoising(model, state.ema, process, label(batch), default=default)
+        return sampling.denoising(model, state.ema, process, told, default=in_general)
 
     protocol: dict[str, Any] = {"num_noise_draws": eval_num_times, "parameters": "moving average"}
     if scored.likelihood in ("bound", "both"):
@@ -212,7 +217,6 @@ def denoising_family(
         decode=decode,
         denoising=denoising,
         eval_protocol=protocol,
-        reads=("label",) if model.conditional else (),
         density_metrics=density_metrics(
             model.num_dims,
             *densities,
@@ -220,4 +224,5 @@ def denoising_family(
             in_nats=("nats",),
         ),
         curves=curves,
+        **said,
     )

@@ -25,7 +25,6 @@ from genjax.families.base import (
 from genjax.families.draws import check_label_dropout, drop_labels, spread_rows
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import plane_density
-from genjax.families.middle import added, middle_of, shape_of_middle
 from genjax.families.probability_flow import ProbabilityFlow
 from genjax.losses import flow_matching_loss, straight_path
 from genjax.ode import Solver
@@ -87,7 +86,6 @@ class MatchedFlow:
         times: Array,
         label: Array | None,
         dropout_key: PRNGKeyArray | None = None,
-        delta_h: Array | None = None,
     ) -> Array:
         """The velocity of points at times, ``[B, *event]``."""
         out = self.velocity_net.apply(
@@ -97,7 +95,6 @@ class MatchedFlow:
             label,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
-            **added(delta_h),
         )
         return cast(Array, out)
 
@@ -150,29 +147,12 @@ class MatchedFlow:
         """The process of the paths, whose time runs from data to noise."""
         return Straight(sigma_min=self.sigma_min)
 
-    def estimate(
-        self,
-        params: Params,
-        z: Array,
-        t: Array,
-        label: Array | None,
-        delta_h: Array | None = None,
-    ) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
         """What samplers ask: data and noise in points at one time of the process."""
-        velocity = self.velocity(params, z, 1.0 - t, label, delta_h=delta_h)
+        velocity = self.velocity(params, z, 1.0 - t, label)
         # A point is its noise, moved along the velocity for as long as it is on the way.
         noise = z - (1.0 - t) * velocity
         return Estimate(velocity + (1.0 - self.sigma_min) * noise, noise)
-
-    @property
-    def middle_shape(self) -> tuple[int, ...] | None:
-        """Shape of one example's activation in the middle of the network, if it has one."""
-        return shape_of_middle(self.velocity_net, self.event_shape)
-
-    def middle(self, params: Params, z: Array, t: Array, label: Array | None) -> Array:
-        """The activation in the middle of the network, ``[B, *middle_shape]``."""
-        times = jnp.full(z.shape[:1], 1.0 - t)
-        return middle_of(self.velocity_net, params["velocity_net"], z, times, label)
 
     def label(self, batch: Batch) -> Array | None:
         """Class ids of a batch, if the network takes them."""

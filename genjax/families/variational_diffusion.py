@@ -1,6 +1,7 @@
 """The bound of a variational diffusion model, its gradients and its sampler."""
 
 import dataclasses
+import functools
 import math
 from typing import cast
 
@@ -11,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import average, mapped_axes, own_key
 from genjax.diffusion import (
-    Denoiser,
     Estimate,
     GammaProcess,
     Noise,
@@ -33,8 +33,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
-from genjax.families.middle import added, middle_of, shape_of_middle
-from genjax.families.probability_flow import Flow, ProbabilityFlow
+from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
@@ -43,7 +42,6 @@ from genjax.losses import (
     prior_loss,
     reconstruction_loss,
 )
-from genjax.ode import trace_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +112,6 @@ class VariationalDiffusion:
         gamma_t: Array,
         label: Array | None,
         dropout_key: PRNGKeyArray | None = None,
-        delta_h: Array | None = None,
     ) -> Array:
         """The score network's estimate of the noise in ``z_t``."""
         # Dropout acts where there is a key for it: in training only.
@@ -125,7 +122,6 @@ class VariationalDiffusion:
             label,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
-            **added(delta_h),
         )
         return cast(Array, noise_hat)
 
@@ -259,48 +255,20 @@ class VariationalDiffusion:
         """The process of the schedule."""
         return GammaProcess(lambda times: self.gamma(params, times))
 
-    def estimate(
-        self,
-        params: Params,
-        z_t: Array,
-        t: Array,
-        label: Array | None,
-        delta_h: Array | None = None,
-    ) -> Estimate:
+    def estimate(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
         gamma_t = self.gamma(params, t)
-        noise_hat = self.denoise(
-            params, z_t, jnp.full(z_t.shape[:1], gamma_t), label, delta_h=delta_h
-        )
+        noise_hat = self.denoise(params, z_t, jnp.full(z_t.shape[:1], gamma_t), label)
         return Noise().estimate(noise_hat, z_t, *of_gamma(gamma_t))
-
-    @property
-    def middle_shape(self) -> tuple[int, ...] | None:
-        """Shape of one example's activation in the middle of the network, if it has one."""
-        return shape_of_middle(self.score_net, self.event_shape)
-
-    def middle(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Array:
-        """The activation in the middle of the network, ``[B, *middle_shape]``."""
-        gamma_t = jnp.full(z_t.shape[:1], self.gamma(params, t))
-        return middle_of(self.score_net, params["score_net"], z_t, gamma_t, label)
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
         """The probability flow, from data at time 0 to noise at time 1."""
-        process = self.process_of(params)
-
-        def field(z: Array, t: Array, label: Array | None) -> Array:
-            def estimate(z: Array, t: Array) -> Estimate:
-                return self.estimate(params, z, t, label)
-
-            return Denoiser(process, estimate).velocity(z, t)
-
         levels = self.num_levels
-        return ProbabilityFlow(
-            field=field,
+        return denoising_flow(
+            self.process_of(params),
+            functools.partial(self.estimate, params),
             units=Reals() if levels is None else Bins(levels, -1.0, 1.0),
             event_shape=self.event_shape,
-            times=(0.0, 1.0),
-            solver=flow.solver(num_steps),
-            trace=trace_for(self.num_dims, flow.trace),
-            data_scale=process.scales(jnp.zeros(())).alpha,
+            flow=flow,
+            num_steps=num_steps,
         )

@@ -316,7 +316,9 @@ class Experiment:
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
         networks: The networks by their names in the state.
-        resampled: Makes the family with other settings of sampling, if that can be.
+        resampled: Makes the family with other settings of sampling, if that can be: ``(settings,
+            sampler=None, guidance=None)``, of which the last two, mappings or values, take the
+            place of those in the settings.
         learning_rates: Learning rate of the last update in so many training steps, for the log: of
             each player, named ``""`` where there is but one. What is not known is left out.
         loggers: What makes further loggers of metrics, by name.
@@ -337,7 +339,7 @@ class Experiment:
     quality: Callable[[], SampleQuality] | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    resampled: Callable[[SampleSettings], Family] | None = None
+    resampled: Callable[..., Family] | None = None
     learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
     loggers: Mapping[str, MakeLogger] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None

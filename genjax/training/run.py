@@ -282,7 +282,7 @@ class Run(Trained):
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
         if self.experiment.quality is not None:
-            result |= self._measure_samples(state)
+            result |= {**self._measure_samples(state), **family.sample_protocol}
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
         self.report.evaluation(step, result)
@@ -359,8 +359,9 @@ class Run(Trained):
         where = f"{folder}/{stem}.{'png' if 'samples' in done else 'npz'}"
         left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
         said = f"; {left_out} values that are not finite are left out of pictures"
+        made = "".join(f" ({how})" for how in self.family.sample_protocol.values())
         self.report.say(
-            f"step {step}: {len(drawn.rows)} samples in {where}{said if left_out else ''}"
+            f"step {step}: {len(drawn.rows)} samples{made} in {where}{said if left_out else ''}"
         )
 
     def _picture(

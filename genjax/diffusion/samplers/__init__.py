@@ -7,6 +7,7 @@ from genjax.diffusion.samplers.base import (
     Threshold,
     prior_latents,
 )
+from genjax.diffusion.samplers.chain import ChainSampler
 from genjax.diffusion.samplers.corrector import PredictorCorrector
 from genjax.diffusion.samplers.equation import AdaptiveODE
 from genjax.diffusion.samplers.first_order import DDIM, Ancestral
@@ -19,6 +20,7 @@ __all__ = [
     "AdaptiveODE",
     "Ancestral",
     "Bottleneck",
+    "ChainSampler",
     "DPMSolver",
     "Denoiser",
     "Euler",
