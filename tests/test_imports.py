@@ -16,7 +16,7 @@ ALLOWED = {
         "optax",
     },
     "training": {
-        "data", "devices", "families.base", "training", "evaluation", "absl", "etils", "matplotlib",
+        "data", "devices", "diffusion", "families.base", "training", "evaluation", "absl", "etils", "matplotlib",
         "mlflow", "numpy", "optax", "orbax", "PIL", "rich", "safetensors", "tensorboardX", "wandb",
     },
     "config": {

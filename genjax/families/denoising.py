@@ -138,8 +138,8 @@ def denoising_family(
         process=getattr(model, "process", None),
     )
     # The steps of a chain, whatever their variance: its own sampler asks at these alone.
-    clips = "static" if getattr(model, "clips", False) else "none"
-    in_general = Ancestral(threshold=clips) if callable(default) else default
+    clipped = Ancestral(threshold="static") if getattr(model, "clips", False) else Ancestral()
+    in_general = clipped if callable(default) else default
     said = sampling.record(
         conditional=model.conditional,
         drops_labels=model.drops_labels,

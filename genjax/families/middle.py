@@ -40,7 +40,9 @@ class Steered(_InPlace):
     delta_h: Any
 
     @nn.nowrap
-    def apply(self, variables: Any, z: Array, *args: Any, **kwargs: Any) -> Any:
+    def apply(  # type: ignore[override]
+        self, variables: Any, z: Array, *args: Any, **kwargs: Any
+    ) -> Any:
         """As the other network's, of as many rows as there are, or several times as many."""
         # Guidance asks about copies of the rows, one set after the other.
         copies = (z.shape[0] // self.delta_h.shape[0], *(1,) * (self.delta_h.ndim - 1))
@@ -58,7 +60,9 @@ class Watched(_InPlace):
     see: Callable[[Array], None]
 
     @nn.nowrap
-    def apply(self, variables: Any, z: Array, *args: Any, **kwargs: Any) -> Any:
+    def apply(  # type: ignore[override]
+        self, variables: Any, z: Array, *args: Any, **kwargs: Any
+    ) -> Any:
         """As the other network's."""
         out, kept = self.net.apply(variables, z, *args, mutable="intermediates", **kwargs)
         (h,) = kept["intermediates"]["h"]
