@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Estimate, Process, Sampler
+from genjax.diffusion import Ancestral, Estimate, Process, Sampler
 from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainState, label_of
 from genjax.families.levels import Units
 from genjax.families.likelihood import density_metrics, likelihood_metrics
@@ -109,8 +109,9 @@ def denoising_family(
     scored: Likelihood,
     sampling: Sampling,
     trajectory: Trajectory,
-    default: Sampler,
+    default: Sampler | Callable[[Params, Array | None], Sampler],
     bound: str,
+    end: str,
     eval_num_times: int,
     densities: tuple[str, ...] = (),
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None,
@@ -124,8 +125,10 @@ def denoising_family(
         scored: How rows are scored.
         sampling: How samples are drawn.
         trajectory: What is kept of the way to samples.
-        default: The sampler where the ``sample`` section names none.
+        default: The sampler where the ``sample`` section names none, or what makes it of the
+            parameters and the labels, ``[B]`` or None.
         bound: What is to be said of the bound: "continuous time", say.
+        end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
         densities: Metrics of training that are negative log-densities in bits per dimension.
         curves: Named curves of the state that are worth a picture.
@@ -146,7 +149,10 @@ def denoising_family(
         process=getattr(model, "process", None),
     )
     said = sampling.record(
-        conditional=model.conditional, drops_labels=model.drops_labels, default=default
+        conditional=model.conditional,
+        drops_labels=model.drops_labels,
+        # The steps of a chain, whatever their variance.
+        default=Ancestral() if callable(default) else default,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -180,13 +186,14 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        told, labels = batch["label"] if "label" in said["reads"] else None, label(batch)
         return sampling.draw(
             model.process_of(state.ema),
             told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            batch["label"] if "label" in said["reads"] else None,
-            default=default,
+            told,
+            default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
@@ -201,8 +208,8 @@ def denoising_family(
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
     if by_flow:
-        # The noise that is left at the end of the flow is counted as data.
-        protocol |= {**exact, "residual noise": "taken as data"}
+        # The noise that is left where the flow ends is counted as data, as in published numbers.
+        protocol |= {**exact, "end": f"{end}, noise left there counted as data"}
     has_score = scored.likelihood != "none"
     return Family(
         init=init,
