@@ -20,6 +20,7 @@ from genjax.diffusion import schedules
 from genjax.training import loggers, optimizers
 
 SCORE_NETS: Table = {
+    "dit": nets.DiT,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -114,7 +115,7 @@ def _denoising(
         make=make,
         networks={"net": _OF_TIME},
         parts={"process": PROCESSES},
-        groups={**_SCORED, "objective": objective},
+        groups={**_SCORED, "average": families.Average, "objective": objective},
         extends=families.diffusion,
     )
 
@@ -138,6 +139,12 @@ FAMILIES: Mapping[str, Recipe] = {
         networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True})},
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
+    ),
+    "ddpm": Recipe(
+        make=families.ddpm,
+        networks={"net": _OF_TIME},
+        parts={"process": {"chain": diffusion.Chain}},
+        groups={**_SCORED, "objective": families.ChainObjective},
     ),
     "diffusion": _denoising(families.Objective),
     "edm": _denoising(families.EDMObjective, families.edm),

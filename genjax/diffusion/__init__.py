@@ -1,5 +1,6 @@
 """Gaussian diffusion: processes, what networks estimate of them, weightings, times and samplers."""
 
+from genjax.diffusion.chain_steps import ChainSteps, chain_steps, kept_steps
 from genjax.diffusion.grid import Grid, time_grid
 from genjax.diffusion.guidance import NO_LABEL, ClassifierFree, ClassifierGuidance, Guidance
 from genjax.diffusion.predictions import (
@@ -20,6 +21,7 @@ from genjax.diffusion.process import (
     alpha,
     diffuse,
     gamma_and_slope_of,
+    latest,
     of_gamma,
     sigma,
     time_of,
@@ -36,6 +38,7 @@ from genjax.diffusion.samplers import (
     DDIM,
     AdaptiveODE,
     Ancestral,
+    ChainSampler,
     Denoiser,
     DPMSolver,
     Euler,
@@ -61,6 +64,8 @@ __all__ = [
     "AdaptiveODE",
     "Ancestral",
     "Chain",
+    "ChainSampler",
+    "ChainSteps",
     "Cosine",
     "DPMSolver",
     "Data",
@@ -89,11 +94,14 @@ __all__ = [
     "VariancePreserving",
     "Velocity",
     "alpha",
+    "chain_steps",
     "diffuse",
     "gamma_and_slope",
     "gamma_and_slope_of",
     "independent_times",
+    "latest",
     "input_scale",
+    "kept_steps",
     "of_gamma",
     "sigma",
     "stratified_times",

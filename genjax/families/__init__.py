@@ -1,7 +1,10 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
+from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
+from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
+from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
     EDMObjective,
@@ -29,12 +32,13 @@ from genjax.families.gan import (
     wgan_gp,
 )
 from genjax.families.objective import Objective
-from genjax.families.players import HalfLife
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "Average",
+    "ChainObjective",
     "EDMObjective",
     "RectifiedFlowObjective",
     "ScoreObjective",
@@ -42,6 +46,7 @@ __all__ = [
     "Objective",
     "Sampling",
     "Trajectory",
+    "ddpm",
     "diffusion",
     "denoising_family",
     "edm",

@@ -108,8 +108,9 @@ def denoising_family(
     scored: Likelihood,
     sampling: Sampling,
     trajectory: Trajectory,
-    default: Sampler,
+    default: Sampler | Callable[[Params, Array | None], Sampler],
     bound: str,
+    end: str,
     eval_num_times: int,
     densities: tuple[str, ...] = (),
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None,
@@ -123,8 +124,10 @@ def denoising_family(
         scored: How rows are scored.
         sampling: How samples are drawn.
         trajectory: What is kept of the way to samples.
-        default: The sampler where the ``sample`` section names none.
+        default: The sampler where the ``sample`` section names none, or what makes it of the
+            parameters and the labels, ``[B]`` or None.
         bound: What is to be said of the bound: "continuous time", say.
+        end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
         densities: Metrics of training that are negative log-densities in bits per dimension.
         curves: Named curves of the state that are worth a picture.
@@ -173,13 +176,14 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        labels = label(batch)
         return sampling.draw(
             model.process_of(state.ema),
             lambda z, t, told: model.estimate(state.ema, z, t, told),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            label(batch),
-            default=default,
+            labels,
+            default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
@@ -194,8 +198,8 @@ def denoising_family(
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
     if by_flow:
-        # The noise that is left at the end of the flow is counted as data.
-        protocol |= {**exact, "residual noise": "taken as data"}
+        # The noise that is left where the flow ends is counted as data, as in published numbers.
+        protocol |= {**exact, "end": f"{end}, noise left there counted as data"}
     has_score = scored.likelihood != "none"
     return Family(
         init=init,

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.diffusion import Denoiser, Estimate, Process
+from genjax.diffusion.guidance import EstimateFn
 from genjax.families.base import Batch
 from genjax.families.draws import fold_each, keys_by_example
 from genjax.families.levels import Bins, Units
@@ -149,3 +151,45 @@ class Flow:
             if solver.adaptive
             else f"{self.method}, {num_steps} steps",
         }
+
+
+def denoising_flow(
+    process: Process,
+    estimate_fn: EstimateFn,
+    *,
+    units: Units,
+    event_shape: tuple[int, ...],
+    flow: Flow,
+    num_steps: int,
+) -> ProbabilityFlow:
+    """The probability flow of a denoising model.
+
+    Args:
+        process: Its process.
+        estimate_fn: Its estimates of data and noise.
+        units: Units of points: of grey levels, the bins that noise is spread over.
+        event_shape: Shape of one example.
+        flow: How the flow is solved.
+        num_steps: Steps of the methods of fixed steps.
+
+    Returns:
+        The flow, from data at the earliest time that the network is asked at to noise at time 1.
+    """
+
+    def field(z: Array, t: Array, label: Array | None) -> Array:
+        def estimate(z: Array, t: Array) -> Estimate:
+            return estimate_fn(z, t, label)
+
+        return Denoiser(process, estimate).velocity(z, t)
+
+    earliest = process.earliest
+    return ProbabilityFlow(
+        field=field,
+        units=units,
+        event_shape=event_shape,
+        times=(earliest, 1.0),
+        solver=flow.solver(num_steps),
+        trace=trace_for(math.prod(event_shape), flow.trace),
+        data_scale=process.scales(jnp.array(earliest)).alpha,
+        prior_std=process.prior_std,
+    )

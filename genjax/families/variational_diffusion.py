@@ -1,6 +1,7 @@
 """The bound of a variational diffusion model, its gradients and its sampler."""
 
 import dataclasses
+import functools
 import math
 from typing import cast
 
@@ -11,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import average, mapped_axes, own_key
 from genjax.diffusion import (
-    Denoiser,
     Estimate,
     GammaProcess,
     Noise,
@@ -33,7 +33,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
-from genjax.families.probability_flow import Flow, ProbabilityFlow
+from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
@@ -42,7 +42,6 @@ from genjax.losses import (
     prior_loss,
     reconstruction_loss,
 )
-from genjax.ode import trace_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,21 +263,12 @@ class VariationalDiffusion:
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:
         """The probability flow, from data at time 0 to noise at time 1."""
-        process = self.process_of(params)
-
-        def field(z: Array, t: Array, label: Array | None) -> Array:
-            def estimate(z: Array, t: Array) -> Estimate:
-                return self.estimate(params, z, t, label)
-
-            return Denoiser(process, estimate).velocity(z, t)
-
         levels = self.num_levels
-        return ProbabilityFlow(
-            field=field,
+        return denoising_flow(
+            self.process_of(params),
+            functools.partial(self.estimate, params),
             units=Reals() if levels is None else Bins(levels, -1.0, 1.0),
             event_shape=self.event_shape,
-            times=(0.0, 1.0),
-            solver=flow.solver(num_steps),
-            trace=trace_for(self.num_dims, flow.trace),
-            data_scale=process.scales(jnp.zeros(())).alpha,
+            flow=flow,
+            num_steps=num_steps,
         )

@@ -22,6 +22,14 @@ from genjax.losses.adversarial import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
+from genjax.losses.ddpm import (
+    discretized_gaussian_loss,
+    gaussian_kl_loss,
+    gaussian_loss,
+    interpolated_log_variance,
+    posterior_mean,
+    posterior_variance,
+)
 from genjax.losses.density_ratio import log_density_ratio
 from genjax.losses.diffusion import denoising_loss, gaussian_prior_loss
 from genjax.losses.f_divergence import (
@@ -61,9 +69,13 @@ from genjax.losses.vdm import (
 
 __all__ = [
     "denoising_loss",
+    "discretized_gaussian_loss",
     "flow_matching_loss",
+    "gaussian_kl_loss",
+    "gaussian_loss",
     "gaussian_prior_loss",
     "importance_weighted_nats",
+    "interpolated_log_variance",
     "straight_path",
     "ADVERSARIAL_LOSSES",
     "F_DIVERGENCES",
@@ -98,6 +110,8 @@ __all__ = [
     "mmd_witness",
     "nats_to_bits_per_dim",
     "nonsaturating_generator_loss",
+    "posterior_mean",
+    "posterior_variance",
     "prior_loss",
     "r1_penalty",
     "r2_penalty",

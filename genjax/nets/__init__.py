@@ -3,6 +3,7 @@
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
+from genjax.nets.dit import DiT
 from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
@@ -17,6 +18,7 @@ __all__ = [
     "ConvTranspose",
     "DCGANCritic",
     "DCGANGenerator",
+    "DiT",
     "Frozen",
     "InceptionV3",
     "MLPCritic",

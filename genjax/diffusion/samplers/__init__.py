@@ -1,6 +1,7 @@
 """Samplers as values: each asks any denoiser at some times and goes from noise to data."""
 
 from genjax.diffusion.samplers.base import Denoiser, Sampler, Threshold
+from genjax.diffusion.samplers.chain import ChainSampler
 from genjax.diffusion.samplers.corrector import PredictorCorrector
 from genjax.diffusion.samplers.equation import AdaptiveODE
 from genjax.diffusion.samplers.first_order import DDIM, Ancestral
@@ -12,6 +13,7 @@ __all__ = [
     "DDIM",
     "AdaptiveODE",
     "Ancestral",
+    "ChainSampler",
     "DPMSolver",
     "Denoiser",
     "Euler",
