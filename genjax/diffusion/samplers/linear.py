@@ -8,6 +8,7 @@ rest.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -113,6 +114,7 @@ def run_table(
     z: Float[Array, "B *event"],
     *,
     num_frames: int = 1,
+    noise_fn: Callable[[Array], Array] | None = None,
 ) -> tuple[Float[Array, "B *event"], Float[Array, "F B *event"]]:
     """Runs a table of coefficients.
 
@@ -122,6 +124,7 @@ def run_table(
         key: Key of all noise.
         z: Latents at the first time, ``[B, *event]``.
         num_frames: Latents to keep, evenly spread over the calls.
+        noise_fn: The noise ``[B, *event]`` of the call of a number; draws from the key if None.
 
     Returns:
         The last latents, and those kept, ``[num_frames, B, *event]``.
@@ -134,6 +137,10 @@ def run_table(
         parts = (z, base, *estimates)
         return sum((row[i] * part for i, part in enumerate(parts)), start=jnp.zeros_like(z))
 
+    def drawn(call: Array) -> Array:
+        # The noise of call i comes from the key and i: calls need no carry of keys.
+        return jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
+
     def body(call: Array, carry: tuple) -> tuple:
         z, base, past, frames = carry
         newest = denoiser.estimate(denoiser.spread(z), times[call]).data
@@ -141,8 +148,7 @@ def run_table(
         after = mixed(steps[call], z, base, estimates)
         kept = after if bases is None else mixed(bases[call], z, base, estimates)
         if table.stochastic:
-            # The noise of call i comes from the key and i: calls need no carry of keys.
-            noise = jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
+            noise = (drawn if noise_fn is None else noise_fn)(call)
             after = after + steps[call, -1] * noise
             kept = after if bases is None else kept + bases[call, -1] * noise
         # Each frame is overwritten until its stretch of calls ends.
