@@ -115,7 +115,7 @@ def _denoising(
         make=make,
         networks={"net": _OF_TIME},
         parts={"process": PROCESSES},
-        groups={**_SCORED, "objective": objective},
+        groups={**_SCORED, "average": families.Average, "objective": objective},
         extends=families.diffusion,
     )
 

@@ -5,12 +5,10 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.diffusion.process import Process, Scales, time_of
+from genjax.diffusion.process import LEAST_LAM, Process, Scales, latest, time_of
 
 Spacing = Literal["uniform", "quadratic", "log_snr", "karras"]
 SPACINGS: tuple[Spacing, ...] = ("uniform", "quadratic", "log_snr", "karras")
-
-_LEAST_LAM = -10.0
 
 
 class Grid(NamedTuple):
@@ -88,7 +86,7 @@ def time_grid(
         points = num_steps if process.ends_clean else num_steps + 1
         share = jnp.linspace(0.0, 1.0, max(points, 2))[:points]
         ends = process.scales(jnp.array([1.0, process.earliest]))
-        first, last = jnp.maximum(ends.lam, _LEAST_LAM)
+        first, last = jnp.maximum(ends.lam, LEAST_LAM)
         if spacing == "log_snr":
             lam = first + share * (last - first)
         else:
@@ -100,7 +98,7 @@ def time_grid(
             times = times.at[-1].set(process.earliest)
     if process.ends_clean:
         # Solvers divide by the signal's scale.
-        times = jnp.minimum(times, time_of(process, jnp.asarray(_LEAST_LAM, times.dtype)))
+        times = jnp.minimum(times, latest(process).astype(times.dtype))
     alpha, sigma = process.scales(times)
     if process.ends_clean:
         times = times[:num_steps]

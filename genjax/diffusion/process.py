@@ -236,3 +236,24 @@ def time_of(
 
     low, high = jax.lax.fori_loop(0, num_halvings, halve, (low, low + 1.0))
     return 0.5 * (low + high)
+
+
+LEAST_LAM = -10.0
+"""The least log ratio of signal to noise that models are asked at: below it there is no signal."""
+
+
+def latest(process: Process) -> Float[Array, ""]:
+    """The time of the most noise that a model is asked at.
+
+    Args:
+        process: The process.
+
+    Returns:
+        Time 1, or, where there is no signal at all then, the time at which the signal's scale is
+        :math:`e^{-10}` of the noise's.
+
+    Example:
+        >>> latest(GammaProcess(lambda t: 18.0 * t - 13.0))
+        Array(1., dtype=float32)
+    """
+    return time_of(process, jnp.asarray(LEAST_LAM))

@@ -110,6 +110,7 @@ def denoising_family(
     trajectory: Trajectory,
     default: Sampler,
     bound: str,
+    end: str,
     eval_num_times: int,
     densities: tuple[str, ...] = (),
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None,
@@ -125,6 +126,7 @@ def denoising_family(
         trajectory: What is kept of the way to samples.
         default: The sampler where the ``sample`` section names none.
         bound: What is to be said of the bound: "continuous time", say.
+        end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
         densities: Metrics of training that are negative log-densities in bits per dimension.
         curves: Named curves of the state that are worth a picture.
@@ -194,8 +196,8 @@ def denoising_family(
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
     if by_flow:
-        # The noise that is left at the end of the flow is counted as data.
-        protocol |= {**exact, "residual noise": "taken as data"}
+        # The noise that is left where the flow ends is counted as data, as in published numbers.
+        protocol |= {**exact, "end": f"{end}, noise left there counted as data"}
     has_score = scored.likelihood != "none"
     return Family(
         init=init,
