@@ -81,7 +81,7 @@ def _gan(size: int, *, penalty: bool) -> dict:
 def _vdm(net: str, shape: tuple[int, int, int]) -> dict:
     if net == "unet":
         batch_size, model = 64, dict(name="unet", multipliers=(1, 2, 2), num_blocks=2)
-        model |= dict(attention_sizes=(shape[0] // 4,), add_input=True)
+        model["attention_sizes"] = (shape[0] // 4,)
     else:
         batch_size, model = 32, dict(name="score_resnet", num_layers=4, scan_layers=False)
     model |= dict(channels=32, num_groups=32, dropout_rate=0.1, dtype="float32", remat="none")
