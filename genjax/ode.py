@@ -58,7 +58,9 @@ class Solver:
         return self.method in ("dopri5", "tsit5")
 
 
-def _solve(term: Callable, start: tuple, times: tuple[float | Array, float | Array], solver: Solver) -> tuple:
+def _solve(
+    term: Callable, start: tuple, times: tuple[float | Array, float | Array], solver: Solver
+) -> tuple:
     import diffrax
 
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
@@ -85,7 +87,10 @@ def _solve(term: Callable, start: tuple, times: tuple[float | Array, float | Arr
 
 
 def integrate(
-    field: Field, x: Float[Array, "B *event"], times: tuple[float | Array, float | Array], solver: Solver
+    field: Field,
+    x: Float[Array, "B *event"],
+    times: tuple[float | Array, float | Array],
+    solver: Solver,
 ) -> Float[Array, "B *event"]:
     """Moves points along a field.
 

@@ -97,7 +97,9 @@ class ClassifierFree:
                 return joined
             # What the data loses is noise: the latent is made of both.
             alpha, sigma = process.scales(t)
-            return Estimate(joined.data, (z - alpha * joined.data) / jnp.maximum(sigma, LEAST_SCALE))
+            return Estimate(
+                joined.data, (z - alpha * joined.data) / jnp.maximum(sigma, LEAST_SCALE)
+            )
 
         def estimate(z: Array, t: Array) -> Estimate:
             if self.scale == 1.0 and not self.rescale:

@@ -173,8 +173,8 @@ def denoising_flow(
         num_steps: Steps of the methods of fixed steps.
 
     Returns:
-        The flow, from data at the earliest time that the network is asked at to noise at time 1, or at the
-        latest that there is signal at.
+        The flow, from data at the earliest time that the network is asked at to noise at time 1, or
+        at the latest that there is signal at.
     """
 
     def field(z: Array, t: Array, label: Array | None) -> Array:

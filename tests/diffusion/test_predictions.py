@@ -33,7 +33,10 @@ LOST = {
 }
 
 
-def rows(dtype=jnp.float32, count=len(SCALES)):
+COUNT = len(SCALES)
+
+
+def rows(dtype=jnp.float32, count=COUNT):
     x, noise, other = jax.random.normal(jax.random.key(0), (3, count, 5, 2), dtype)
     return 0.7 * x, noise, other
 
@@ -122,9 +125,7 @@ def test_edm_is_its_table_where_the_signal_is_kept(x64):
     z, out = jax.random.normal(jax.random.key(0), (2, 5))
     found = kind.estimate(out, z, alpha, sigma)
     np.testing.assert_allclose(found.data, table["c_skip"] * z + table["c_out"] * out, rtol=1e-12)
-    np.testing.assert_allclose(
-        diffusion.input_scale(0.5, alpha, sigma), table["c_in"], rtol=1e-12
-    )
+    np.testing.assert_allclose(diffusion.input_scale(0.5, alpha, sigma), table["c_in"], rtol=1e-12)
     # The weight of the data's error: that of the noise's, times the signal-to-noise ratio.
     weight = weightings.EDM(0.5).log_weight(2 * jnp.log(sigma), jnp.ones(5))
     np.testing.assert_allclose(jnp.exp(weight) / sigma**2, table["loss_weight"], rtol=1e-12)
