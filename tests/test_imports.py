@@ -17,7 +17,8 @@ ALLOWED = {
     },
     "training": {
         "data", "devices", "diffusion", "families.base", "training", "evaluation", "absl", "etils",
-        "matplotlib", "mlflow", "numpy", "optax", "orbax", "PIL", "rich", "safetensors", "tensorboardX", "wandb",
+        "matplotlib", "mlflow", "numpy", "optax", "orbax", "PIL", "rich", "safetensors",
+        "tensorboardX", "wandb",
     },
     "config": {
         "bijectors", "config", "data", "diffusion", "families", "nets", "training", "absl",
