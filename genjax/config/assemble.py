@@ -20,6 +20,7 @@ from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.streams import build_streams, plan_streams
 from genjax.config.tables import (
+    EDITS,
     OPTIMIZERS,
     build_named,
     imported,
@@ -42,9 +43,9 @@ from genjax.training.experiment import (
 )
 from genjax.training.feature_statistics import read_statistics
 from genjax.training.optimizers import Scheduled
-from genjax.training.quality import Reference, SampleQuality
+from genjax.training.quality import Features, Reference, SampleQuality
 
-Mode = Literal["train", "eval", "sample", "export", "plan"]
+Mode = Literal["train", "eval", "sample", "edit", "export", "plan"]
 """What an experiment is built for."""
 
 
@@ -73,7 +74,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
     }
     loggers = {}
-    if mode in ("train", "eval", "sample"):
+    if mode in ("train", "eval", "sample", "edit"):
         loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
     _check_steps(recipe, sections, sections["sample"])
     planned = plan_streams(settings["data"])
@@ -106,6 +107,15 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         config=as_json(sections),
         **settings,
     )
+    if "edit" in sections:
+        parts["edit"] = build_named(EDITS, sections["edit"], "edit")
+    elif mode == "edit":
+        raise ConfigError(
+            "the config has no section 'edit': name an edit, such as --config.edit.name=vary; "
+            f"valid: {', '.join(sorted(EDITS))}"
+        )
+    if settings["eval"].features is not None:
+        parts["features"] = functools.cache(lambda: _build_features(experiment))
     if settings["eval"].metrics:
         # Features may be those of a run of minutes, or a file to fetch: made where they are used.
         parts["quality"] = functools.cache(lambda: _build_quality(experiment))
@@ -442,15 +452,20 @@ def _labels_of(dataset: data.DataSet, count: int) -> np.ndarray | None:
     return None if labels is None else labels[:count]
 
 
+def _build_features(experiment: Experiment) -> Features:
+    section = experiment.eval.features
+    assert section is not None
+    made: Features = build_named(FEATURES, section, "eval.features", dataset=experiment.train_data)
+    return made
+
+
 def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
     if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
         raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
     training = evaluation.reference == "train"
     reference = experiment.train_data if training else experiment.test_data
-    features = None
-    if evaluation.features is not None:
-        features = build_named(FEATURES, evaluation.features, "eval.features", dataset=reference)
+    features = None if experiment.features is None else experiment.features()
     statistics = None
     if evaluation.statistics is not None:
         try:

@@ -17,7 +17,7 @@ from genjax.config.arguments import arguments, call
 from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
-from genjax.training import loggers, optimizers
+from genjax.training import edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
@@ -85,6 +85,13 @@ TRANSFORMS: Table = {
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
     "resize": data.Resize,
+}
+EDITS: Table = {
+    "class_direction": edits.ClassDirection,
+    "components": edits.PrincipalDirections,
+    "inpaint": edits.Inpaint,
+    "interpolate": edits.Interpolate,
+    "vary": edits.Vary,
 }
 LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}
 

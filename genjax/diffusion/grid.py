@@ -16,14 +16,14 @@ class Grid(NamedTuple):
 
     Attributes:
         times: Times at which the network is asked, falling, ``[N]``.
-        alpha: Signal scales there and at the end, ``[N + 1]``.
-        sigma: Noise scales there and at the end, ``[N + 1]``.
+        alpha: Signal scales there and at the end, ``[M]``, one more.
+        sigma: Noise scales there and at the end, ``[M]``, one more.
         clean: Whether the last noise scale is 0: samples end in data itself.
     """
 
     times: Float[Array, " N"]
-    alpha: Float[Array, " N+1"]
-    sigma: Float[Array, " N+1"]
+    alpha: Float[Array, " M"]
+    sigma: Float[Array, " M"]
     clean: bool = True
 
     @property

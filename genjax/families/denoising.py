@@ -9,16 +9,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Ancestral, Estimate, Process, Sampler
-from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainState, label_of
-from genjax.families.levels import Units
+from genjax.diffusion import Ancestral, Process, Sampler
+from genjax.families.base import (
+    Batch,
+    Denoising,
+    Family,
+    Metrics,
+    Params,
+    Samples,
+    TrainState,
+    label_of,
+)
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Sampling, Trajectory, told_if
+from genjax.families.sampling import Asked, Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 
-class DenoisingModel(Protocol):
+class DenoisingModel(Asked, Protocol):
     """What the record is made from, as functions of parameters and rows.
 
     Attributes:
@@ -31,11 +39,6 @@ class DenoisingModel(Protocol):
     """
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """See the class."""
-        ...
-
-    @property
     def num_levels(self) -> int | None:
         """See the class."""
         ...
@@ -46,26 +49,12 @@ class DenoisingModel(Protocol):
         ...
 
     @property
-    def units(self) -> Units:
-        """See the class."""
-        ...
-
-    @property
-    def conditional(self) -> bool:
-        """See the class."""
-        ...
-
-    @property
     def drops_labels(self) -> bool:
         """See the class."""
         ...
 
     def process_of(self, params: Params) -> Process:
         """The process, of which a schedule may be learned."""
-        ...
-
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
-        """Data and noise in latents ``[B, *event]`` at one time."""
         ...
 
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
@@ -148,11 +137,13 @@ def denoising_family(
         drops_labels=model.drops_labels,
         process=getattr(model, "process", None),
     )
+    # The steps of a chain, whatever their variance: its own sampler asks at these alone.
+    clipped = Ancestral(threshold="static") if getattr(model, "clips", False) else Ancestral()
+    in_general = clipped if callable(default) else default
     said = sampling.record(
         conditional=model.conditional,
         drops_labels=model.drops_labels,
-        # The steps of a chain, whatever their variance.
-        default=Ancestral() if callable(default) else default,
+        default=in_general,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -204,6 +195,11 @@ def denoising_family(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return flow_of(state).decode(latents, label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        told = batch["label"] if "label" in said["reads"] else None
+        process = model.process_of(state.ema)
+        return sampling.denoising(model, state.ema, process, told, default=in_general)
+
     protocol: dict[str, Any] = {"num_noise_draws": eval_num_times, "parameters": "moving average"}
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
@@ -219,6 +215,7 @@ def denoising_family(
         log_prob=log_prob if has_score else None,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol=protocol,
         density_metrics=density_metrics(
             model.num_dims,

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.diffusion import AdaptiveODE
 from genjax.families.base import (
     Batch,
+    Denoising,
     Family,
     Metrics,
     Optimizer,
@@ -155,6 +156,10 @@ def flow_matching(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return model.flow(state.ema).decode(latents, model.label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        told = batch["label"] if "label" in said["reads"] else None
+        return sampling.denoising(model, state.ema, model.process, told, default=adaptive)
+
     return Family(
         init=init,
         train_step=train_step,
@@ -163,6 +168,7 @@ def flow_matching(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,

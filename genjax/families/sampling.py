@@ -1,9 +1,11 @@
 """How families of denoising models draw samples: a sampler, guidance and what is shown."""
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
 
-import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.diffusion import (
@@ -15,12 +17,37 @@ from genjax.diffusion import (
     Sampler,
 )
 from genjax.diffusion.guidance import EstimateFn, Guidance
-from genjax.families.base import Samples
+from genjax.diffusion.samplers import prior_latents
+from genjax.families.base import Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
+from genjax.families.middle import bottleneck_of
 
 ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
+
+
+class Asked(Protocol):
+    """A model that samplers and edits ask."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        ...
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network takes labels."""
+        ...
+
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+        """Data and noise in latents ``[B, *event]`` at one time."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +160,46 @@ class Sampling:
 
         return Denoiser(process, estimate, spread_rows)
 
+    def denoising(
+        self,
+        model: Asked,
+        params: Params,
+        process: Process,
+        label: Array | None,
+        *,
+        default: Sampler,
+    ) -> Denoising:
+        """What edits ask.
+
+        Args:
+            model: The model.
+            params: Its parameters.
+            process: The process.
+            label: Class ids that samples are guided to or that the model is told, or None.
+            default: The sampler where none is asked for.
+
+        Returns:
+            The model as samples are drawn from it.
+        """
+
+        def estimate_fn(model: Asked) -> EstimateFn:
+            return told_if(model.conditional, functools.partial(model.estimate, params))
+
+        def guided(estimate_fn: EstimateFn) -> Callable[[Array, Array], Estimate]:
+            return self.denoiser(process, estimate_fn, label).estimate
+
+        bottleneck = bottleneck_of(model, model.event_shape, estimate_fn, guided, label)
+        return Denoising(
+            denoiser=dataclasses.replace(
+                self.denoiser(process, estimate_fn(model), label), bottleneck=bottleneck
+            ),
+            sampler=self.sampler or default,
+            num_steps=self.num_steps,
+            # Of bins their centres.
+            encode=lambda x: model.units.encode(x, jnp.full(x.shape, 0.5)),
+            decode=model.units.decode,
+        )
+
     def draw(
         self,
         process: Process,
@@ -160,13 +227,11 @@ class Sampling:
         Returns:
             The samples.
         """
-        # One key for the latents at time 1, one for the noise of the steps.
-        key, key_prior = jax.random.split(key)
-        prior = jax.random.normal(key_prior, shape)
+        key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
             self.denoiser(process, estimate_fn, label),
             key,
-            prior if process.prior_std == 1.0 else process.prior_std * prior,
+            prior,
             num_steps=self.num_steps,
             num_frames=min(trajectory.num_frames, self.num_steps),
         )

@@ -16,6 +16,7 @@ from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.console import Reporter
+from genjax.training.editor import Draw, Editor
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.random import random_key
@@ -199,6 +200,11 @@ class Trained:
         return self.decode(self.encode(x, **features), **features)
 
     @property
+    def edit(self) -> Editor:
+        """Editing with the newest state: interpolation, variations, inpainting, directions."""
+        return Editor(self)
+
+    @property
     def networks(self) -> Mapping[str, Any]:
         """The networks by name, bound to the newest state's averaged parameters.
 
@@ -244,6 +250,33 @@ class Trained:
         written = export.export(self.experiment, state, place)
         self.report.say(f"step {step}: {', '.join(written)} in {place}")
         return place
+
+    def draw_rows(
+        self,
+        name: str,
+        function: Draw,
+        requests: Mapping[str, np.ndarray],
+        key: jax.Array,
+        shared: Any = None,
+    ) -> Any:
+        """A random function of the newest state and of rows, in batches of samples.
+
+        Args:
+            name: What is done; a function is compiled once for each name.
+            function: ``(state, shared, key, batch) -> tree`` of arrays ``[B, ...]``.
+            requests: Rows ``[N, ...]``.
+            key: Key of all draws.
+            shared: Tree of arrays that all rows are told.
+
+        Returns:
+            The tree, of arrays ``[N, ...]``, on the host.
+        """
+        _, state = self.newest()
+        size = self.experiment.sample.batch_size or len(next(iter(requests.values())))
+        with self.report.bars:
+            return self._evaluator.draw(
+                name, function, state, shared, requests, key, batch_size=size
+            )
 
     # Parts.
 
