@@ -9,20 +9,19 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, at, complete, every_section
-from genjax.config.errors import ConfigError, first_line, shown
+from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
+from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.streams import build_streams, plan_streams
 from genjax.config.tables import (
     EDITS,
     OPTIMIZERS,
-    SAMPLING,
     build_named,
     imported,
     look_up,
@@ -38,6 +37,7 @@ from genjax.training.experiment import (
     Experiment,
     SampleSettings,
     Stream,
+    TrainSettings,
     check_batch_size,
     spec_of,
 )
@@ -78,7 +78,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
     _check_steps(recipe, sections, sections["sample"])
     planned = plan_streams(settings["data"])
-    ready = _before_data(recipe, sections)
+    ready = _before_data(recipe, sections)._replace(draws=_draws(mode, settings))
     num_devices = num_devices or _count_devices()
     for where, stream in planned.items():
         size = stream.settings.batch_size
@@ -145,6 +145,15 @@ def _check_steps(recipe: Recipe, sections: Mapping[str, Any], sampling: Mapping[
             )
 
 
+def _draws(mode: Mode, settings: Mapping[str, Any]) -> bool:
+    """Whether training or evaluation draws samples; what is for sampling says itself what lacks."""
+    train: TrainSettings = settings["train"]
+    measures = bool(settings["eval"].metrics)
+    if mode == "train":
+        return train.sample_every > 0 or (train.eval_every > 0 and measures)
+    return mode == "eval" and measures
+
+
 def _count_devices() -> int:
     try:
         return jax.device_count()
@@ -198,11 +207,13 @@ class _Ready(NamedTuple):
         networks: Sections of the networks to train, by argument of the family.
         frozen: Sections of the frozen ones.
         parts: The family's parts, by argument.
+        draws: Whether samples are drawn while the run goes on: what they need is asked for now.
     """
 
     networks: Mapping[str, Mapping[str, Any]]
     frozen: Mapping[str, Mapping[str, Any]]
     parts: Mapping[str, Any]
+    draws: bool = False
 
 
 def _before_data(recipe: Recipe, sections: Mapping[str, Any]) -> _Ready:
@@ -279,7 +290,7 @@ def _assemble(
     scale = _moments(
         dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
     )
-    given = _given(streams, settings)
+    given = _given(streams, settings, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own:
         kwargs["data_std"] = 1.0 if scale is not None else deviation()
@@ -338,11 +349,17 @@ def _moments(
     return found if asked or len(found.far_from_standard()) else None
 
 
-def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _given(
+    streams: Mapping[str, Stream], settings: Mapping[str, Any], *, draws: bool
+) -> dict[str, Any]:
     """What families are told besides their section: see :data:`~genjax.config.recipes.GIVEN`."""
     dataset = streams[""].train
     evaluation: EvalSettings = settings["eval"]
     sampling: SampleSettings = settings["sample"]
+    parts = {
+        name: build_sampling_part(name, getattr(sampling, name), dataset, draws=draws)
+        for name in SAMPLING
+    }
     return {
         "batch_size": streams[""].batch_size,
         "eval_num_draws": evaluation.num_times,
@@ -350,27 +367,9 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
         "event_shape": dataset.event_shape,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
-        "sampling": _sampling(sampling, dataset),
+        "sampling": Sampling(num_steps=sampling.num_steps, **parts),
         "spec": spec_of(streams),
     }
-
-
-_METHODS = {"guidance": "guided", "sampler": "sample"}
-"""What parts of sampling can do."""
-
-
-def _sampling(settings: SampleSettings, dataset: data.DataSet) -> Sampling:
-    """How denoising models draw samples: from sections, or from values that a notebook brings."""
-    parts = {name: getattr(settings, name) for name in SAMPLING}
-    for name, section in parts.items():
-        if isinstance(section, ConfigDict | Mapping):
-            parts[name] = build_named(SAMPLING[name], section, f"sample.{name}", dataset=dataset)
-        elif section is not None and not hasattr(section, _METHODS[name]):
-            raise ConfigError(
-                f"sample.{name} must be a mapping with a name, or a value with a method "
-                f"{_METHODS[name]!r}, got {shown(section)}"
-            )
-    return Sampling(num_steps=settings.num_steps, **parts)
 
 
 def _optimizer_factory(

@@ -15,11 +15,11 @@ from genjax.config.arguments import REQUIRED, Argument, arguments, fill_in, sett
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
 from genjax.config.frozen import complete_frozen
+from genjax.config.guidance import SAMPLING
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.config.tables import (
     EDITS,
     OPTIMIZERS,
-    SAMPLING,
     TRANSFORMS,
     look_up_family,
     look_up_function,

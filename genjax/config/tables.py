@@ -31,7 +31,10 @@ GENERATORS: Table = {
     "resnet": nets.ResNetGenerator,
 }
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
-CLASSIFIERS: Table = {"conv_classifier": nets.ConvClassifier}
+CLASSIFIERS: Table = {
+    "conv_classifier": nets.ConvClassifier,
+    "unet_classifier": nets.UNetClassifier,
+}
 SCHEDULES: Table = {
     "fixed_linear": schedules.FixedLinearSchedule,
     "learned_linear": schedules.LearnedLinearSchedule,
@@ -56,7 +59,7 @@ SAMPLERS: Table = {
     "unipc": diffusion.UniPC,
 }
 GUIDANCE: Table = {"classifier_free": diffusion.ClassifierFree}
-SAMPLING: Mapping[str, Table] = {"guidance": GUIDANCE, "sampler": SAMPLERS}
+"""What needs no trained network; :mod:`genjax.config.guidance` has the rest."""
 FLOWS: Table = {
     "autoregressive_flow": bijectors.autoregressive_flow,
     "continuous_flow": bijectors.continuous_flow,
@@ -129,7 +132,9 @@ def _denoising(
 
 FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
-        make=families.classifier, networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)}
+        make=families.classifier,
+        networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)},
+        parts={"process": PROCESSES},
     ),
     "flow": Recipe(
         make=families.flow,

@@ -7,14 +7,14 @@ other, so that guidance of one is guidance of all.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from genjax.diffusion.predictions import Estimate
-from genjax.diffusion.process import Process, time_of
+from genjax.diffusion.process import LEAST_SCALE, Process, time_of
 from genjax.losses.arrays import per_row
 
 NO_LABEL = -1
@@ -24,6 +24,7 @@ EstimateFn: TypeAlias = Callable[[Array, Array, Array | None], Estimate]
 """``(z [B, *event], t [], label [B] or None) -> Estimate``."""
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 
@@ -86,14 +87,20 @@ class ClassifierFree:
         self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
     ) -> Callable[[Array, Array], Estimate]:
         """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
-        del process
 
         def both(z: Array, t: Array) -> Estimate:
             # One call for the two, of twice the rows.
             labels = jnp.concatenate([label, jnp.full_like(label, NO_LABEL)])
             halves = estimate_fn(jnp.concatenate([z, z]), t, labels)
             told, untold = (Estimate(*(a[part] for a in halves)) for part in _halves(z.shape[0]))
-            return self.joined(told, untold)
+            joined = self.joined(told, untold)
+            if not self.rescale:
+                return joined
+            # What the data loses is noise: the latent is made of both.
+            alpha, sigma = process.scales(t)
+            return Estimate(
+                joined.data, (z - alpha * joined.data) / jnp.maximum(sigma, LEAST_SCALE)
+            )
 
         def estimate(z: Array, t: Array) -> Estimate:
             if self.scale == 1.0 and not self.rescale:
@@ -106,14 +113,16 @@ class ClassifierFree:
         return estimate
 
     def joined(self, told: Estimate, untold: Estimate) -> Estimate:
-        """The guided estimate from the conditional and the unconditional one."""
+        """The guided estimate from the conditional and the unconditional one.
+
+        The noise is that before the data is rescaled.
+        """
         data, noise = (u + self.scale * (c - u) for c, u in zip(told, untold, strict=True))
         if not self.rescale:
             return Estimate(data, noise)
         axes = tuple(range(1, data.ndim))
         ratio = jnp.std(told.data, axis=axes) / jnp.maximum(jnp.std(data, axis=axes), 1e-12)
         factor = per_row(1.0 + self.rescale * (ratio - 1.0), data)
-        # z = alpha x + sigma noise is as before: what data loses is noise.
         return Estimate(factor * data, noise)
 
 
@@ -175,7 +184,7 @@ class ClassifierGuidance:
         # Processes are of a few numbers: computed now, where guidance is traced, too.
         with jax.ensure_compile_time_eval():
             own, other = (
-                float(scales.sigma / jnp.maximum(scales.alpha, 1e-12))
+                float(scales.sigma / jnp.maximum(scales.alpha, LEAST_SCALE))
                 for scales in (p.scales(jnp.ones(())) for p in (self.process, process))
             )
         if own < min(other, MOST_NOISE):

@@ -18,6 +18,9 @@ from jaxtyping import Array, Float
 
 from genjax.losses.arrays import check_same_shape, per_row
 
+LEAST_SCALE = 1e-12
+"""What stands for a scale that is 0, so that logarithms and their slopes are finite."""
+
 
 class Scales(NamedTuple):
     r"""What a latent :math:`z = \alpha x + \sigma \epsilon` is made of.
@@ -32,8 +35,9 @@ class Scales(NamedTuple):
 
     @property
     def gamma(self) -> Array:
-        r"""Negative log signal-to-noise ratio :math:`2 \log(\sigma/\alpha)`."""
-        return 2.0 * (jnp.log(self.sigma) - jnp.log(self.alpha))
+        r"""Negative log signal-to-noise ratio :math:`2 \log(\sigma/\alpha)`, always finite."""
+        sigma, alpha = (jnp.maximum(scale, LEAST_SCALE) for scale in (self.sigma, self.alpha))
+        return 2.0 * (jnp.log(sigma) - jnp.log(alpha))
 
     @property
     def lam(self) -> Array:

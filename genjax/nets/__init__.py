@@ -11,6 +11,7 @@ from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.unet import UNet
+from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
     "Conv",
@@ -28,5 +29,6 @@ __all__ = [
     "ScoreMLP",
     "ScoreResNet",
     "UNet",
+    "UNetClassifier",
     "inception_variables",
 ]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax.diffusion.predictions import Estimate
-from genjax.diffusion.process import Process
+from genjax.diffusion.process import LEAST_SCALE, Process
 from genjax.losses.arrays import per_row
 
 
@@ -130,7 +130,7 @@ class Threshold:
         def estimate(z: Array, t: Array) -> Estimate:
             alpha, sigma = denoiser.process.scales(t)
             data = self.data(denoiser.estimate(z, t).data)
-            return Estimate(data, (z - alpha * data) / jnp.maximum(sigma, 1e-12))
+            return Estimate(data, (z - alpha * data) / jnp.maximum(sigma, LEAST_SCALE))
 
         return dataclasses.replace(denoiser, estimate=estimate)
 

@@ -114,6 +114,7 @@ def run_table(
     z: Float[Array, "B *event"],
     *,
     num_frames: int = 1,
+    noise_fn: Callable[[Array], Array] | None = None,
 ) -> tuple[Float[Array, "B *event"], Float[Array, "F B *event"]]:
     """Runs a table of coefficients.
 
@@ -123,11 +124,12 @@ def run_table(
         key: Key of all noise.
         z: Latents at the first time, ``[B, *event]``.
         num_frames: Latents to keep, evenly spread over the calls.
+        noise_fn: The noise ``[B, *event]`` of the call of a number; draws from the key if None.
 
     Returns:
         The last latents, and those kept, ``[num_frames, B, *event]``.
     """
-    num_calls, step = table.times.shape[0], table_step(table, key, z.dtype)
+    num_calls, step = table.times.shape[0], table_step(table, key, z.dtype, noise_fn)
 
     def body(call: Array, carry: tuple[Walk, Array]) -> tuple[Walk, Array]:
         walk, frames = carry
@@ -162,7 +164,10 @@ class Walk(NamedTuple):
 
 
 def table_step(
-    table: Table, key: PRNGKeyArray, dtype: jnp.dtype
+    table: Table,
+    key: PRNGKeyArray,
+    dtype: jnp.dtype,
+    noise_fn: Callable[[Array], Array] | None = None,
 ) -> Callable[[Array, Walk, Array], Walk]:
     """What a table says of a call once the data is estimated.
 
@@ -170,6 +175,7 @@ def table_step(
         table: The coefficients.
         key: Key of all noise.
         dtype: Type of the latents.
+        noise_fn: The noise ``[B, *event]`` of the call of a number; draws from the key if None.
 
     Returns:
         ``(call, walk, estimate of the data) -> walk`` after the call.
@@ -187,8 +193,11 @@ def table_step(
         after = mixed(steps[call], z, base, estimates)
         kept = after if bases is None else mixed(bases[call], z, base, estimates)
         if table.stochastic:
-            # The noise of call i comes from the key and i: calls need no carry of keys.
-            noise = jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
+            if noise_fn is not None:
+                noise = noise_fn(call)
+            else:
+                # The noise of call i comes from the key and i: calls need no carry of keys.
+                noise = jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
             after = after + steps[call, -1] * noise
             kept = after if bases is None else kept + bases[call, -1] * noise
         return Walk(after, kept, estimates[:_PAST])
