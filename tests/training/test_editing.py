@@ -36,7 +36,7 @@ LABELLED = DIGITS | dict(
 )
 OTHERS = {
     "ddpm": DIGITS | dict(
-        family=dict(name="ddpm", process=dict(num_timesteps=20), variance="learned", ema_decay=0.0),
+        family=dict(name="ddpm", process=dict(name="chain", num_timesteps=20), variance="learned", ema_decay=0.0),
         model=UNET | dict(out_channels=2),
         sample=dict(num_samples=3, num_steps=4),
     ),
