@@ -251,7 +251,7 @@ class Chain:
         if self.betas == "cosine":
             signal = np.cos((times + 0.008) / 1.008 * math.pi / 2.0) ** 2
         elif self.betas == "sigmoid":
-            signal = _sigmoid(3.0 - 6.0 * times) - _sigmoid(np.array(-3.0))
+            signal = _sigmoid(3.0 - 6.0 * times) - _sigmoid(np.array([-3.0]))
         else:
             raise ValueError(
                 "betas must be linear, scaled_linear, cosine, sigmoid or constant, got "
