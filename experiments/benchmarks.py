@@ -7,6 +7,8 @@ The benchmark fills in random data: nothing here is meant to learn anything.
 * ``dcgan64``, ``dcgan32``: the DCGAN of pytorch/examples, nz 100, ngf = ndf = 64, batch 64.
 * ``wgan_gp64``, ``wgan_gp32``: the same networks without normalisation in the critic.
 * ``vdm28``, ``vdm32``: google-research/vdm's network with 32 channels and 4 layers, batch 32.
+* ``unet28``, ``unet32``: a U-Net of 32, 64 and 64 channels, two blocks a level, attention at the
+  lowest, trained as a VDM, batch 64.
 * ``real_nvp2``, ``real_nvp8``, ``spline2``, ``spline8``: coupling flows of points, batch 256.
 """
 
@@ -19,6 +21,8 @@ NAMES = (
     "wgan_gp32",
     "vdm28",
     "vdm32",
+    "unet28",
+    "unet32",
     "real_nvp2",
     "real_nvp8",
     "spline2",
@@ -33,13 +37,13 @@ def get_config(name: str = "dcgan64") -> ConfigDict:
     points = name.startswith(("real_nvp", "spline"))
     if name.startswith(("dcgan", "wgan")):
         parts = _gan(int(name[-2:]), penalty=name.startswith("wgan"))
-    elif name.startswith("vdm"):
-        parts = _vdm((28, 28, 1) if name == "vdm28" else (32, 32, 3))
+    elif name.startswith(("vdm", "unet")):
+        parts = _vdm(name[:-2], (28, 28, 1) if name.endswith("28") else (32, 32, 3))
     else:
         parts = _flow(int(name[-1]), "affine" if name.startswith("real_nvp") else "spline")
     return ConfigDict(
         dict(
-            parallel=dict(cpu_devices=2) if name.startswith("vdm") else dict(),
+            parallel=dict(cpu_devices=2) if name.startswith(("vdm", "unet")) else dict(),
             train=dict(
                 num_steps=1_000_000,
                 **(dict(steps_per_call=50) if points else {}),
@@ -74,23 +78,20 @@ def _gan(size: int, *, penalty: bool) -> dict:
     )
 
 
-def _vdm(shape: tuple[int, int, int]) -> dict:
+def _vdm(net: str, shape: tuple[int, int, int]) -> dict:
+    if net == "unet":
+        batch_size, model = 64, dict(name="unet", multipliers=(1, 2, 2), num_blocks=2)
+        model["attention_sizes"] = (shape[0] // 4,)
+    else:
+        batch_size, model = 32, dict(name="score_resnet", num_layers=4, scan_layers=False)
+    model |= dict(channels=32, num_groups=32, dropout_rate=0.1, dtype="float32", remat="none")
     return dict(
-        data=dict(name="npy", event_shape=shape, batch_size=32),
-        model=dict(
-            name="score_resnet",
-            channels=32,
-            num_layers=4,
-            num_groups=32,
-            dropout_rate=0.1,
-            dtype="float32",
-            scan_layers=False,
-            remat="none",
-        ),
+        data=dict(name="npy", event_shape=shape, batch_size=batch_size),
+        model=model,
         family=dict(name="vdm", schedule=dict(name="learned_linear"), ema_decay=0.9999),
         optimizer=dict(name="adamw", learning_rate=2e-4),
-        eval=dict(batch_size=32, num_times=1),
-        sample=dict(num_samples=32, num_steps=50),
+        eval=dict(batch_size=batch_size, num_times=1),
+        sample=dict(num_samples=batch_size, num_steps=50),
     )
 
 

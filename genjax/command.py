@@ -22,7 +22,7 @@ _CONFIG = flags.DEFINE_string(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "sample", "export", "plan"], "What to do."
+    "mode", "train", ["train", "eval", "sample", "edit", "export", "plan"], "What to do."
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "host:port of process 0, of a run of several processes that "
@@ -52,6 +52,8 @@ Modes:
   train    to the end of train.num_steps; the same command again goes on where it was stopped
   eval     measures test rows and samples of the newest checkpoint; appends to metrics.jsonl
   sample   draws sample.num_samples; writes a picture and an .npz
+  edit     does what edit.name says: vary, interpolate, inpaint, components, class_direction; writes
+           pictures and an .npz, and appends to metrics.jsonl
   export   writes programs (StableHLO) and parameters (safetensors) for use without this package
   plan     says what a training step needs of each device, which need not be there
 
@@ -66,9 +68,9 @@ are numbers, text, true, false, None, "(1, 2)" or "{{'r1': 0.1}}". A name may be
 reference" of the documentation has every key; a key that does not exist is answered with those
 that do.
 
-Files in DIR: config.json (the complete config), checkpoints, metrics.jsonl, samples, tensorboard.
-Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped with the state
-saved; 130 stopped without."""
+Files in DIR: config.json (the complete config), checkpoints, metrics.jsonl, samples, edits,
+tensorboard. Exit codes: 0 done; 2 bad input, said in one line; 1 the run failed; 143 stopped with
+the state saved; 130 stopped without."""
 _overrides: list[str] = []
 
 
@@ -95,11 +97,13 @@ def main(_: list[str]) -> None:
     _keep_compiled_programs()
     from genjax import config, data
     from genjax.training.checkpoints import CheckpointError, SaveError
+    from genjax.training.edits import EditError
     from genjax.training.loop import NonFiniteError, Preempted
     from genjax.training.workdir import WorkdirError
 
     bad_input = (
-        InputError, config.ConfigError, data.MissingDataError, CheckpointError, WorkdirError
+        InputError, config.ConfigError, data.MissingDataError, CheckpointError, WorkdirError,
+        EditError,
     )  # fmt: skip
     try:
         _plan() if _MODE.value == "plan" else _run()
@@ -165,7 +169,7 @@ def _run() -> None:
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     modes: dict[str, Callable[[], Any]] = {
         "train": going.train, "eval": going.evaluate, "sample": going.draw,
-        "export": going.export,
+        "edit": going.draw_edit, "export": going.export,
     }  # fmt: skip
     modes[mode]()
 

@@ -58,7 +58,9 @@ class Solver:
         return self.method in ("dopri5", "tsit5")
 
 
-def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Solver) -> tuple:
+def _solve(
+    term: Callable, start: tuple, times: tuple[float | Array, float | Array], solver: Solver
+) -> tuple:
     import diffrax
 
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
@@ -85,7 +87,10 @@ def _solve(term: Callable, start: tuple, times: tuple[float, float], solver: Sol
 
 
 def integrate(
-    field: Field, x: Float[Array, "B *event"], times: tuple[float, float], solver: Solver
+    field: Field,
+    x: Float[Array, "B *event"],
+    times: tuple[float | Array, float | Array],
+    solver: Solver,
 ) -> Float[Array, "B *event"]:
     """Moves points along a field.
 
@@ -104,7 +109,7 @@ def integrate(
 def integrate_with_log_det(
     field: Field,
     x: Float[Array, "B *event"],
-    times: tuple[float, float],
+    times: tuple[float | Array, float | Array],
     solver: Solver,
     *,
     probe: Float[Array, "B *event"] | None = None,

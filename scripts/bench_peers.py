@@ -37,6 +37,7 @@ PEERS = {
     "dcgan": ("torch", "flax"),
     "wgan_gp": ("torch", "flax"),
     "vdm": ("torch", "flax"),
+    "unet": ("torch", "flax"),
     "dcgan_cifar": ("torch", "flax"),
     "wgan_gp_cifar": ("torch", "flax"),
     "sngan_cifar": ("torch", "flax"),
@@ -50,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument(
         "--what",
-        default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,real_nvp2,real_nvp8,spline2,"
-        "spline8",
+        default="dcgan64,dcgan32,wgan_gp64,wgan_gp32,vdm28,vdm32,unet28,unet32,real_nvp2,"
+        "real_nvp8,spline2,spline8",
     )
     parser.add_argument(
         "--peers",

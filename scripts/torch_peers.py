@@ -48,7 +48,11 @@ def peer(what: str, setting: str) -> Peer:
             f"expected plain, or channels_last, bfloat16 and compile joined by +, got {setting!r}"
         )
     if what.startswith("vdm"):
-        step, nets = _vdm(int(what[3:]), words)
+        image = {28: 1, 32: 3}[int(what[3:])]
+        step, nets = _diffusion(_VDMNet(image), image, int(what[3:]), 32, words)
+    elif what.startswith("unet"):
+        image = {28: 1, 32: 3}[int(what[4:])]
+        step, nets = _diffusion(_UNet(image), image, int(what[4:]), 64, words)
     elif what.endswith("_cifar10"):
         step, nets = _cifar10(what, words)
     else:
@@ -360,17 +364,97 @@ class _VDMNet(nn.Module):
         return z + self.last(h).float()
 
 
-def _vdm(size: int, words: Words) -> Trained:
+class _UNetBlock(nn.Module):
+    """A residual block whose second norm the condition scales and shifts, then self-attention."""
+
+    def __init__(self, inputs: int, channels: int, wide: int, *, attention: bool):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(32, inputs), nn.GroupNorm(32, channels)])
+        self.first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(wide, 2 * channels)
+        self.shortcut = nn.Identity() if inputs == channels else nn.Conv2d(inputs, channels, 1)
+        self.attention = attention
+        if attention:
+            self.norm = nn.GroupNorm(32, channels)
+            self.query_key_value = nn.Linear(channels, 3 * channels)
+            self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Any, condition: Any) -> Any:
+        h = self.first(functional.silu(self.norms[0](x)))
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, 1)
+        h = functional.silu(self.norms[1](h) * (1 + scale) + shift)
+        h = self.shortcut(x) + self.second(functional.dropout(h, 0.1, self.training))
+        if not self.attention:
+            return h
+        tokens = self.norm(h).flatten(2).transpose(1, 2)
+        parts = self.query_key_value(tokens)[:, None].chunk(3, -1)
+        mixed = self.out(functional.scaled_dot_product_attention(*parts)[:, 0])
+        return h + mixed.transpose(1, 2).reshape(h.shape)
+
+
+class _UNet(nn.Module):
+    """The network of ``unet28`` and ``unet32``."""
+
+    def __init__(self, image: int, channels: int = 32, blocks: int = 2):
+        super().__init__()
+        wide, widths = 4 * channels, [channels, 2 * channels, 2 * channels]
+        self.channels = channels
+        self.embed = nn.Sequential(
+            nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU()
+        )
+        self.first = nn.Conv2d(image, channels, 3, padding=1)
+        down: list[Any] = []
+        skips, inputs = [channels], channels
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                down += [_UNetBlock(inputs, width, wide, attention=level == 2)]
+                inputs = width
+                skips += [width]
+            if level < 2:
+                down += [nn.Conv2d(width, width, 3, 2, 1)]
+                skips += [width]
+        middle = [_UNetBlock(inputs, inputs, wide, attention=i == 0) for i in range(2)]
+        up: list[Any] = []
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                up += [_UNetBlock(inputs + skips.pop(), width, wide, attention=level == 2)]
+                inputs = width
+            if level:
+                up += [nn.Conv2d(width, width, 3, 1, 1)]
+        self.down, self.middle, self.up = (nn.ModuleList(part) for part in (down, middle, up))
+        self.last = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(),
+                                  nn.Conv2d(channels, image, 3, padding=1))  # fmt: skip
+
+    def forward(self, z: Any, time: Any) -> Any:
+        rates = torch.exp(torch.linspace(0, -9.2103404, self.channels // 2))
+        angles = 1000 * time[:, None] * rates
+        condition = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
+        h = self.first(z)
+        skips = [h]
+        for part in self.down:
+            h = part(h, condition) if isinstance(part, _UNetBlock) else part(h)
+            skips.append(h)
+        for part in self.middle:
+            h = part(h, condition)
+        for part in self.up:
+            if isinstance(part, _UNetBlock):
+                h = part(torch.cat([h, skips.pop()], 1), condition)
+            else:
+                h = part(functional.interpolate(h, scale_factor=2.0))
+        return z + self.last(h).float()
+
+
+def _diffusion(net: Any, image: int, size: int, batch: int, words: Words) -> Trained:
     """The error of the noise, AdamW and an average of the parameters."""
-    image = {28: 1, 32: 3}[size]
-    net = _laid_out(_VDMNet(image), words)
+    net = _laid_out(net, words)
     predict = _compiled(net, words)
     averages = [p.detach().clone() for p in net.parameters()]
     optimizer = torch.optim.AdamW(net.parameters(), 2e-4, fused=True)
-    x = _laid_out(torch.randn(32, image, size, size), words)
+    x = _laid_out(torch.randn(batch, image, size, size), words)
 
     def step() -> None:
-        time, noise = torch.rand(32), torch.randn_like(x)
+        time, noise = torch.rand(batch), torch.randn_like(x)
         share = torch.sigmoid(18.3 * time - 13.3)[:, None, None, None]
         z = (1 - share).sqrt() * x + share.sqrt() * noise
         optimizer.zero_grad()

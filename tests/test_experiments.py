@@ -23,7 +23,7 @@ FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*
 SMALL = {
     "score_resnet": dict(channels=8, num_layers=1, num_groups=4),
     "score_mlp": dict(hidden_size=16, num_layers=1),
-    "unet": dict(channels=8, num_blocks=1, num_groups=4),
+    "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
     "dcgan": dict(channels=8, min_channels=4),
     "mlp": dict(hidden_size=8, num_layers=1),

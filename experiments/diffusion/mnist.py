@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
                 times_std=1.3,
                 label_dropout=0.1,
                 ema_decay=0.999,
+                # Noise of 0.02 is more than that between 8-bit grey levels: no bound of interest.
+                likelihood="none",
             ),
             optimizer=dict(
                 name="adam",
@@ -52,6 +54,7 @@ def get_config() -> ConfigDict:
                 num_steps=7000,
                 log_every=50,
                 eval_every=7000,
+                best_metric="eval/fd_mnist",
                 sample_every=1000,
                 checkpoint_every=500,
             ),

@@ -1,5 +1,6 @@
 """From a config to an experiment, checking all that can be checked before compilation."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,12 @@ from genjax.config.defaults import SETTINGS, as_json, at, complete, every_sectio
 from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
 from genjax.config.frozen import build_frozen, build_network
+from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.streams import build_streams, plan_streams
 from genjax.config.tables import (
+    EDITS,
     OPTIMIZERS,
-    SAMPLING,
     build_named,
     imported,
     look_up,
@@ -35,14 +37,15 @@ from genjax.training.experiment import (
     Experiment,
     SampleSettings,
     Stream,
+    TrainSettings,
     check_batch_size,
     spec_of,
 )
 from genjax.training.feature_statistics import read_statistics
 from genjax.training.optimizers import Scheduled
-from genjax.training.quality import Reference, SampleQuality
+from genjax.training.quality import Features, Reference, SampleQuality
 
-Mode = Literal["train", "eval", "sample", "export", "plan"]
+Mode = Literal["train", "eval", "sample", "edit", "export", "plan"]
 """What an experiment is built for."""
 
 
@@ -71,16 +74,11 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         name: call(SETTINGS[name], sections[name], name) for name in SETTINGS
     }
     loggers = {}
-    if mode in ("train", "eval", "sample"):
+    if mode in ("train", "eval", "sample", "edit"):
         loggers = {name: look_up_logger(name) for name in settings["train"].loggers}
-    for name in SAMPLING:
-        if sections["sample"][name] is not None and "sampling" not in recipe.arguments():
-            raise ConfigError(
-                f"sample.{name}: the family {sections['family']['name']!r} does not go from noise "
-                "to data in steps; leave it out"
-            )
+    _check_steps(recipe, sections, sections["sample"])
     planned = plan_streams(settings["data"])
-    ready = _before_data(recipe, sections)
+    ready = _before_data(recipe, sections)._replace(draws=_draws(mode, settings))
     num_devices = num_devices or _count_devices()
     for where, stream in planned.items():
         size = stream.settings.batch_size
@@ -92,8 +90,10 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     deviation = functools.cache(lambda: data.deviation(streams[""].train))
     made = _assemble(recipe, sections, streams, settings, ready, rates, measured, deviation)
 
-    def resampled(sample: SampleSettings) -> Family:
-        other = {**settings, "sample": sample}
+    def resampled(sample: SampleSettings, **values: Any) -> Family:
+        given = {name: value for name, value in values.items() if value is not None}
+        _check_steps(recipe, sections, given)
+        other = {**settings, "sample": dataclasses.replace(sample, **given)}
         return _assemble(recipe, sections, streams, other, ready, {}, measured, deviation).family
 
     parts: dict[str, Any] = dict(
@@ -107,6 +107,15 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         config=as_json(sections),
         **settings,
     )
+    if "edit" in sections:
+        parts["edit"] = build_named(EDITS, sections["edit"], "edit")
+    elif mode == "edit":
+        raise ConfigError(
+            "the config has no section 'edit': name an edit, such as --config.edit.name=vary; "
+            f"valid: {', '.join(sorted(EDITS))}"
+        )
+    if settings["eval"].features is not None:
+        parts["features"] = functools.cache(lambda: _build_features(experiment))
     if settings["eval"].metrics:
         # Features may be those of a run of minutes, or a file to fetch: made where they are used.
         parts["quality"] = functools.cache(lambda: _build_quality(experiment))
@@ -124,6 +133,25 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     if mode == "train":
         refusing("", experiment.check_best_metric)
     return experiment
+
+
+def _check_steps(recipe: Recipe, sections: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+    """Refuses samplers and guidance of families that do not go from noise to data in steps."""
+    for name in SAMPLING:
+        if sampling.get(name) is not None and "sampling" not in recipe.arguments():
+            raise ConfigError(
+                f"sample.{name}: the family {sections['family']['name']!r} does not go from noise "
+                "to data in steps; leave it out"
+            )
+
+
+def _draws(mode: Mode, settings: Mapping[str, Any]) -> bool:
+    """Whether training or evaluation draws samples; what is for sampling says itself what lacks."""
+    train: TrainSettings = settings["train"]
+    measures = bool(settings["eval"].metrics)
+    if mode == "train":
+        return train.sample_every > 0 or (train.eval_every > 0 and measures)
+    return mode == "eval" and measures
 
 
 def _count_devices() -> int:
@@ -179,11 +207,13 @@ class _Ready(NamedTuple):
         networks: Sections of the networks to train, by argument of the family.
         frozen: Sections of the frozen ones.
         parts: The family's parts, by argument.
+        draws: Whether samples are drawn while the run goes on: what they need is asked for now.
     """
 
     networks: Mapping[str, Mapping[str, Any]]
     frozen: Mapping[str, Mapping[str, Any]]
     parts: Mapping[str, Any]
+    draws: bool = False
 
 
 def _before_data(recipe: Recipe, sections: Mapping[str, Any]) -> _Ready:
@@ -260,7 +290,7 @@ def _assemble(
     scale = _moments(
         dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
     )
-    given = _given(streams, settings)
+    given = _given(streams, settings, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own:
         kwargs["data_std"] = 1.0 if scale is not None else deviation()
@@ -319,11 +349,17 @@ def _moments(
     return found if asked or len(found.far_from_standard()) else None
 
 
-def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _given(
+    streams: Mapping[str, Stream], settings: Mapping[str, Any], *, draws: bool
+) -> dict[str, Any]:
     """What families are told besides their section: see :data:`~genjax.config.recipes.GIVEN`."""
     dataset = streams[""].train
     evaluation: EvalSettings = settings["eval"]
     sampling: SampleSettings = settings["sample"]
+    parts = {
+        name: build_sampling_part(name, getattr(sampling, name), dataset, draws=draws)
+        for name in SAMPLING
+    }
     return {
         "batch_size": streams[""].batch_size,
         "eval_num_draws": evaluation.num_times,
@@ -331,19 +367,9 @@ def _given(streams: Mapping[str, Stream], settings: Mapping[str, Any]) -> dict[s
         "event_shape": dataset.event_shape,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
-        "sampling": _sampling(sampling),
+        "sampling": Sampling(num_steps=sampling.num_steps, **parts),
         "spec": spec_of(streams),
     }
-
-
-def _sampling(settings: SampleSettings) -> Sampling:
-    """How denoising models draw samples."""
-    parts = {
-        name: build_named(table, section, f"sample.{name}")
-        for name, table in SAMPLING.items()
-        if (section := getattr(settings, name)) is not None
-    }
-    return Sampling(num_steps=settings.num_steps, **parts)
 
 
 def _optimizer_factory(
@@ -426,15 +452,20 @@ def _labels_of(dataset: data.DataSet, count: int) -> np.ndarray | None:
     return None if labels is None else labels[:count]
 
 
+def _build_features(experiment: Experiment) -> Features:
+    section = experiment.eval.features
+    assert section is not None
+    made: Features = build_named(FEATURES, section, "eval.features", dataset=experiment.train_data)
+    return made
+
+
 def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
     if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
         raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
     training = evaluation.reference == "train"
     reference = experiment.train_data if training else experiment.test_data
-    features = None
-    if evaluation.features is not None:
-        features = build_named(FEATURES, evaluation.features, "eval.features", dataset=reference)
+    features = None if experiment.features is None else experiment.features()
     statistics = None
     if evaluation.statistics is not None:
         try:

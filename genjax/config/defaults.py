@@ -15,8 +15,15 @@ from genjax.config.arguments import REQUIRED, Argument, arguments, fill_in, sett
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
 from genjax.config.frozen import complete_frozen
+from genjax.config.guidance import SAMPLING
 from genjax.config.recipes import Recipe, Slot, Table
-from genjax.config.tables import OPTIMIZERS, SAMPLING, TRANSFORMS, look_up_family, look_up_function
+from genjax.config.tables import (
+    EDITS,
+    OPTIMIZERS,
+    TRANSFORMS,
+    look_up_family,
+    look_up_function,
+)
 from genjax.data import LOADERS
 from genjax.training.experiment import (
     DataSettings,
@@ -33,7 +40,7 @@ SETTINGS: Mapping[str, Callable[..., Any]] = {
     "sample": SampleSettings,
     "train": TrainSettings,
 }
-SECTIONS = (*SETTINGS, "family", "model", "optimizer")
+SECTIONS = (*SETTINGS, "edit", "family", "model", "optimizer")
 _OPTIONAL = ("eval", "parallel", "sample")
 _NOT_KEYS = ("acts", "dataset", "event_shape")
 """Arguments of networks, optimisers and features that the config does not decide."""
@@ -131,7 +138,8 @@ def complete(config: Any) -> dict[str, Any]:
     if recipe is not None and not recipe.optimizers:
         sections.setdefault("optimizer", {})
     for name in sorted(SECTIONS):
-        if name not in sections:
+        # What is to be edited is no part of a run, and need not be said.
+        if name not in sections and name != "edit":
             raise ConfigError(f"the config has no section {name!r}")
     assert recipe is not None
     # In the order of the recipe: which keys a section has depends on the name it was given.
@@ -201,6 +209,8 @@ def every_section(
             yield from _named(where, section, slot.table, slot)
     for where in recipe.optimizer_sections():
         yield from _named(where, at(sections, where), OPTIMIZERS)
+    if "edit" in sections:
+        yield from _named("edit", sections["edit"], EDITS)
     features = sections["eval"].get("features")
     if isinstance(features, Mapping):
         yield from _named("eval.features", features, FEATURES)

@@ -35,13 +35,19 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     except WorkdirError:
         raise ConfigError(
             f"eval.features.workdir: there is no trained classifier in {workdir}; train one first "
-            f"({_command(dataset, workdir)}), name another workdir, or set train.eval_every to 0"
+            f"({classifier_command(dataset, workdir)}), name another workdir, or set "
+            "train.eval_every to 0"
         ) from None
     family, name = (config.get(section, {}).get("name") for section in ("family", "data"))
-    if family != "classifier" or not _is_of(place, name, dataset):
+    if family != "classifier" or not is_of_data(place, name, dataset):
         raise ConfigError(
             f"eval.features.workdir: {workdir} holds a {family} of {name}, not a classifier of "
-            f"this data ({dataset.name}); train one ({_command(dataset, workdir)})"
+            f"this data ({dataset.name}); train one ({classifier_command(dataset, workdir)})"
+        )
+    if config["family"].get("process") is not None:
+        raise ConfigError(
+            f"eval.features.workdir: {workdir} holds a classifier of noisy images, whose features "
+            f"are none of clean ones; train another ({classifier_command(dataset, workdir)})"
         )
     where = "eval.features"
     frozen = build_frozen(complete_frozen({"workdir": workdir}, where), where, dataset.event_shape)
@@ -49,7 +55,7 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         variables, step = frozen.load()
     except ConfigError as error:
         raise ConfigError(
-            f"eval.features.workdir: {error}; run {_command(dataset, workdir)}"
+            f"eval.features.workdir: {error}; run {classifier_command(dataset, workdir)}"
         ) from error
     if dataset.num_levels is None:
         raise ConfigError(
@@ -73,13 +79,25 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
     )
 
 
-def _command(dataset: data.DataSet, workdir: str) -> str:
-    """What trains a classifier of the data."""
+def classifier_command(dataset: data.DataSet, workdir: str, *, noisy: bool = False) -> str:
+    """What trains a classifier of some data.
+
+    Args:
+        dataset: The data.
+        workdir: Directory of the run.
+        noisy: Whether it is one of latents.
+
+    Returns:
+        The command.
+    """
     own = dataset.name if dataset.name in ("digits", "mnist", "cifar10") else "of"
     argument = ":YOUR_EXPERIMENT.py" if own == "of" else ""
+    if noisy and own == "digits":
+        own = "noisy_digits"
+    process = " --config.family.process=\"{'name': 'vp'}\"" if noisy and "noisy" not in own else ""
     return (
         f"python scripts/run.py --config=experiments/classifier/{own}.py{argument} "
-        f"--workdir={workdir}"
+        f"--workdir={workdir}{process}"
     )
 
 
@@ -89,11 +107,19 @@ def _name_of(place: epath.Path, dataset: data.DataSet) -> str:
     return str(recorded.get("", {}).get("train", {}).get("name", dataset.name))
 
 
-def _is_of(place: epath.Path, name: Any, dataset: data.DataSet) -> bool:
+def is_of_data(place: epath.Path, name: Any, dataset: data.DataSet) -> bool:
     """Whether a run's data is that of a data set.
 
     The name tells where rows cannot be others: files of one's own may hold anything, and say who
     they are by their content.
+
+    Args:
+        place: Directory of the run.
+        name: Name of its data.
+        dataset: The data set.
+
+    Returns:
+        Whether it is.
     """
     if isinstance(name, str) and name not in data.LOADERS and ":" not in name:
         return name == dataset.name

@@ -52,6 +52,8 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
         if not isinstance(path, str):
             raise ConfigError(f"overrides are by section.key, got {shown(path)}")
     changes = [(path, plain_value(value, path)) for path, value in changes]
+    if any(path.startswith("edit.") for path, _ in changes):
+        sections.setdefault("edit", {})
     # Names first: they decide which keys there are.
     for path, value in changes:
         parent, _, last = path.rpartition(".")

@@ -17,9 +17,10 @@ from genjax.config.arguments import arguments, call
 from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
-from genjax.training import loggers, optimizers
+from genjax.training import edits, loggers, optimizers
 
 SCORE_NETS: Table = {
+    "dit": nets.DiT,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -30,7 +31,10 @@ GENERATORS: Table = {
     "resnet": nets.ResNetGenerator,
 }
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
-CLASSIFIERS: Table = {"conv_classifier": nets.ConvClassifier}
+CLASSIFIERS: Table = {
+    "conv_classifier": nets.ConvClassifier,
+    "unet_classifier": nets.UNetClassifier,
+}
 SCHEDULES: Table = {
     "fixed_linear": schedules.FixedLinearSchedule,
     "learned_linear": schedules.LearnedLinearSchedule,
@@ -55,7 +59,7 @@ SAMPLERS: Table = {
     "unipc": diffusion.UniPC,
 }
 GUIDANCE: Table = {"classifier_free": diffusion.ClassifierFree}
-SAMPLING: Mapping[str, Table] = {"guidance": GUIDANCE, "sampler": SAMPLERS}
+"""What needs no trained network; :mod:`genjax.config.guidance` has the rest."""
 FLOWS: Table = {
     "autoregressive_flow": bijectors.autoregressive_flow,
     "continuous_flow": bijectors.continuous_flow,
@@ -81,6 +85,13 @@ TRANSFORMS: Table = {
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
     "resize": data.Resize,
+}
+EDITS: Table = {
+    "class_direction": edits.ClassDirection,
+    "components": edits.Components,
+    "inpaint": edits.Inpaint,
+    "interpolate": edits.Interpolate,
+    "vary": edits.Vary,
 }
 LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}
 
@@ -114,14 +125,16 @@ def _denoising(
         make=make,
         networks={"net": _OF_TIME},
         parts={"process": PROCESSES},
-        groups={**_SCORED, "objective": objective},
+        groups={**_SCORED, "average": families.Average, "objective": objective},
         extends=families.diffusion,
     )
 
 
 FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
-        make=families.classifier, networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)}
+        make=families.classifier,
+        networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)},
+        parts={"process": PROCESSES},
     ),
     "flow": Recipe(
         make=families.flow,

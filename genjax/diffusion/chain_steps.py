@@ -1,4 +1,4 @@
-r"""The steps of a chain back to data, all or some of them, and the coefficients of each.
+r"""The steps of a chain back to data: coefficients of the posterior, for all steps or some.
 
 Everything is a float64 sum on the host: in float32 one minus a product of a thousand factors close
 to 1 would lose digits that the log-variances of the bound need.

@@ -5,12 +5,10 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.diffusion.process import Process, Scales, time_of
+from genjax.diffusion.process import LEAST_LAM, Process, Scales, latest, time_of
 
 Spacing = Literal["uniform", "quadratic", "log_snr", "karras"]
 SPACINGS: tuple[Spacing, ...] = ("uniform", "quadratic", "log_snr", "karras")
-
-_LEAST_LAM = -10.0
 
 
 class Grid(NamedTuple):
@@ -18,18 +16,18 @@ class Grid(NamedTuple):
 
     Attributes:
         times: Times at which the network is asked, falling, ``[N]``.
-        alpha: Signal scales there and at the end, ``[N + 1]``.
-        sigma: Noise scales there and at the end, ``[N + 1]``.
+        alpha: Signal scales there and at the end, ``[M]``, one more.
+        sigma: Noise scales there and at the end, ``[M]``, one more.
         clean: Whether the last noise scale is 0: samples end in data itself.
     """
 
     times: Float[Array, " N"]
-    alpha: Float[Array, " N+1"]
-    sigma: Float[Array, " N+1"]
+    alpha: Float[Array, " M"]
+    sigma: Float[Array, " M"]
     clean: bool = True
 
     @property
-    def lam(self) -> Float[Array, " N+1"]:
+    def lam(self) -> Float[Array, " M"]:
         r"""Half the log signal-to-noise ratio :math:`\lambda = \log(\alpha/\sigma)`."""
         return Scales(self.alpha, self.sigma).lam
 
@@ -88,7 +86,7 @@ def time_grid(
         points = num_steps if process.ends_clean else num_steps + 1
         share = jnp.linspace(0.0, 1.0, max(points, 2))[:points]
         ends = process.scales(jnp.array([1.0, process.earliest]))
-        first, last = jnp.maximum(ends.lam, _LEAST_LAM)
+        first, last = jnp.maximum(ends.lam, LEAST_LAM)
         if spacing == "log_snr":
             lam = first + share * (last - first)
         else:
@@ -100,7 +98,7 @@ def time_grid(
             times = times.at[-1].set(process.earliest)
     if process.ends_clean:
         # Solvers divide by the signal's scale.
-        times = jnp.minimum(times, time_of(process, jnp.asarray(_LEAST_LAM, times.dtype)))
+        times = jnp.minimum(times, latest(process).astype(times.dtype))
     alpha, sigma = process.scales(times)
     if process.ends_clean:
         times = times[:num_steps]

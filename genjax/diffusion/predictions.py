@@ -13,13 +13,12 @@ References:
 
 import dataclasses
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_LEAST = 1e-12
-"""What stands for a scale that is 0, so that logarithms are finite."""
+from genjax.diffusion.process import LEAST_SCALE
 
 
 class Estimate(NamedTuple):
@@ -34,6 +33,7 @@ class Estimate(NamedTuple):
     noise: Float[Array, "B *event"]
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """What a network estimates; scales broadcast against ``[B, *event]``."""
 
@@ -51,7 +51,7 @@ class Prediction(Protocol):
 
 
 def _log(scale: Array) -> Array:
-    return jnp.log(jnp.maximum(scale, _LEAST))
+    return jnp.log(jnp.maximum(scale, LEAST_SCALE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Noise:
 
     def estimate(self, out: Array, z: Array, alpha: Array, sigma: Array) -> Estimate:
         r"""Data as :math:`(z - \sigma\hat\epsilon)/\alpha`."""
-        return Estimate((z - sigma * out) / jnp.maximum(alpha, _LEAST), out)
+        return Estimate((z - sigma * out) / jnp.maximum(alpha, LEAST_SCALE), out)
 
     def log_noise_error(self, alpha: Array, sigma: Array) -> Array:
         """0: it is the noise's error."""
@@ -81,7 +81,7 @@ class Data:
 
     def estimate(self, out: Array, z: Array, alpha: Array, sigma: Array) -> Estimate:
         r"""Noise as :math:`(z - \alpha\hat x)/\sigma`."""
-        return Estimate(out, (z - alpha * out) / jnp.maximum(sigma, _LEAST))
+        return Estimate(out, (z - alpha * out) / jnp.maximum(sigma, LEAST_SCALE))
 
     def log_noise_error(self, alpha: Array, sigma: Array) -> Array:
         """The log signal-to-noise ratio."""
@@ -94,7 +94,7 @@ class Score:
 
     def target(self, x: Array, noise: Array, alpha: Array, sigma: Array) -> Array:
         """The score of ``z`` given the data."""
-        return -noise / jnp.maximum(sigma, _LEAST)
+        return -noise / jnp.maximum(sigma, LEAST_SCALE)
 
     def estimate(self, out: Array, z: Array, alpha: Array, sigma: Array) -> Estimate:
         """Noise is minus the score times its scale."""

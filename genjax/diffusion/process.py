@@ -18,6 +18,9 @@ from jaxtyping import Array, Float
 
 from genjax.losses.arrays import check_same_shape, per_row
 
+LEAST_SCALE = 1e-12
+"""What stands for a scale that is 0, so that logarithms and their slopes are finite."""
+
 
 class Scales(NamedTuple):
     r"""What a latent :math:`z = \alpha x + \sigma \epsilon` is made of.
@@ -32,8 +35,9 @@ class Scales(NamedTuple):
 
     @property
     def gamma(self) -> Array:
-        r"""Negative log signal-to-noise ratio :math:`2 \log(\sigma/\alpha)`."""
-        return 2.0 * (jnp.log(self.sigma) - jnp.log(self.alpha))
+        r"""Negative log signal-to-noise ratio :math:`2 \log(\sigma/\alpha)`, always finite."""
+        sigma, alpha = (jnp.maximum(scale, LEAST_SCALE) for scale in (self.sigma, self.alpha))
+        return 2.0 * (jnp.log(sigma) - jnp.log(alpha))
 
     @property
     def lam(self) -> Array:
@@ -236,3 +240,24 @@ def time_of(
 
     low, high = jax.lax.fori_loop(0, num_halvings, halve, (low, low + 1.0))
     return 0.5 * (low + high)
+
+
+LEAST_LAM = -10.0
+"""The least log ratio of signal to noise that models are asked at: below it there is no signal."""
+
+
+def latest(process: Process) -> Float[Array, ""]:
+    """The time of the most noise that a model is asked at.
+
+    Args:
+        process: The process.
+
+    Returns:
+        Time 1, or, where there is no signal at all then, the time at which the signal's scale is
+        :math:`e^{-10}` of the noise's.
+
+    Example:
+        >>> latest(GammaProcess(lambda t: 18.0 * t - 13.0))
+        Array(1., dtype=float32)
+    """
+    return time_of(process, jnp.asarray(LEAST_LAM))

@@ -176,7 +176,8 @@ class Cosine(_Continuous):
 
     def scales(self, times: Float[Array, "*shape"]) -> Scales:
         """The two scales at times in [0, 1]."""
-        cosine, sine = jnp.cos(0.5 * math.pi * times), jnp.sin(0.5 * math.pi * times)
+        # The cosine as a sine, which is 0 and not a little less at time 1.
+        cosine, sine = (jnp.sin(0.5 * math.pi * share) for share in (1.0 - times, times))
         if not self.shift:
             return Scales(cosine, sine)
         # A shift of the log ratio is a factor of alpha^2 / sigma^2; then back onto the circle.

@@ -10,13 +10,21 @@ References:
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.diffusion.process import LEAST_SCALE
 
+
+def _log_half(slope: Array) -> Array:
+    """The log of half a slope, finite where rounding leaves nothing of it or less."""
+    return jnp.log(0.5 * jnp.maximum(slope, LEAST_SCALE))
+
+
+@runtime_checkable
 class Weighting(Protocol):
     """A weight of the noise's squared error."""
 
@@ -51,7 +59,7 @@ class Bound:
 
     def log_weight(self, gamma_t: Array, gamma_slope_t: Array) -> Array:
         """The log of half the slope."""
-        return jnp.log(0.5 * gamma_slope_t)
+        return _log_half(gamma_slope_t)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +134,7 @@ class Sigmoid:
 
     def log_weight(self, gamma_t: Array, gamma_slope_t: Array) -> Array:
         """That of the bound and the log of the sigmoid."""
-        return jax.nn.log_sigmoid(self.bias + gamma_t) + jnp.log(0.5 * gamma_slope_t)
+        return jax.nn.log_sigmoid(self.bias + gamma_t) + _log_half(gamma_slope_t)
 
 
 @dataclasses.dataclass(frozen=True)

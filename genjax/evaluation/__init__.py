@@ -5,6 +5,7 @@ from genjax.evaluation.inception_score import inception_score
 from genjax.evaluation.kernel import kernel_distance
 from genjax.evaluation.manifold import density_and_coverage, precision_and_recall
 from genjax.evaluation.modes import mode_coverage
+from genjax.evaluation.strokes import rank_correlation, slant, thickness
 from genjax.evaluation.transport import sliced_wasserstein_distance, wasserstein_distance
 
 __all__ = [
@@ -16,6 +17,9 @@ __all__ = [
     "mode_coverage",
     "moments",
     "precision_and_recall",
+    "rank_correlation",
+    "slant",
     "sliced_wasserstein_distance",
+    "thickness",
     "wasserstein_distance",
 ]

@@ -1,5 +1,6 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
+from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
@@ -31,12 +32,12 @@ from genjax.families.gan import (
     wgan_gp,
 )
 from genjax.families.objective import Objective
-from genjax.families.players import HalfLife
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "Average",
     "ChainObjective",
     "EDMObjective",
     "RectifiedFlowObjective",

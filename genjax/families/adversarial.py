@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import average, average_changes, own_key
+from genjax.families.averages import HalfLife
 from genjax.families.base import (
     Acts,
     Batch,
@@ -21,7 +22,7 @@ from genjax.families.base import (
     TrainState,
     make_optimizer,
 )
-from genjax.families.players import Generate, HalfLife, LossFn, Player, Turn
+from genjax.families.players import Generate, LossFn, Player, Turn
 
 _Grads: TypeAlias = tuple[Params, Array, Metrics, ModelState]
 """A player's gradient, its loss and metrics, and the network state its loss returned."""

@@ -9,6 +9,8 @@ import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.diffusion import Denoiser, Sampler
+
 PyTree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Array]
 """Rows of named features: ``x`` ``[B, *event]`` (whole grey levels or real numbers), ``label``
@@ -111,6 +113,25 @@ class Samples(struct.PyTreeNode):
     density: Density | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """What edits ask of a model that goes from noise to data in steps.
+
+    Attributes:
+        denoiser: The model of the rows of a batch, guided where samples are.
+        sampler: How samples are drawn.
+        num_steps: Steps of the sampler.
+        encode: Data ``[B, *event]`` to the units of the process.
+        decode: And back.
+    """
+
+    denoiser: Denoiser
+    sampler: Sampler
+    num_steps: int
+    encode: Callable[[Array], Array]
+    decode: Callable[[Array], Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Suspicion:
     """What looks wrong in the logged means of a run.
@@ -148,7 +169,13 @@ class Family:
         encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
             ``batch["index"]`` where grey levels are dequantised. None where there are none.
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
+        denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
+            what does not denoise.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
+        steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
+        unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
+        sample_protocol: What must be said beside samples and numbers about them: how they are
+            drawn, in how many network calls.
         density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
             of real-valued ``x``, and how much a nat of an example is in each: they follow a change
             of the units of ``x``.
@@ -166,7 +193,11 @@ class Family:
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
     encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
+    denoising: Callable[[TrainState, Batch], Denoising] | None = None
     reads: tuple[str, ...] = ()
+    steers: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    sample_protocol: Mapping[str, str] = dataclasses.field(default_factory=dict)
     density_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None

@@ -110,6 +110,7 @@ def ddpm(
         default=sampler,
         bound=f"{asked}; {objective.variance} variance"
         + (", estimates clipped to [-1, 1]" if model.clips else ""),
+        end=f"step 1 of {count}",
         eval_num_times=min(eval_num_times, count),
         densities=("loss",) if objective.loss == "bound" else (),
     )

@@ -18,6 +18,8 @@ from genjax.diffusion import (
     diffuse,
     gamma_and_slope_of,
     input_scale,
+    latest,
+    time_of,
 )
 from genjax.diffusion.times import stratify
 from genjax.families.base import (
@@ -54,6 +56,8 @@ class DenoisingNetwork:
         event_shape: Shape of one example.
         num_levels: Number of grey levels of integer data; None for real-valued data.
         sigma_data: Standard deviation of the data in the units of the model.
+        dequantize: Whether grey levels are spread over their bins in training by uniform noise, as
+            is fitting where the probability flow's density of such points is the likelihood.
     """
 
     net: nn.Module
@@ -62,6 +66,7 @@ class DenoisingNetwork:
     event_shape: tuple[int, ...]
     num_levels: int | None
     sigma_data: float
+    dequantize: bool = False
 
     def __post_init__(self) -> None:
         check_label_dropout(self.objective.label_dropout, conditional=self.conditional)
@@ -152,7 +157,7 @@ class DenoisingNetwork:
         # Stratified times are those of the global batch, so their key is the same on all devices.
         key_time, *_ = jax.random.split(key, 4)
         _, key_noise, key_label, key_dropout = jax.random.split(own_key(key), 4)
-        x = self.units.encode(batch["x"])
+        x = self.training_points(batch["x"], jax.random.fold_in(key_noise, 1))
         times = self.objective.draw_times(key_time, x.shape[0], self.process)
         noise = jax.random.normal(key_noise, x.shape)
         label = label_of(batch, conditional=self.conditional)
@@ -169,10 +174,21 @@ class DenoisingNetwork:
         loss = jnp.mean(jnp.exp(log_weight) * error)
         return loss, ({"error": jnp.mean(error)}, model_state)
 
+    def training_points(self, data: Array, key: PRNGKeyArray) -> Array:
+        """Data in the units of the model, as the network is trained on it."""
+        if self.num_levels is None or not self.dequantize:
+            return self.units.encode(data)
+        spread = jax.random.uniform(key, data.shape)
+        return Bins(self.num_levels, -1.0, 1.0).encode(data, spread)
+
+    def ends(self) -> Array:
+        """The times between which the bound is taken, ``[2]``."""
+        return jnp.stack([jnp.array(self.process.earliest), latest(self.process)])
+
     def endpoint_losses(self, data: Array, noise_0: Array) -> Metrics:
         """The two terms of the bound without a network, nats ``[B]``."""
         x = self.units.encode(data)
-        ends = self.process.scales(jnp.array([self.process.earliest, 1.0]))
+        ends = self.process.scales(self.ends())
         gamma_0 = ends.gamma[0]
         if self.num_levels is None:
             # Not as a difference: small noise beside large data would round to nothing.
@@ -188,23 +204,23 @@ class DenoisingNetwork:
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
         """Parts of the continuous-time bound of each example in nats, ``[B]``."""
         keys = keys_by_example(key, batch["index"])
-        # Each example's times are spread evenly over [0, 1), from an offset of its own.
+        # Each example's times are spread evenly in gamma, whose slope is the weight of the loss,
+        # from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
         label = label_of(batch, conditional=self.conditional)
         x, kind = self.units.encode(batch["x"]), self.kind
-        earliest = self.process.earliest
+        first, last = self.process.scales(self.ends()).gamma
 
         def one_draw(index: Array) -> Metrics:
             noise = draw_noise(fold_each(keys, index + 1))
-            # Not at steps of a chain alone: the bound is that of continuous time.
-            times = earliest + (1.0 - earliest) * stratify(offsets, index, num_times)
+            gamma = first + (last - first) * stratify(offsets, index, num_times)
+            times = time_of(self.process, -0.5 * gamma)
             alpha, sigma = self.process.scales(times)
             z = diffuse(x, noise[:, 1], alpha, sigma)
             out = self.output(params, z, times, label)
             noise_hat = kind.estimate(out, z, per_row(alpha, z), per_row(sigma, z)).noise
-            _, slope = gamma_and_slope_of(self.process, times)
-            loss = diffusion_loss(noise[:, 1], noise_hat, (1.0 - earliest) * slope)
+            loss = diffusion_loss(noise[:, 1], noise_hat, last - first)
             return {**self.endpoint_losses(batch["x"], noise[:, 0]), "diffusion": loss}
 
         draws = jax.lax.map(one_draw, jnp.arange(num_times))

@@ -1,6 +1,7 @@
 """The record of every family whose model estimates data and noise in latents of a process."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -8,16 +9,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Estimate, Process, Sampler
-from genjax.families.base import Batch, Family, Metrics, Params, Samples, TrainState, label_of
-from genjax.families.levels import Units
+from genjax.diffusion import Ancestral, Process, Sampler
+from genjax.families.base import (
+    Batch,
+    Denoising,
+    Family,
+    Metrics,
+    Params,
+    Samples,
+    TrainState,
+    label_of,
+)
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.sampling import Asked, Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 
-class DenoisingModel(Protocol):
+class DenoisingModel(Asked, Protocol):
     """What the record is made from, as functions of parameters and rows.
 
     Attributes:
@@ -30,11 +39,6 @@ class DenoisingModel(Protocol):
     """
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        """See the class."""
-        ...
-
-    @property
     def num_levels(self) -> int | None:
         """See the class."""
         ...
@@ -45,26 +49,12 @@ class DenoisingModel(Protocol):
         ...
 
     @property
-    def units(self) -> Units:
-        """See the class."""
-        ...
-
-    @property
-    def conditional(self) -> bool:
-        """See the class."""
-        ...
-
-    @property
     def drops_labels(self) -> bool:
         """See the class."""
         ...
 
     def process_of(self, params: Params) -> Process:
         """The process, of which a schedule may be learned."""
-        ...
-
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
-        """Data and noise in latents ``[B, *event]`` at one time."""
         ...
 
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
@@ -110,6 +100,7 @@ def denoising_family(
     trajectory: Trajectory,
     default: Sampler | Callable[[Params, Array | None], Sampler],
     bound: str,
+    end: str,
     eval_num_times: int,
     densities: tuple[str, ...] = (),
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None,
@@ -126,6 +117,7 @@ def denoising_family(
         default: The sampler where the ``sample`` section names none, or what makes it of the
             parameters and the labels, ``[B]`` or None.
         bound: What is to be said of the bound: "continuous time", say.
+        end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
         densities: Metrics of training that are negative log-densities in bits per dimension.
         curves: Named curves of the state that are worth a picture.
@@ -140,7 +132,18 @@ def denoising_family(
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
     sampling.check(
-        conditional=model.conditional, units=model.units, drops_labels=model.drops_labels
+        conditional=model.conditional,
+        units=model.units,
+        drops_labels=model.drops_labels,
+        process=getattr(model, "process", None),
+    )
+    # The steps of a chain, whatever their variance: its own sampler asks at these alone.
+    clipped = Ancestral(threshold="static") if getattr(model, "clips", False) else Ancestral()
+    in_general = clipped if callable(default) else default
+    said = sampling.record(
+        conditional=model.conditional,
+        drops_labels=model.drops_labels,
+        default=in_general,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
@@ -174,13 +177,13 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        labels = label(batch)
+        told, labels = batch["label"] if "label" in said["reads"] else None, label(batch)
         return sampling.draw(
             model.process_of(state.ema),
-            lambda z, t, told: model.estimate(state.ema, z, t, told),
+            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            labels,
+            told,
             default=default(state.ema, labels) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
@@ -192,12 +195,17 @@ def denoising_family(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return flow_of(state).decode(latents, label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        told = batch["label"] if "label" in said["reads"] else None
+        process = model.process_of(state.ema)
+        return sampling.denoising(model, state.ema, process, told, default=in_general)
+
     protocol: dict[str, Any] = {"num_noise_draws": eval_num_times, "parameters": "moving average"}
     if scored.likelihood in ("bound", "both"):
         protocol["bound"] = bound
     if by_flow:
-        # The noise that is left at the end of the flow is counted as data.
-        protocol |= {**exact, "residual noise": "taken as data"}
+        # The noise that is left where the flow ends is counted as data, as in published numbers.
+        protocol |= {**exact, "end": f"{end}, noise left there counted as data"}
     has_score = scored.likelihood != "none"
     return Family(
         init=init,
@@ -207,8 +215,8 @@ def denoising_family(
         log_prob=log_prob if has_score else None,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol=protocol,
-        reads=("label",) if model.conditional else (),
         density_metrics=density_metrics(
             model.num_dims,
             *densities,
@@ -216,4 +224,5 @@ def denoising_family(
             in_nats=("nats",),
         ),
         curves=curves,
+        **said,
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from genjax.diffusion import (
     Ancestral,
@@ -13,6 +14,7 @@ from genjax.diffusion import (
     VarianceExploding,
     VariancePreserving,
 )
+from genjax.families.averages import Average
 from genjax.families.base import Family, Optimizer
 from genjax.families.denoiser import DenoisingNetwork
 from genjax.families.denoising import Likelihood, denoising_family
@@ -57,7 +59,7 @@ def diffusion(
     num_levels: int | None,
     objective: Objective = Objective(),
     scored: Likelihood = Likelihood(),
-    ema_decay: float = 0.999,
+    average: Average = Average(),
     accumulate_steps: int = 1,
     eval_num_times: int = 1,
     data_std: float = 1.0,
@@ -80,9 +82,9 @@ def diffusion(
         num_levels: Number of grey levels of integer data, which a softmax decoder scores in the
             bound; None for real-valued data, scored by a Gaussian decoder.
         objective: What the network estimates, when, and how much its error counts.
-        scored: How rows are scored: by the bound in continuous time, by the probability flow, or
-            both.
-        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
+        scored: How rows are scored: by the bound in continuous time, by the probability flow, for
+            which grey levels are dequantised in training, too, or both.
+        average: The moving average of the parameters, which evaluation and sampling read.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation.
         data_std: Standard deviation of the data in the units of the model, where the objective
@@ -107,14 +109,17 @@ def diffusion(
         event_shape=event_shape,
         num_levels=num_levels,
         sigma_data=data_std if objective.sigma_data is None else objective.sigma_data,
+        dequantize=scored.likelihood == "ode",
     )
     init, train_step = minimizing(
         init_model=model.init,
         loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
         optimizer=optimizer,
-        ema_decay=ema_decay,
+        ema_decay=average.decay,
         accumulate_steps=accumulate_steps,
     )
+    scales = process.scales(jnp.array(process.earliest))
+    end = f"sigma/alpha {float(scales.sigma / scales.alpha):.3g}"
     return denoising_family(
         model,
         init=init,
@@ -123,7 +128,8 @@ def diffusion(
         sampling=sampling,
         trajectory=trajectory,
         default=Ancestral(),
-        bound=f"continuous time from {process.earliest:g}",
+        bound=f"continuous time from {end}",
+        end=end,
         eval_num_times=eval_num_times,
     )
 

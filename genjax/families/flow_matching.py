@@ -1,5 +1,6 @@
 """Continuous flows trained by regression on the velocities of straight paths."""
 
+import functools
 import math
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.diffusion import AdaptiveODE
 from genjax.families.base import (
     Batch,
+    Denoising,
     Family,
     Metrics,
     Optimizer,
@@ -20,7 +22,7 @@ from genjax.families.base import (
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
-from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.sampling import ADAPTIVE, Sampling, Trajectory, told_if
 from genjax.ode import Solver, trace_for
 
 
@@ -100,7 +102,20 @@ def flow_matching(
         trace=trace,
         label_dropout=label_dropout,
     )
-    sampling.check(conditional=model.conditional, units=model.units, drops_labels=label_dropout > 0)
+    drops_labels, adaptive = label_dropout > 0, AdaptiveODE(tolerance=tolerance)
+    sampling.check(
+        conditional=model.conditional,
+        units=model.units,
+        drops_labels=drops_labels,
+        process=model.process,
+    )
+    calls = sampling.num_steps * (2 if method == "heun" else 1)
+    said = sampling.record(
+        conditional=model.conditional,
+        drops_labels=drops_labels,
+        default=adaptive,
+        own=f"{method}, " + (ADAPTIVE if solver.adaptive else f"{calls} network calls"),
+    )
     init, train_step = minimizing(
         init_model=model.init,
         loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
@@ -126,11 +141,11 @@ def flow_matching(
             return model.sample(state.ema, key, batch)
         return sampling.draw(
             model.process,
-            lambda z, t, label: model.estimate(state.ema, z, t, label),
+            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
             key,
             (batch["x"].shape[0], *event_shape),
-            model.label(batch),
-            default=AdaptiveODE(tolerance=tolerance),
+            batch["label"] if "label" in said["reads"] else None,
+            default=adaptive,
             units=model.units,
             trajectory=Trajectory(),
         )
@@ -141,6 +156,10 @@ def flow_matching(
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
         return model.flow(state.ema).decode(latents, model.label(batch))
 
+    def denoising(state: TrainState, batch: Batch) -> Denoising:
+        told = batch["label"] if "label" in said["reads"] else None
+        return sampling.denoising(model, state.ema, model.process, told, default=adaptive)
+
     return Family(
         init=init,
         train_step=train_step,
@@ -149,6 +168,7 @@ def flow_matching(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        denoising=denoising,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,
@@ -158,9 +178,9 @@ def flow_matching(
             "num_noise_draws": eval_num_draws,
             "parameters": "moving average",
         },
-        reads=("label",) if model.conditional else (),
         # The loss in training is a squared error of velocities, and no density.
         density_metrics=density_metrics(
             model.num_dims, "bits_per_dim", "bits_per_dim_importance", in_nats=("nats",)
         ),
+        **said,
     )

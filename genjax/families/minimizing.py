@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import average, average_changes
+from genjax.devices import average, average_changes, mapped_axes
 from genjax.families.base import (
     Acts,
     Batch,
@@ -32,7 +32,7 @@ def minimizing(
     init_model: Callable[[PRNGKeyArray, Batch], tuple[Params, ModelState]],
     loss_and_grad: LossAndGrad,
     optimizer: Optimizer,
-    ema_decay: float,
+    ema_decay: float | Callable[[Step, int], Array],
     accumulate_steps: int = 1,
 ) -> tuple[
     Callable[[PRNGKeyArray, Batch], TrainState],
@@ -50,8 +50,10 @@ def minimizing(
             its own.
         optimizer: Optimiser of all parameters together, or what makes it
             (:data:`~genjax.families.base.Optimizer`).
-        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1). The
-            average starts at the initial parameters, without bias correction.
+        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1), or
+            that in the update that leads to a step with so many examples, ``(step, batch_size)``,
+            as of :class:`~genjax.families.averages.Average`. The average starts at the initial
+            parameters, without bias correction.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts. The
             parameters and their average stand still in between.
 
@@ -62,7 +64,7 @@ def minimizing(
     Raises:
         ValueError: If ``ema_decay`` is not in [0, 1) or ``accumulate_steps`` not positive.
     """
-    if not 0.0 <= ema_decay < 1.0:
+    if not callable(ema_decay) and not 0.0 <= ema_decay < 1.0:
         raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}")
     if accumulate_steps < 1:
         raise ValueError(f"accumulate_steps must be at least 1, got {accumulate_steps}")
@@ -94,7 +96,14 @@ def minimizing(
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1
         # The average moves when the optimiser has: after every accumulate_steps-th step.
-        step_size = jnp.where(step % accumulate_steps == 0, 1.0 - ema_decay, 0.0)
+        axes = mapped_axes()
+        rows = batch["x"].shape[0] * (jax.lax.psum(1, axes) if axes else 1)
+        decay = (
+            ema_decay(step // accumulate_steps, rows * accumulate_steps)
+            if callable(ema_decay)
+            else ema_decay
+        )
+        step_size = jnp.where(step % accumulate_steps == 0, 1.0 - decay, 0.0)
         state = state.replace(
             step=step,
             params=params,

@@ -1,6 +1,7 @@
 """What a denoising network estimates, at which times, and how much its error counts."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -12,6 +13,7 @@ from genjax.diffusion import (
     Prediction,
     Process,
     independent_times,
+    latest,
     stratified_times,
     time_of,
     weightings,
@@ -20,22 +22,22 @@ from genjax.diffusion import predictions as kinds
 
 Kind = Literal["noise", "data", "v", "velocity", "score", "edm"]
 Weight = Literal["simple", "bound", "data", "v", "velocity", "min_snr", "sigmoid", "edm"]
-TimeDensity = Literal["uniform", "log_normal", "logit_normal"]
-_KINDS = {
+TimeDensity = Literal["uniform", "log_snr", "log_normal", "logit_normal"]
+_KINDS: Mapping[str, Prediction] = {
     "noise": kinds.Noise(),
     "data": kinds.Data(),
     "v": kinds.V(),
     "velocity": kinds.Velocity(),
     "score": kinds.Score(),
 }
-_WEIGHTS = {
+_WEIGHTS: Mapping[str, weightings.Weighting] = {
     "simple": weightings.Simple(),
     "bound": weightings.Bound(),
     "data": weightings.DataError(),
     "v": weightings.VError(),
     "velocity": weightings.VelocityError(),
 }
-_TIMES = ("uniform", "log_normal", "logit_normal")
+_TIMES = ("uniform", "log_snr", "log_normal", "logit_normal")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,10 @@ class Objective:
             ``"sigmoid"`` or ``"edm"``: see :mod:`genjax.diffusion.weightings`.
         snr_max: Largest signal-to-noise ratio of ``"min_snr"``.
         bias: Log signal-to-noise ratio at which ``"sigmoid"`` halves the bound's weight.
-        times: How times are drawn: ``"uniform"``; ``"log_normal"``: normal
-            :math:`\log(\sigma/\alpha)`; ``"logit_normal"``: normal :math:`\log(t/(1 - t))`.
+        times: How times are drawn: ``"uniform"``; ``"log_snr"``: uniform in the log ratio of signal
+            and noise, so that the weighting ``"simple"`` is the bound's, of less variance than at
+            uniform times; ``"log_normal"``: normal :math:`\log(\sigma/\alpha)`;
+            ``"logit_normal"``: normal :math:`\log(t/(1 - t))`.
         times_mean: Mean of the two normals; EDM takes -1.2 for data of standard deviation 0.5.
         times_std: Standard deviation of the two normals; EDM takes 1.2.
         time_sampling: ``"stratified"`` over the global batch, or ``"independent"``.
@@ -116,6 +120,10 @@ class Objective:
             shares = independent_times(own_key(key), count)
         if self.times == "uniform":
             return process.times_of(shares)
+        if self.times == "log_snr":
+            ends = jnp.stack([jnp.array(process.earliest), latest(process)])
+            first, last = process.scales(ends).lam
+            return time_of(process, first + (last - first) * shares, num_halvings=30)
         # The inverse of the normal distribution, of shares that are not at its ends.
         shares = jnp.clip(shares, 1e-6, 1.0 - 1e-6)
         drawn = self.times_mean + self.times_std * jax.scipy.special.ndtri(shares)

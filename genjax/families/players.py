@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import (
@@ -68,34 +67,3 @@ class Player:
     project: Callable[[Params], Params] | None = None
     regularizer_fn: LossFn | None = None
     regularize_every: int = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HalfLife:
-    """A moving average of parameters that is counted in examples.
-
-    Attributes:
-        ema_half_life_kimg: Half-life, in thousands of examples; 0 for the current parameters.
-        ema_rampup: The half-life is at most this share of the examples counted so far; 0 for no
-            limit.
-
-    References:
-        Karras et al., arXiv:1912.04958, and NVlabs/stylegan3's training loop.
-    """
-
-    ema_half_life_kimg: float = 10.0
-    ema_rampup: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
-
-    def decay(self, step: Step, batch_size: int) -> Array:
-        """Decay of the average in the step that leads to ``step``, ``[]``."""
-        thousands = batch_size * 1e-3
-        half_life = jnp.asarray(self.ema_half_life_kimg, jnp.float32)
-        if self.ema_rampup:
-            half_life = jnp.minimum(half_life, self.ema_rampup * (step * thousands))
-        # 0.5 to the number of half-lives that a step takes.
-        return jnp.where(half_life > 0, 0.5 ** (thousands / half_life), 0.0)

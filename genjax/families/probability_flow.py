@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Denoiser, Estimate, Process
+from genjax.diffusion import Denoiser, Estimate, Process, latest
 from genjax.diffusion.guidance import EstimateFn
 from genjax.families.base import Batch
 from genjax.families.draws import fold_each, keys_by_example
@@ -46,7 +46,7 @@ class ProbabilityFlow:
     field: Field
     units: Units
     event_shape: tuple[int, ...]
-    times: tuple[float, float]
+    times: tuple[float | Array, float | Array]
     solver: Solver
     trace: str
     data_scale: Array | float = 1.0
@@ -173,7 +173,8 @@ def denoising_flow(
         num_steps: Steps of the methods of fixed steps.
 
     Returns:
-        The flow, from data at the earliest time that the network is asked at to noise at time 1.
+        The flow, from data at the earliest time that the network is asked at to noise at time 1, or
+        at the latest that there is signal at.
     """
 
     def field(z: Array, t: Array, label: Array | None) -> Array:
@@ -187,7 +188,8 @@ def denoising_flow(
         field=field,
         units=units,
         event_shape=event_shape,
-        times=(earliest, 1.0),
+        # Where there is no signal at all, an estimate of noise says nothing of data.
+        times=(earliest, latest(process) if process.ends_clean else 1.0),
         solver=flow.solver(num_steps),
         trace=trace_for(math.prod(event_shape), flow.trace),
         data_scale=process.scales(jnp.array(earliest)).alpha,

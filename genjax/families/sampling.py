@@ -1,15 +1,54 @@
 """How families of denoising models draw samples: a sampler, guidance and what is shown."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
-import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion import Denoiser, Estimate, Process, Sampler
+from genjax.diffusion import (
+    ClassifierFree,
+    ClassifierGuidance,
+    Denoiser,
+    Estimate,
+    Process,
+    Sampler,
+)
 from genjax.diffusion.guidance import EstimateFn, Guidance
-from genjax.families.base import Samples
+from genjax.diffusion.samplers import prior_latents
+from genjax.families.base import Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
+from genjax.families.middle import bottleneck_of
+
+ADAPTIVE = "as many network calls as it takes"
+"""What is said of adaptive methods."""
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A model that samplers and edits ask."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        ...
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network takes labels."""
+        ...
+
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+        """Data and noise in latents ``[B, *event]`` at one time."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,42 +65,90 @@ class Sampling:
     sampler: Sampler | None = None
     guidance: Guidance | None = None
 
-    def check(self, *, conditional: bool, units: Units, drops_labels: bool = True) -> None:
+    def check(
+        self,
+        *,
+        conditional: bool,
+        units: Units,
+        drops_labels: bool = True,
+        process: Process | None = None,
+    ) -> None:
         """Refuses what does not fit a model.
 
         Args:
             conditional: Whether the model takes labels.
             units: Its units.
             drops_labels: Whether it has been trained without labels, too.
+            process: Its process, where no parameters change it.
 
         Raises:
             ValueError: If guidance or thresholds do not fit.
         """
-        from genjax.diffusion.guidance import ClassifierFree
-
-        free = isinstance(self.guidance, ClassifierFree)
-        if free and not conditional:
+        guidance = self.guidance
+        if isinstance(guidance, ClassifierFree) and not conditional:
             raise ValueError(
                 "sample.guidance: classifier-free guidance needs a model that takes labels: set "
                 "model.num_classes and family.label_dropout"
             )
-        if free and not drops_labels and self.guidance != ClassifierFree():
+        free = isinstance(guidance, ClassifierFree) and guidance != ClassifierFree()
+        if free and not drops_labels:
             raise ValueError(
                 "sample.guidance: classifier-free guidance needs a model trained without labels, "
                 "too: set family.label_dropout to 0.1, say"
             )
+        if isinstance(guidance, ClassifierGuidance):
+            if conditional and not drops_labels and not guidance.tells_label:
+                raise ValueError(
+                    "sample.guidance: the model has never been without a label: set "
+                    "sample.guidance.tells_label, or train it with family.label_dropout"
+                )
+            if process is not None:
+                try:
+                    guidance.check(process)
+                except ValueError as error:
+                    raise ValueError(f"sample.guidance: {error}") from error
         if isinstance(units, Reals) and getattr(self.sampler, "threshold", "none") != "none":
             raise ValueError(
                 "sample.sampler.threshold is for images of grey levels: real-valued data has no "
                 "interval"
             )
 
-    def network_calls(self, default: Sampler) -> str:
-        """Steps and network calls in words, for protocols."""
-        calls = (self.sampler or default).num_calls(self.num_steps)
-        name = type(self.sampler or default).__name__
-        counted = "adaptive" if calls is None else f"{calls} network calls"
-        return f"{name}, {counted}"
+    def record(
+        self, *, conditional: bool, drops_labels: bool, default: Sampler, own: str | None = None
+    ) -> dict[str, Any]:
+        """What the record of a family says of its samples.
+
+        Args:
+            conditional: Whether the model takes labels.
+            drops_labels: Whether it has been trained without labels, too.
+            default: The sampler where none is asked for.
+            own: What is to be said where neither a sampler nor guidance is asked for; None for what
+                is said of ``default``.
+
+        Returns:
+            ``reads``, ``steers``, ``unlabelled`` and ``sample_protocol`` of
+            :class:`~genjax.families.base.Family`.
+        """
+        # Guidance is to a label, whether or not the model takes any.
+        steers = ("label",) if self.guidance is not None and not conditional else ()
+        reads = ("label",) if conditional else steers
+        if own is None or self.sampler is not None or self.guidance is not None:
+            own = self.in_words(default)
+        return {
+            "reads": reads,
+            "steers": steers,
+            "unlabelled": reads if steers or drops_labels else (),
+            "sample_protocol": {"sampler": own},
+        }
+
+    def in_words(self, default: Sampler) -> str:
+        """Sampler, network calls of a sample and guidance, for protocols."""
+        sampler = self.sampler or default
+        calls = sampler.num_calls(self.num_steps)
+        plural = "" if calls == 1 else "s"
+        counted = ADAPTIVE if calls is None else f"{calls} network call{plural}"
+        guided = [] if self.guidance is None else [str(self.guidance)]
+        return ", ".join([type(sampler).__name__, counted, *guided])
 
     def denoiser(self, process: Process, estimate_fn: EstimateFn, label: Array | None) -> Denoiser:
         """What samplers ask, guided."""
@@ -73,6 +160,46 @@ class Sampling:
             return estimate_fn(z, t, label)
 
         return Denoiser(process, estimate, spread_rows)
+
+    def denoising(
+        self,
+        model: Asked,
+        params: Params,
+        process: Process,
+        label: Array | None,
+        *,
+        default: Sampler,
+    ) -> Denoising:
+        """What edits ask.
+
+        Args:
+            model: The model.
+            params: Its parameters.
+            process: The process.
+            label: Class ids that samples are guided to or that the model is told, or None.
+            default: The sampler where none is asked for.
+
+        Returns:
+            The model as samples are drawn from it.
+        """
+
+        def estimate_fn(model: Asked) -> EstimateFn:
+            return told_if(model.conditional, functools.partial(model.estimate, params))
+
+        def guided(estimate_fn: EstimateFn) -> Callable[[Array, Array], Estimate]:
+            return self.denoiser(process, estimate_fn, label).estimate
+
+        bottleneck = bottleneck_of(model, model.event_shape, estimate_fn, guided, label)
+        return Denoising(
+            denoiser=dataclasses.replace(
+                self.denoiser(process, estimate_fn(model), label), bottleneck=bottleneck
+            ),
+            sampler=self.sampler or default,
+            num_steps=self.num_steps,
+            # Of bins their centres.
+            encode=lambda x: model.units.encode(x, jnp.full(x.shape, 0.5)),
+            decode=model.units.decode,
+        )
 
     def draw(
         self,
@@ -101,18 +228,31 @@ class Sampling:
         Returns:
             The samples.
         """
-        # One key for the latents at time 1, one for the noise of the steps.
-        key, key_prior = jax.random.split(key)
-        prior = jax.random.normal(key_prior, shape)
+        key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
             self.denoiser(process, estimate_fn, label),
             key,
-            prior if process.prior_std == 1.0 else process.prior_std * prior,
+            prior,
             num_steps=self.num_steps,
             num_frames=min(trajectory.num_frames, self.num_steps),
         )
         kept = latents[:, : trajectory.count(shape[1:])]
         return Samples(rows=units.decode(rows), trajectory=units.decode(kept))
+
+
+def told_if(conditional: bool, estimate_fn: EstimateFn) -> EstimateFn:
+    """Estimates by a model that takes labels, or by one to which a guide's label means nothing.
+
+    Args:
+        conditional: Whether the model takes labels.
+        estimate_fn: Its estimates.
+
+    Returns:
+        Estimates of latents, times and labels in either case.
+    """
+    if conditional:
+        return estimate_fn
+    return lambda z, t, label: estimate_fn(z, t, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from genjax.families.base import Batch, Density, Family, Metrics, PyTree, Samples, TrainState
+from genjax.families.base import (
+    Batch,
+    Denoising,
+    Density,
+    Family,
+    Metrics,
+    PyTree,
+    Samples,
+    TrainState,
+)
 
 _KEPT = "standardization"
 """Where the moments are in the state's ``model_state``."""
@@ -102,6 +111,18 @@ def standardized(
             return to_rows(inner(state), latents, batch) * kept["std"] + kept["mean"]
 
         parts["decode"] = to_rows_of_data
+    if family.denoising is not None:
+        asked = family.denoising
+
+        def denoising(state: TrainState, batch: Batch) -> Denoising:
+            kept, own = state.model_state[_KEPT], asked(inner(state), batch)
+            return dataclasses.replace(
+                own,
+                encode=lambda x: own.encode((x - kept["mean"]) / kept["std"]),
+                decode=lambda y: own.decode(y) * kept["std"] + kept["mean"],
+            )
+
+        parts["denoising"] = denoising
     if family.sample is not None:
         draw = family.sample
 

@@ -105,6 +105,7 @@ def vdm(
         trajectory=trajectory,
         default=Ancestral(),
         bound=f"{num_timesteps} steps" if num_timesteps else "continuous time",
+        end="time 0",
         eval_num_times=eval_num_times,
         densities=("loss",),
         curves=curves,

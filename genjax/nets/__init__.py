@@ -3,6 +3,7 @@
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
+from genjax.nets.dit import DiT
 from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
@@ -10,6 +11,7 @@ from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.unet import UNet
+from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
     "Conv",
@@ -17,6 +19,7 @@ __all__ = [
     "ConvTranspose",
     "DCGANCritic",
     "DCGANGenerator",
+    "DiT",
     "Frozen",
     "InceptionV3",
     "MLPCritic",
@@ -26,5 +29,6 @@ __all__ = [
     "ScoreMLP",
     "ScoreResNet",
     "UNet",
+    "UNetClassifier",
     "inception_variables",
 ]

@@ -5,11 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.nets.convolution import Conv
+from genjax.nets.embeddings import NoiseAndLabel
 from genjax.nets.normalization import GroupNorm
 
 
 class ConvClassifier(nn.Module):
     """Convolutions (3x3, then stride 2) with group normalisation, a dense layer, and logits.
+
+    Of noisy images it is told the time, which scales and shifts the channels after each norm.
 
     Attributes:
         num_classes: Number of classes; experiments may leave it None for that of their data.
@@ -30,12 +33,13 @@ class ConvClassifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"]
+        self, x: Float[Array, "B H W C"], times: Float[Array, " B"] | None = None
     ) -> tuple[Float[Array, "B K"], Float[Array, "B F"]]:
         """Classifies images.
 
         Args:
-            x: Images in [-1, 1], ``[B, H, W, C]``.
+            x: Images in [-1, 1], or noisy ones of about unit size, ``[B, H, W, C]``.
+            times: How noisy each is, in [0, 1], ``[B]``; None for clean images.
 
         Returns:
             Logits ``[B, num_classes]`` and features ``[B, num_features]``, the inputs of the last
@@ -51,12 +55,22 @@ class ConvClassifier(nn.Module):
                 f"images of {x.shape[1]}x{x.shape[2]} cannot be halved {self.num_halvings} times; "
                 "lower num_halvings"
             )
+        condition = None
+        if times is not None:
+            width = 4 * self.channels
+            condition = NoiseAndLabel(width, width, 0.0, 1.0, None, name="condition")(times, None)
         h = x
         for i in range(self.num_halvings):
             # The first convolution keeps the resolution, the second halves it.
             for j, stride in enumerate((1, 2)):
                 h = Conv(self.channels << i, (3, 3), (stride, stride), name=f"conv_{i}_{j}")(h)
-                h = nn.relu(GroupNorm(num_groups=8, name=f"norm_{i}_{j}")(h))
+                film = None
+                if condition is not None:
+                    zeros = nn.initializers.zeros_init()
+                    dense = nn.Dense(2 * h.shape[-1], kernel_init=zeros, name=f"film_{i}_{j}")
+                    scale, shift = jnp.split(dense(condition), 2, axis=-1)
+                    film = scale, shift
+                h = nn.relu(GroupNorm(num_groups=8, name=f"norm_{i}_{j}")(h, film))
         h = nn.Dense(self.num_features, name="features")(h.reshape(h.shape[0], -1))
         features = nn.relu(h).astype(jnp.float32)
         return nn.Dense(self.num_classes, name="logits")(features), features

@@ -70,6 +70,12 @@ class _Geometry:
         return (self.input_shape[0], *sizes, self.kernel_shape[-1])
 
     @property
+    def pointwise(self) -> bool:
+        """Whether each output pixel is a linear map of the input pixel at its place."""
+        plain = self.strides == (1,) * self.spatial and not any(map(any, self.padding))
+        return plain and self.groups == 1 and set(self.kernel_shape[:-2]) == {1}
+
+    @property
     def flops(self) -> float:
         """Operations of the convolution and of either gradient, products with padding included."""
         return 2.0 * math.prod(self.output_shape) * math.prod(self.kernel_shape[:-1])
@@ -128,6 +134,28 @@ def _weight_grad_by_taps(x: Array, g: Array, *, geometry: _Geometry) -> Array:
     return jnp.stack(products).reshape(geometry.kernel_shape)
 
 
+def _pointwise(x: Array, w: Array, *, geometry: _Geometry) -> Array:
+    y = jnp.dot(_rows(x), w.reshape(w.shape[-2:]), precision=geometry.precision)
+    return y.reshape(geometry.output_shape)
+
+
+def _pointwise_input_grad(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    x = jnp.dot(_rows(g), w.reshape(w.shape[-2:]).T, precision=geometry.precision)
+    return x.reshape(geometry.input_shape)
+
+
+def _pointwise_weight_grad(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    # The left operand is laid out anew once: a product that sums over the first axis of both is
+    # slower by more than that takes.
+    columns = lax.optimization_barrier(_rows(x).T)
+    w = jnp.dot(columns, _rows(g), precision=geometry.precision)
+    return w.reshape(geometry.kernel_shape)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
 def _positions(sizes: Sequence[int]) -> list[tuple[int, ...]]:
     if not sizes:
         return [()]
@@ -162,14 +190,31 @@ _input_grad_p = _primitive("genjax_conv_input_grad", _input_grad)
 _weight_grad_p = _primitive("genjax_conv_weight_grad", _weight_grad)
 
 
-def _lower_weight_grad_on_cpu(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+def _conv_on_cpu(x: Array, w: Array, *, geometry: _Geometry) -> Array:
+    return (_pointwise if geometry.pointwise else _conv)(x, w, geometry=geometry)
+
+
+def _input_grad_on_cpu(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    function = _pointwise_input_grad if geometry.pointwise else _input_grad
+    return function(g, w, geometry=geometry)
+
+
+def _weight_grad_on_cpu(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    # Both are at hand, and are laid out anew: without a barrier what they come from is computed
+    # again for that, pixel by pixel.
+    x, g = lax.optimization_barrier((x, g))
     function = _weight_grad_by_taps if geometry.in_loop else _weight_grad
+    if geometry.pointwise:
+        function = _pointwise_weight_grad
     return function(x, g, geometry=geometry)
 
 
-mlir.register_lowering(
-    _weight_grad_p, mlir.lower_fun(_lower_weight_grad_on_cpu, multiple_results=False), "cpu"
-)
+for _p, _function in (
+    (_conv_p, _conv_on_cpu),
+    (_input_grad_p, _input_grad_on_cpu),
+    (_weight_grad_p, _weight_grad_on_cpu),
+):
+    mlir.register_lowering(_p, mlir.lower_fun(_function, multiple_results=False), "cpu")
 
 # The derivatives of the three primitives, which are the three again. Each rule takes the cotangent
 # of the output and the other operand. In the second, the output is an input gradient: its cotangent

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.nets.attention import attention
-from genjax.nets.convolution import Conv
+from genjax.nets.convolution import Conv, conv_transpose
 from genjax.nets.dropout import Dropout
 from genjax.nets.embeddings import (
     NoiseAndLabel,
@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
         h = Dropout(self.dropout_rate)(nn.swish(h), deterministic=deterministic)
         h = Conv(self.channels, (3, 3), kernel_init=_ZEROS, dtype=self.dtype, name="conv_1")(h)
         if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, dtype=self.dtype, name="shortcut")(x)
+            x = Conv(self.channels, (1, 1), dtype=self.dtype, name="shortcut")(x)
         return x + h
 
 
@@ -127,7 +127,7 @@ class Layer(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width by repeating each pixel, and convolves.
+    """Doubles height and width by repeating each pixel, and convolves 3x3.
 
     Attributes:
         channels: Output channels.
@@ -140,8 +140,18 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps ``[B, H, W, C]`` to ``[B, 2 H, 2 W, channels]``."""
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-        return Conv(self.channels, (3, 3), dtype=self.dtype, name="conv")(x)
+        shape = (3, 3, x.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        bias = self.param("bias", _ZEROS, shape[-1:], jnp.float32)
+        # Repeating pixels is a transposed convolution with a 2x2 kernel of ones. With the 3x3
+        # kernel after it that is one of 4x4, the two kernels' convolution, which needs 4 products
+        # for an output where the other needs 9.
+        places = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
+        kernel = jnp.sum(jnp.stack([jnp.pad(kernel, place) for place in places]), axis=0)
+        y = conv_transpose(
+            x.astype(self.dtype), kernel.astype(self.dtype), (2, 2), ((2, 2), (2, 2))
+        )
+        return y + bias.astype(self.dtype)
 
 
 class UNet(nn.Module):

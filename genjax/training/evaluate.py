@@ -35,6 +35,7 @@ class Evaluator:
             family.sample, out_shardings=meshes.replicated(mesh)
         )
         self._by_row: dict[str, Any] = {}
+        self._drawing: dict[str, Any] = {}
 
     def evaluate(
         self,
@@ -107,18 +108,66 @@ class Evaluator:
         count = len(next(iter(requests.values())))
         starts = range(0, count, batch_size)
         parts: list[Samples] = []
-        for start in self._progress(starts, len(starts), "sampling"):
-            rows = np.minimum(np.arange(start, start + batch_size), count - 1)
-            sharding = meshes.by_row(self._mesh)
-            if batch_size % self._mesh.size:
-                sharding = meshes.replicated(self._mesh)
-            # Every process knows all requests; each device takes its own part of them.
-            batch = meshes.put({k: array[rows] for k, array in requests.items()}, sharding)
+        for start, batch in self._batches(requests, starts, batch_size, "sampling"):
             with jax.set_mesh(self._mesh):
                 drawn = jax.device_get(self._sample(state, jax.random.fold_in(key, start), batch))
             parts.append(drawn if not parts else Samples(rows=drawn.rows))
         drawn_rows: Any = np.concatenate([part.rows for part in parts])[:count]
         return parts[0].replace(rows=drawn_rows)
+
+    def draw(
+        self,
+        name: str,
+        function: Callable[[TrainState, Any, jax.Array, Mapping[str, Any]], Any],
+        state: TrainState,
+        shared: Any,
+        requests: Mapping[str, np.ndarray],
+        key: jax.Array,
+        *,
+        batch_size: int,
+    ) -> Any:
+        """A random function of the state and of rows, in batches.
+
+        Args:
+            name: What is done, shown as progress up to the first space. A function is compiled once
+                for each name.
+            function: ``(state, shared, key, batch) -> tree`` of arrays ``[B, ...]``.
+            state: The state.
+            shared: Tree of arrays that all batches are told.
+            requests: Batch of any size.
+            key: Key of the draw.
+            batch_size: Rows at a time.
+
+        Returns:
+            The tree, of arrays ``[N, ...]``, on the host.
+        """
+        if name not in self._drawing:
+            self._drawing[name] = jax.jit(function, out_shardings=meshes.replicated(self._mesh))
+        count = len(next(iter(requests.values())))
+        starts = range(0, count, batch_size)
+        shared = meshes.put(shared, meshes.replicated(self._mesh))
+        parts = []
+        for start, batch in self._batches(requests, starts, batch_size, name.split()[0]):
+            with jax.set_mesh(self._mesh):
+                own = jax.random.fold_in(key, start)
+                parts.append(jax.device_get(self._drawing[name](state, shared, own, batch)))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+
+    def _batches(
+        self, requests: Mapping[str, np.ndarray], starts: range, size: int, label: str
+    ) -> Iterator[tuple[int, Any]]:
+        """Batches of one size on the devices, each with the number of its first row.
+
+        The last one is filled up with the last row.
+        """
+        count = len(next(iter(requests.values())))
+        sharding = meshes.by_row(self._mesh)
+        if size % self._mesh.size:
+            sharding = meshes.replicated(self._mesh)
+        for start in self._progress(starts, len(starts), label):
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            # Every process knows all requests; each device takes its own part of them.
+            yield start, meshes.put({k: array[rows] for k, array in requests.items()}, sharding)
 
     def by_row(
         self,

@@ -1,5 +1,6 @@
 """What a run is made from: a family, its data and its settings. No config is needed for it."""
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.loggers import MakeLogger
 from genjax.training.loop import Periods
-from genjax.training.quality import HIGHER_IS_BETTER, SampleQuality
+from genjax.training.quality import HIGHER_IS_BETTER, Features, SampleQuality
 from genjax.training.random import random_key
 
 
@@ -230,6 +231,39 @@ class SampleSettings:
         _check_seed("sample", self.seed)
 
 
+@dataclasses.dataclass(frozen=True)
+class Edited:
+    """What an edit made.
+
+    Attributes:
+        pictures: Pictures ``[H, W, 3]`` uint8, by what is added to the edit's name.
+        arrays: Arrays worth keeping, by name.
+        numbers: What was measured, by name.
+    """
+
+    pictures: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
+    numbers: Mapping[str, float]
+
+
+class Edit(abc.ABC):
+    """An edit as a value: the ``edit`` section of a config."""
+
+    @abc.abstractmethod
+    def apply(self, context: Any) -> Edited:
+        """Does it.
+
+        Args:
+            context: A :class:`genjax.training.edits.Context`.
+
+        Returns:
+            What it made.
+
+        Raises:
+            ValueError: If the model or the data does not fit.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
     """One of the data sets that a step takes batches from.
@@ -313,10 +347,15 @@ class Experiment:
         parallel: How the run is spread over devices.
         quality: Makes the measures of samples that evaluation gives, when they are first needed:
             the features of some are another run's, or a file's. None for no measures.
+        features: Makes the network that samples are compared by, when it is first needed; None for
+            none.
+        edit: What ``--mode=edit`` does; None for nothing.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
         networks: The networks by their names in the state.
-        resampled: Makes the family with other settings of sampling, if that can be.
+        resampled: Makes the family with other settings of sampling, if that can be: ``(settings,
+            sampler=None, guidance=None)``, of which the last two, mappings or values, take the
+            place of those in the settings.
         learning_rates: Learning rate of the last update in so many training steps, for the log: of
             each player, named ``""`` where there is but one. What is not known is left out.
         loggers: What makes further loggers of metrics, by name.
@@ -335,9 +374,11 @@ class Experiment:
     sample: SampleSettings = SampleSettings()
     parallel: ParallelSettings = ParallelSettings()
     quality: Callable[[], SampleQuality] | None = None
+    features: Callable[[], Features] | None = None
+    edit: Edit | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    resampled: Callable[[SampleSettings], Family] | None = None
+    resampled: Callable[..., Family] | None = None
     learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
     loggers: Mapping[str, MakeLogger] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] | None = None

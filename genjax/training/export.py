@@ -109,7 +109,8 @@ def _programs(experiment: Experiment) -> dict[str, tuple[Callable[..., Any], tup
         def log_prob(state: TrainState, batch: Mapping[str, jax.Array]) -> jax.Array:
             return score(state, batch, jax.random.key(0))
 
-        batch = {name: rows(name, size) for name in ("x", *family.reads)}
+        needed = [name for name in family.reads if name not in family.steers]
+        batch = {name: rows(name, size) for name in ("x", *needed)}
         batch["index"] = jax.ShapeDtypeStruct((size,), np.int32)
         found["log_prob"] = log_prob, (batch,)
     return found

@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import PRNGKeyArray
 
-_PURPOSES = ("init", "train", "eval", "sample", "eval_samples", "augment", "log_prob")
+_PURPOSES = ("init", "train", "eval", "sample", "eval_samples", "augment", "log_prob", "edit")
 
 
 def random_key(seed: int, purpose: str) -> PRNGKeyArray:

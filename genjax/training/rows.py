@@ -29,7 +29,9 @@ def rows_to_score(
     """
     spec = experiment.spec
     array = np.asarray(x)
-    missing = [name for name in experiment.family.reads if name not in features and name != "x"]
+    family = experiment.family
+    needed = [name for name in family.reads if name != "x" and name not in family.steers]
+    missing = [name for name in needed if name not in features]
     if missing:
         raise ValueError(
             f"this model is conditional: give {missing[0]}, one of each row or one for all"
@@ -38,7 +40,7 @@ def rows_to_score(
     for name, values in features.items():
         if name not in spec:
             raise ValueError(f"the data has no feature {name!r}; it has {', '.join(spec)}")
-        rows[name] = _checked(name, values, len(array), spec[name])
+        rows[name] = _checked(name, values, len(array), spec[name], name in family.unlabelled)
     return rows
 
 
@@ -69,11 +71,17 @@ def rows_to_read(
     count = experiment.sample.num_samples if count is None else count
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
-    return int(count), {n: _checked(n, v, int(count), spec[n]) for n, v in reads.items()}
+    count = int(count)
+    return count, {
+        name: _checked(name, values, count, spec[name], name in family.unlabelled)
+        for name, values in reads.items()
+    }
 
 
-def _checked(name: str, values: Any, count: int, feature: Feature) -> np.ndarray:
-    """Values of a feature for ``count`` rows, of the feature's type."""
+def _checked(
+    name: str, values: Any, count: int, feature: Feature, unlabelled: bool = False
+) -> np.ndarray:
+    """Values of a feature for ``count`` rows, of the feature's type; -1 for no label if it may."""
     array = np.asarray(values)
     if array.shape == feature.shape and name != "x":
         array = np.broadcast_to(array, (count, *feature.shape))
@@ -89,10 +97,18 @@ def _checked(name: str, values: Any, count: int, feature: Feature) -> np.ndarray
             raise ValueError(
                 f"{name}: expected whole {kind} from 0 to {limit - 1}, got {array.dtype}"
             )
-        if array.size and not 0 <= int(array.min()) <= int(array.max()) < limit:
+        of_classes = kind == "class ids"
+        least = -1 if unlabelled and of_classes else 0
+        if array.size and not least <= int(array.min()) <= int(array.max()) < limit:
+            hint = ""
+            if of_classes and not unlabelled and int(array.min()) == -1:
+                hint = (
+                    "; -1 stands for no label, which this model was never without: train it with "
+                    "family.label_dropout"
+                )
             raise ValueError(
                 f"{name}: expected whole {kind} from 0 to {limit - 1}, got {array.min()} to "
-                f"{array.max()}"
+                f"{array.max()}{hint}"
             )
     if not feature.num_levels and not feature.num_classes and array.dtype == object:
         raise ValueError(f"{name}: expected numbers, got objects")

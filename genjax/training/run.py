@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from etils import epath
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import feeds, loop, pictures, processes, record, signals, workdir
+from genjax.training import edits, feeds, loop, pictures, processes, record, signals, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
+from genjax.training.experiment import Edit
 from genjax.training.logs import MetricLog
 from genjax.training.random import random_key
 from genjax.training.trained import Trained
@@ -136,6 +138,46 @@ class Run(Trained):
         self._may_write()
         with self.log, self.report.bars:
             self._draw(step, state, "_sample")
+
+    def draw_edit(self) -> dict[str, float]:
+        """Does the edit of the ``edit`` section with the newest state.
+
+        Pictures and arrays go to ``edits`` in the workdir, numbers to ``metrics.jsonl``.
+
+        Returns:
+            Numbers, named ``edit/...``.
+
+        Raises:
+            EditError: If there is none, or model or data do not fit it.
+        """
+        edit = self.experiment.edit
+        if edit is None:
+            raise edits.EditError("there is no edit: give the section edit a name, such as vary")
+        step, _ = self.newest()
+        called = _called(edit)
+        context = edits.Context(self.edit, self.experiment, self._classifier())
+        try:
+            made = edit.apply(context)
+        except ValueError as error:
+            raise edits.EditError(f"{called}: {' '.join(str(error).split())}") from error
+        self._may_write()
+        named = {f"edit/{called}/{name}": value for name, value in made.numbers.items()}
+        if not self.writes:
+            return named
+        folder = self.workdir / "edits"
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"step_{step:08d}_{called}"
+        with self.log, self.report.bars:
+            with (folder / f"{stem}.npz").open("wb") as file:
+                np.savez_compressed(file, **made.arrays)  # type: ignore[arg-type]
+            for name, pixels in made.pictures.items():
+                suffix = f"_{name}" if name else ""
+                draw = functools.partial(np.asarray, pixels)
+                self._picture(step, f"edit_{called}{suffix}", draw, folder / f"{stem}{suffix}.png")
+            self.log.write(step, named)
+        said = ", ".join(f"{name} {value:.3g}" for name, value in made.numbers.items())
+        self.report.say(f"step {step}: {called} in {folder}/{stem}*: {said}")
+        return named
 
     def init_state(self) -> TrainState:
         """The state before the first step, frozen parts filled in."""
@@ -282,7 +324,7 @@ class Run(Trained):
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
         if self.experiment.quality is not None:
-            result |= self._measure_samples(state)
+            result |= {**self._measure_samples(state), **family.sample_protocol}
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
         self.report.evaluation(step, result)
@@ -359,9 +401,27 @@ class Run(Trained):
         where = f"{folder}/{stem}.{'png' if 'samples' in done else 'npz'}"
         left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
         said = f"; {left_out} values that are not finite are left out of pictures"
+        made = "".join(f" ({how})" for how in self.family.sample_protocol.values())
         self.report.say(
-            f"step {step}: {len(drawn.rows)} samples in {where}{said if left_out else ''}"
+            f"step {step}: {len(drawn.rows)} samples{made} in {where}{said if left_out else ''}"
         )
+
+    def _classifier(self) -> edits.Classify | None:
+        """What the classifier of ``eval.features`` says of rows, if there is one."""
+        if self.experiment.features is None:
+            return None
+        features = self.experiment.features()
+        if features.name is None:  # Inception's classes are none of the data's
+            return None
+        apply = jax.jit(lambda variables, rows: features.apply(variables, rows)[1].argmax(-1))
+        size = self.experiment.eval.batch_size
+
+        def classify(rows: np.ndarray) -> np.ndarray:
+            starts = range(0, len(rows), size)
+            said = [apply(features.variables, rows[i : i + size]) for i in starts]
+            return np.concatenate([np.asarray(part) for part in said])
+
+        return classify
 
     def _picture(
         self, step: int, name: str, draw: Callable[[], np.ndarray], path: epath.Path
@@ -381,3 +441,8 @@ class Run(Trained):
             )
             return False
         return True
+
+
+def _called(edit: Edit) -> str:
+    """The name of an edit in files: that of its class, in small letters."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(edit).__name__).lower()

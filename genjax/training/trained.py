@@ -16,6 +16,7 @@ from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.console import Reporter
+from genjax.training.editor import Draw, Editor
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.random import random_key
@@ -45,7 +46,7 @@ class Trained:
         self.family, self.mesh = experiment.on_devices()
         self.template = steps.state_template(experiment.state_shapes, self.mesh)
         self._evaluator = Evaluator(self.family, self.mesh, progress=self._progress)
-        self._evaluators: dict[int, Evaluator] = {}
+        self._others: list[tuple[Any, Experiment, Evaluator]] = []
         self._own_config = own_config
         self._allow_config_change = allow_config_change
         self._stop: Any = None
@@ -81,6 +82,8 @@ class Trained:
         *,
         seed: int | None = None,
         num_steps: int | None = None,
+        sampler: Any = None,
+        guidance: Any = None,
         **reads: Any,
     ) -> np.ndarray:
         """Draws samples from the newest state.
@@ -88,27 +91,34 @@ class Trained:
         Args:
             num_samples: Number of samples; that of the ``sample`` section if None.
             seed: Seed of the draws; that of the ``sample`` section if None.
-            num_steps: Network calls a sample, of models that take several; that of the ``sample``
+            num_steps: Steps from noise to data, of models that take several; those of the
+                ``sample`` section if None.
+            sampler: How noise becomes data: a mapping as in the ``sample`` section, such as
+                ``dict(name="heun")``, or a value, such as ``genjax.diffusion.Heun()``; that of the
                 section if None.
+            guidance: What makes samples of a class more typical of it, alike.
             **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``;
-                a single value is meant for all samples. What is not given is as in pictures
+                a single value is meant for all samples. A label of -1 stands for none, where the
+                model was trained without labels, too. What is not given is as in pictures
                 (:meth:`Experiment.sample_requests`).
 
         Returns:
             ``[num_samples, *event]``, grey levels or real numbers.
 
         Raises:
-            ValueError: If the family generates nothing, or does not read what is given.
+            ValueError: If the family generates nothing, does not read what is given, or does not
+                go with the sampler or the guidance.
         """
         self._check_samples()
         settings = self.experiment.sample
         if num_steps is not None:
             settings = dataclasses.replace(settings, num_steps=num_steps)
-        count, given = rows_to_read(self.experiment, num_samples, reads)
+        experiment, evaluator = self._resampled(settings, sampler, guidance)
+        count, given = rows_to_read(experiment, num_samples, reads)
         _, state = self.newest()
-        requests = self.experiment.sample_requests(count) | given
+        requests = experiment.sample_requests(count) | given
         with self.report.bars:
-            drawn = self._evaluator_for(settings).sample(
+            drawn = evaluator.sample(
                 state,
                 requests,
                 random_key(settings.seed if seed is None else seed, "sample"),
@@ -190,6 +200,11 @@ class Trained:
         return self.decode(self.encode(x, **features), **features)
 
     @property
+    def edit(self) -> Editor:
+        """Editing with the newest state: interpolation, variations, inpainting, directions."""
+        return Editor(self)
+
+    @property
     def networks(self) -> Mapping[str, Any]:
         """The networks by name, bound to the newest state's averaged parameters.
 
@@ -236,6 +251,33 @@ class Trained:
         self.report.say(f"step {step}: {', '.join(written)} in {place}")
         return place
 
+    def draw_rows(
+        self,
+        name: str,
+        function: Draw,
+        requests: Mapping[str, np.ndarray],
+        key: jax.Array,
+        shared: Any = None,
+    ) -> Any:
+        """A random function of the newest state and of rows, in batches of samples.
+
+        Args:
+            name: What is done; a function is compiled once for each name.
+            function: ``(state, shared, key, batch) -> tree`` of arrays ``[B, ...]``.
+            requests: Rows ``[N, ...]``.
+            key: Key of all draws.
+            shared: Tree of arrays that all rows are told.
+
+        Returns:
+            The tree, of arrays ``[N, ...]``, on the host.
+        """
+        _, state = self.newest()
+        size = self.experiment.sample.batch_size or len(next(iter(requests.values())))
+        with self.report.bars:
+            return self._evaluator.draw(
+                name, function, state, shared, requests, key, batch_size=size
+            )
+
     # Parts.
 
     def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
@@ -254,18 +296,27 @@ class Trained:
                 name, function, state, (batches[i] for i in range(len(batches))), len(batches)
             )
 
-    def _evaluator_for(self, settings: SampleSettings) -> Evaluator:
-        """The evaluator of the family with other settings of sampling."""
-        if settings.num_steps == self.experiment.sample.num_steps:
-            return self._evaluator
+    def _resampled(
+        self, settings: SampleSettings, sampler: Any, guidance: Any
+    ) -> tuple[Experiment, Evaluator]:
+        """The experiment with other settings of sampling, and its evaluator, made once."""
+        asked = settings.num_steps, sampler, guidance
+        if asked == (self.experiment.sample.num_steps, None, None):
+            return self.experiment, self._evaluator
+        # Compared, not hashed: mappings are no keys.
+        for known, experiment, evaluator in self._others:
+            if known == asked:
+                return experiment, evaluator
         if self.experiment.resampled is None:
-            raise ValueError("num_steps: this experiment was not built from a config")
-        if settings.num_steps not in self._evaluators:
-            family = self.experiment.resampled(settings)
-            self._evaluators[settings.num_steps] = Evaluator(
-                family, self.mesh, progress=self._progress
+            raise ValueError(
+                "num_steps, sampler, guidance: this experiment was not built from a config"
             )
-        return self._evaluators[settings.num_steps]
+        family = self.experiment.resampled(settings, sampler=sampler, guidance=guidance)
+        # What guides samples may read more than the model does.
+        experiment = dataclasses.replace(self.experiment, family=family)
+        evaluator = Evaluator(family, self.mesh, progress=self._progress)
+        self._others.append((asked, experiment, evaluator))
+        return experiment, evaluator
 
     @staticmethod
     def _held_of(resumed: Resumed) -> tuple[int, TrainState] | None:

@@ -180,6 +180,7 @@ def check_config(
     changed = {
         key for key in changed if not key.startswith("parallel.") or key == "parallel.strategy"
     }
+    changed = {key for key in changed if key.split(".")[0] != "edit"}
     if not training:
         changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
     if changed:

@@ -297,6 +297,7 @@ def test_float32_round_trip_and_finite_gradients(name):
     assert np.isfinite(jax.grad(loss)(scale * x)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2]])
 def test_context_changes_the_map(name):
     forward, _, x, context = start(name)

@@ -22,6 +22,8 @@ import numpy as np
 TINY_NETS: dict[str, dict[str, Any]] = {
     "score_mlp": dict(hidden_size=8, num_layers=1),
     "score_resnet": dict(channels=8, num_layers=1, num_groups=4),
+    "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
+    "dit": dict(hidden_size=8, num_layers=1, num_heads=2),
     "coupling_flow": dict(hidden_size=8, num_layers=2),
     "autoregressive_flow": dict(hidden_size=8, num_layers=2),
     "continuous_flow": dict(hidden_size=8, num_layers=1),
@@ -87,6 +89,8 @@ def configs() -> dict[str, dict[str, Any]]:
         "vdm": _one("digits", "score_resnet", vdm, "adamw"),
         "vdm points": _one("two_moons", "score_mlp", vdm, "optax"),
         "flow_matching": _one("two_moons", "score_mlp", dict(name="flow_matching"), "adam"),
+        "unet": _one("digits", "unet", dict(name="flow_matching"), "adam"),
+        "dit": _one("digits", "dit", vdm, "adam"),
         "classifier": _one("digits", "conv_classifier", dict(name="classifier"), "adam"),
     }
     made["vdm"]["family"] = {**vdm, "schedule": dict(name="fixed_linear")}

@@ -261,6 +261,7 @@ def gan(**critic):
     )
 
 
+@pytest.mark.slow
 def test_a_frozen_network_stands_for_one_to_train_and_its_run_is_needed_once(tmp_path):
     source = genjax.Run(genjax.build(gan()), tmp_path / "source", quiet=True)
     source.train()

@@ -16,7 +16,8 @@ from genjax.families.players import Player
 TOYS = '''
 import jax, jax.numpy as jnp, numpy as np, optax
 from genjax.families.adversarial import Adversarial
-from genjax.families.players import HalfLife, Player
+from genjax.families.averages import HalfLife
+from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
 

@@ -153,6 +153,7 @@ def small_glow(**kwargs):
     return bij.glow(event_shape=(4, 4, 1), num_scales=1, num_steps=2, hidden_size=4, **kwargs)
 
 
+@pytest.mark.slow
 def test_fixed_rotations_and_permutations_are_carried_and_stay():
     family = build(small_glow(), event_shape=(4, 4, 1), num_levels=17)
     data = images()
@@ -252,6 +253,7 @@ def test_a_density_of_the_plane_is_drawn_around_the_samples():
     assert 0.9 < mass < 1.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, expected", [("identity", 8.99), ("gaussian", 6.12)])
 def test_known_answers_on_mnist(tfds_dir, kind, expected):
     """A standard normal on [-1, 1), and one normal for each pixel."""

@@ -96,7 +96,7 @@ def test_training_finds_a_correlated_gaussian(coupling):
         coupling=coupling,
         ema_decay=0.98,
         method="heun",
-        sample_num_steps=20,
+        sampling=families.Sampling(num_steps=20),
         optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, 800)),
     )
     state, step = jax.jit(family.init)(KEY, data), jax.jit(family.train_step)
@@ -117,7 +117,7 @@ def test_training_finds_a_correlated_gaussian(coupling):
 
 def test_samples_of_levels_and_labels():
     net = nets.ScoreMLP(hidden_size=8, num_layers=1, gamma_min=0.0, gamma_max=1.0, num_classes=3)
-    family = build(net, num_levels=256, method="euler", sample_num_steps=2)
+    family = build(net, num_levels=256, method="euler", sampling=families.Sampling(num_steps=2))
     batch = {"x": jnp.zeros((6, 2), jnp.uint8), "label": jnp.arange(6) % 3}
     state = jax.jit(family.init)(KEY, batch)
     state, metrics = jax.jit(family.train_step)(state, batch, KEY)
@@ -131,7 +131,7 @@ def test_samples_of_levels_and_labels():
     (dict(eval_num_draws=0), "eval_num_draws"),
     (dict(tolerance=0.0), "must be positive"),
     (dict(trace="exakt"), "trace must be"),
-    (dict(sample_num_steps=0), "must be positive"),
+    (dict(sampling=families.Sampling(num_steps=0)), "must be positive"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(kwargs, message):

@@ -34,7 +34,8 @@ def flow():
 def vdm():
     return families.vdm(
         score_net=nets.ScoreMLP(hidden_size=8, num_layers=1), schedule=FixedLinearSchedule(),
-        optimizer=optax.adam(1e-3), event_shape=(3,), num_levels=None, sample_num_steps=4,
+        optimizer=optax.adam(1e-3), event_shape=(3,), num_levels=None,
+        sampling=families.Sampling(num_steps=4),
     )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def matched():
     return families.flow_matching(
         velocity_net=nets.ScoreMLP(hidden_size=8, num_layers=1, gamma_min=0.0, gamma_max=1.0),
         optimizer=optax.adam(1e-3), event_shape=(3,), num_levels=None, method="euler",
-        sample_num_steps=4,
+        sampling=families.Sampling(num_steps=4),
     )  # fmt: skip
 
 

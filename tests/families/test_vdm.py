@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from genjax import diffusion
-from genjax.families import vdm
+from genjax.families import Sampling, Trajectory, vdm
 from genjax.nets import ScoreMLP
 
 SCHEDULE = dict(gamma_0=-8.0, gamma_1=8.0)
@@ -29,12 +29,12 @@ class ExactGaussianDenoiser(nn.Module):
 
 def build(score_net=None, schedule=None, *, num_levels=17, event_shape=(2,), **kwargs):
     kwargs.setdefault("optimizer", optax.adam(1e-2))
+    kwargs.setdefault("sampling", Sampling(num_steps=4))
     return vdm(
         score_net=score_net or ScoreMLP(hidden_size=16, num_layers=1),
         schedule=schedule or diffusion.LearnedMonotoneSchedule(num_features=8, **SCHEDULE),
         event_shape=event_shape,
         num_levels=num_levels,
-        sample_num_steps=kwargs.pop("sample_num_steps", 4),
         **kwargs,
     )
 
@@ -120,7 +120,7 @@ def test_shape_follows_the_variance_and_the_rest_follows_the_bound():
 
         gamma_t, slope = diffusion.gamma_and_slope(gamma, times)
         gamma_0, gamma_1 = gamma(jnp.array([0.0, 1.0]))
-        z_t = diffusion.diffuse(x, noise, gamma_t)
+        z_t = diffusion.diffuse(x, noise, *diffusion.of_gamma(gamma_t))
         noise_hat = net.apply({"params": params["score_net"]}, z_t, gamma_t)
         z_0 = x + jnp.exp(0.5 * gamma_0) * noise_0
         other = losses.prior_loss(x, gamma_1) + losses.reconstruction_loss(
@@ -254,7 +254,11 @@ def test_accumulation_acts_once_on_the_mean_of_its_gradients():
 
 def test_samples_are_grey_levels_and_follow_labels():
     net = ScoreMLP(hidden_size=16, num_layers=1, num_classes=2)
-    family = build(net, sample_num_steps=8, num_frames=4, num_trajectories=3)
+    family = build(
+        net,
+        sampling=Sampling(num_steps=8),
+        trajectory=Trajectory(num_frames=4, num_trajectories=3),
+    )
     data = {**batch(6), "label": jnp.array([0, 0, 0, 1, 1, 1])}
     state = perturbed(jax.jit(family.init)(jax.random.key(1), data))
     drawn = family.sample(state, jax.random.key(0), data)
@@ -286,7 +290,7 @@ DEVICES = """
 import json
 import jax, numpy as np, optax
 from genjax import diffusion
-from genjax.families import vdm
+from genjax.families import Sampling, vdm
 from genjax.nets import ScoreResNet
 from genjax.training import mesh as meshes, step as stepping
 mesh = meshes.make_mesh()
@@ -294,7 +298,8 @@ found = [mesh.size]
 family = vdm(
     score_net=ScoreResNet(channels=8, num_layers=1, num_groups=4),
     schedule=diffusion.LearnedMonotoneSchedule(num_features=8),
-    optimizer=optax.adam(1e-3), event_shape=(4, 4, 1), num_levels=256, sample_num_steps=3)
+    optimizer=optax.adam(1e-3), event_shape=(4, 4, 1), num_levels=256,
+    sampling=Sampling(num_steps=3))
 rng = np.random.default_rng(0)
 batch = {"x": rng.integers(256, size=(16, 4, 4, 1)).astype(np.uint8)}
 key = jax.random.key(0)

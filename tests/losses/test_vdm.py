@@ -127,6 +127,7 @@ def test_reconstruction_of_no_examples_is_empty():
         assert losses.reconstruction_loss(none.astype(int), none, gamma_0).shape == (0,)
 
 
+@pytest.mark.slow
 def test_reconstruction_has_second_derivatives(x64):
     levels = jnp.array([[3, 250, 128]])
 

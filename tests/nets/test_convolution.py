@@ -15,6 +15,10 @@ CONV = {
     "dilated": dict(kernel_dilation=(2, 1)),
     "uneven padding": dict(padding=((0, 2), (3, 1)), strides=(3, 1)),
     "no bias": dict(use_bias=False),
+    "pointwise": dict(kernel_size=(1, 1)),
+    "pointwise, stride 2": dict(kernel_size=(1, 1), strides=(2, 1)),
+    "pointwise, padded": dict(kernel_size=(1, 1), padding=((0, 1), (0, 0))),
+    "pointwise, groups": dict(kernel_size=(1, 1), feature_group_count=2),
 }
 TRANSPOSED = {
     "same": {},
@@ -26,6 +30,7 @@ TRANSPOSED = {
     "uneven padding": dict(padding=((0, 2), (3, 1)), strides=(3, 1)),
     "transposed kernel": dict(transpose_kernel=True, strides=(2, 2)),
     "no bias": dict(use_bias=False),
+    "pointwise": dict(kernel_size=(1, 1)),
 }
 CASES = (
     [(Conv, nn.Conv, kw, loop) for kw in CONV.values() for loop in (False, True)]
@@ -43,7 +48,8 @@ IDS = [
 @pytest.mark.parametrize("ours, stock, kwargs, in_loop", CASES, ids=IDS)
 def test_layer_has_the_values_and_gradients_of_stock_flax(ours, stock, kwargs, in_loop):
     x = jax.random.normal(jax.random.key(1), (2, 7, 9, 4))
-    mine, theirs = ours(6, (3, 4), in_loop=in_loop, **kwargs), stock(6, (3, 4), **kwargs)
+    kwargs = {"kernel_size": (3, 4), **kwargs}
+    mine, theirs = ours(6, in_loop=in_loop, **kwargs), stock(6, **kwargs)
     params = theirs.init(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, mine.init(jax.random.key(0), x)) == jax.tree.map(
         jnp.shape, params

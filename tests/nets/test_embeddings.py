@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.nets import ScoreMLP, ScoreResNet, UNet
+from genjax.nets import DiT, ScoreMLP, ScoreResNet, UNet
 from genjax.nets.embeddings import LabelEmbedding
 
 NETS = {
+    "dit": (DiT(hidden_size=8, num_layers=1, num_heads=2, num_classes=3), (4, 4, 1)),
     "score_mlp": (ScoreMLP(hidden_size=8, num_layers=1, num_classes=3), (2,)),
     "score_resnet": (
         ScoreResNet(channels=8, num_layers=1, num_groups=4, num_classes=3), (4, 4, 1)

@@ -186,17 +186,21 @@ def test_official_case_is_matched_in_every_part(golden, scan):
     gamma_t, slope_t = diffusion.gamma_and_slope(gamma, given["in/t"])
     gamma_0, gamma_1 = gamma(jnp.array([0.0, 1.0]))
     x = losses.grey_levels(given["in/images"], 256)
-    noise_hat = denoise(diffusion.diffuse(x, given["in/eps"], gamma_t), gamma_t)
+    z_t = diffusion.diffuse(x, given["in/eps"], *diffusion.of_gamma(gamma_t))
+    noise_hat = denoise(z_t, gamma_t)
     z_0_rescaled = x + jnp.exp(0.5 * gamma_0) * given["in/eps_0"]
     step, steps = int(given["step/i"]), int(given["step/T"])
-    at_t, at_s = (gamma(jnp.array((steps - i) / steps)) for i in (step, step + 1))
-    z_s = diffusion.ancestral_step(
-        given["step/z_t"],
-        denoise(given["step/z_t"], jnp.full(4, at_t)),
-        given["step/noise"],
-        at_s,
-        at_t,
+    ends = jnp.array([steps - step, steps - step - 1]) / steps
+    table = diffusion.Ancestral().table(
+        diffusion.GammaProcess(gamma),
+        diffusion.Grid(ends[:1], *diffusion.of_gamma(gamma(ends)), clean=False),
     )
+    z_t, at_t = given["step/z_t"], gamma(ends[0])
+    estimate = diffusion.Noise().estimate(
+        denoise(z_t, jnp.full(4, at_t)), z_t, *diffusion.of_gamma(at_t)
+    )
+    of_latent, _, of_data, *_, of_noise = table.steps[0]
+    z_s = of_latent * z_t + of_data * estimate.data + of_noise * given["step/noise"]
     parts = {
         "out/gamma_0": gamma_0,
         "out/gamma_1": gamma_1,

@@ -1,9 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genjax.nets import UNet
+from genjax.nets.unet import Upsample
 
 SMALL = dict(channels=8, multipliers=(1, 2), num_blocks=1, attention_sizes=(4,), num_groups=4)
 
@@ -80,6 +82,26 @@ def test_attention_is_at_the_given_heights_and_in_the_middle(sizes, found):
     assert having == {"mid_0"} | {
         f"{way}_{level}_{i}" for level in found for way, i in (("down", 0), ("up", 0), ("up", 1))
     }
+
+
+def test_upsampling_is_a_convolution_of_repeated_pixels():
+    x, weights = (
+        jax.random.normal(jax.random.key(i), shape)
+        for i, shape in enumerate(((2, 4, 3, 5), (2, 8, 6, 7)))
+    )
+    params = noisy(Upsample(7, jnp.float32).init(jax.random.key(2), x)["params"])
+    layer = nn.Conv(7, (3, 3))
+
+    def ours(params, x):
+        return jnp.sum(weights * Upsample(7, jnp.float32).apply({"params": params}, x))
+
+    def theirs(params, x):
+        repeated = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        return jnp.sum(weights * layer.apply({"params": params}, repeated))
+
+    found, expected = (jax.jit(jax.value_and_grad(f, (0, 1)))(params, x) for f in (ours, theirs))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 # The space between the ways down and up.

@@ -48,5 +48,5 @@ def test_peers_of_experiments_have_as_many_parameters(monkeypatch):
 
     # Those that genjax's networks have.
     counts = dict(dcgan_cifar10=6_450_564, wgan_gp_cifar10=2_258_308, sngan_cifar10=5_330_564,
-                  dcgan64=6_350_852)  # fmt: skip
+                  dcgan64=6_350_852, unet28=1_742_881, unet32=1_744_035)  # fmt: skip
     assert {what: torch_peers.peer(what, "plain")[1] for what in counts} == counts

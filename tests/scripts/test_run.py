@@ -150,6 +150,7 @@ def test_running_again_does_nothing_and_says_so(trained):
     assert (trained / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_eval_and_sample_read_the_newest_checkpoint(trained):
     same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
     run(trained, *same, "--mode=eval", "--config.eval.batch_size=90")
@@ -412,6 +413,7 @@ def test_nan_in_the_data_stops_the_run_and_names_step_and_metric(tmp_path):
     assert [row["step"] for row in records(tmp_path / "run")] == [2, 4]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     workdir = tmp_path / "run"
     args = ["--config.train.num_steps=100000", "--config.train.checkpoint_every=100000"]
@@ -469,6 +471,7 @@ def test_ctrl_c_ends_an_evaluation_in_one_line(trained):
     assert "stopped by Ctrl-C" in line and records(trained) == before
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_naming_the_keys(trained):
     same = ["--config.train.eval_every=6", "--config.train.sample_every=6"]
     args = ["--config.optimizer.learning_rate=0.5", "--config.train.num_steps=8", *same]

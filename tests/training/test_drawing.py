@@ -33,6 +33,7 @@ NETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", NETS)
 def test_images_of_real_numbers_and_single_numbers_are_drawn_and_do_not_end_a_run(tmp_path, shape):
     x = np.random.default_rng(0).uniform(size=(60, *shape)).astype(np.float32)

@@ -90,6 +90,7 @@ def test_a_logger_named_by_its_import_path_gets_what_the_files_get_and_is_gone_o
     assert json.loads((tmp_path / "loggers.json").read_text()) == {"fake_service:Logger": "id0"}
 
 
+@pytest.mark.slow
 def test_other_loggers_do_not_hinder_resuming(tmp_path):
     genjax.Run(genjax.build(CONFIG), tmp_path, quiet=True).train()
     with_logger = {"train.loggers": ("fake_service:Logger",), "train.num_steps": 6}

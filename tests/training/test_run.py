@@ -58,6 +58,7 @@ def test_five_lines_train_evaluate_sample_and_score_and_a_finished_run_is_loaded
     assert -every.mean() == pytest.approx(found["eval/nats"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_and_says_when_there_is_nothing_to_do(tmp_path, capsys):
     whole = genjax.Run(genjax.build(flow_config()), tmp_path / "whole", quiet=True)
     whole.train()
@@ -70,6 +71,7 @@ def test_a_run_goes_on_where_it_was_and_says_when_there_is_nothing_to_do(tmp_pat
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_and_an_interrupt_restores_what_signals_did(tmp_path):
     import signal
 
@@ -124,6 +126,7 @@ def gan_config(**eval_section):
     )
 
 
+@pytest.mark.slow
 def test_a_loaded_run_is_evaluated_by_the_measures_of_its_config(tmp_path):
     run = genjax.Run(genjax.build(gan_config(metrics=("w1",))), tmp_path, quiet=True)
     run.train()

@@ -1,6 +1,12 @@
 """Samplers as values: each asks any denoiser at some times and goes from noise to data."""
 
-from genjax.diffusion.samplers.base import Denoiser, Sampler, Threshold
+from genjax.diffusion.samplers.base import (
+    Bottleneck,
+    Denoiser,
+    Sampler,
+    Threshold,
+    prior_latents,
+)
 from genjax.diffusion.samplers.chain import ChainSampler
 from genjax.diffusion.samplers.corrector import PredictorCorrector
 from genjax.diffusion.samplers.equation import AdaptiveODE
@@ -13,6 +19,7 @@ __all__ = [
     "DDIM",
     "AdaptiveODE",
     "Ancestral",
+    "Bottleneck",
     "ChainSampler",
     "DPMSolver",
     "Denoiser",
@@ -24,4 +31,5 @@ __all__ = [
     "Table",
     "Threshold",
     "UniPC",
+    "prior_latents",
 ]

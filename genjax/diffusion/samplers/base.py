@@ -2,15 +2,31 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax.diffusion.predictions import Estimate
-from genjax.diffusion.process import Process
+from genjax.diffusion.process import LEAST_SCALE, Process
 from genjax.losses.arrays import per_row
+
+
+@dataclasses.dataclass(frozen=True)
+class Bottleneck:
+    """The activation in the middle of a network, the h-space: what it is, and what changes it.
+
+    Attributes:
+        shape: Shape of one example's activation.
+        activation: ``(z [B, *event], t []) -> h [B, *shape]``, float32.
+        estimate: ``(z [B, *event], t [], delta_h [B, *shape]) -> Estimate``, with something added
+            to the activation.
+    """
+
+    shape: tuple[int, ...]
+    activation: Callable[[Array, Array], Array]
+    estimate: Callable[[Array, Array, Array], Estimate]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +39,13 @@ class Denoiser:
             labels are part of it.
         spread: What is done to rows drawn inside a step: as :func:`genjax.families.draws
             .spread_rows`.
+        bottleneck: The middle of the network; None for networks that have none.
     """
 
     process: Process
     estimate: Callable[[Array, Array], Estimate]
     spread: Callable[[Array], Array] = lambda rows: rows
+    bottleneck: Bottleneck | None = None
 
     def velocity(self, z: Float[Array, "B *event"], t: Array) -> Float[Array, "B *event"]:
         r"""Velocity of the probability flow, :math:`\alpha'(t)\hat x + \sigma'(t)\hat\epsilon`.
@@ -48,6 +66,7 @@ class Denoiser:
         return slope.alpha * data + slope.sigma * noise
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A way from noise to data."""
 
@@ -111,9 +130,28 @@ class Threshold:
         def estimate(z: Array, t: Array) -> Estimate:
             alpha, sigma = denoiser.process.scales(t)
             data = self.data(denoiser.estimate(z, t).data)
-            return Estimate(data, (z - alpha * data) / jnp.maximum(sigma, 1e-12))
+            return Estimate(data, (z - alpha * data) / jnp.maximum(sigma, LEAST_SCALE))
 
         return dataclasses.replace(denoiser, estimate=estimate)
+
+
+def prior_latents(
+    process: Process, key: PRNGKeyArray, shape: tuple[int, ...]
+) -> tuple[PRNGKeyArray, Float[Array, "B *event"]]:
+    """The latents that samplers begin with.
+
+    Args:
+        process: The process.
+        key: Key of all draws.
+        shape: Shape of the samples, ``[B, *event]``.
+
+    Returns:
+        The key of the noise of the steps, and the latents at time 1.
+    """
+    # One key for the latents at time 1, one for the noise of the steps.
+    key, key_prior = jax.random.split(key)
+    prior = jax.random.normal(key_prior, shape)
+    return key, prior if process.prior_std == 1.0 else process.prior_std * prior
 
 
 def check_steps(num_steps: int, num_frames: int) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from genjax.diffusion.process import latest
 from genjax.diffusion.samplers.base import Denoiser, Threshold
 from genjax.ode import Solver, integrate
 
@@ -14,7 +15,8 @@ from genjax.ode import Solver, integrate
 class AdaptiveODE(Threshold):
     r"""Solves the probability flow to a tolerance, with steps common to all rows of a batch.
 
-    Time runs from 1 to the earliest that the network is asked at. Where samples end in data, one
+    Time runs from 1, or the latest that there is signal at, to the earliest that the network is
+    asked at. Where samples end in data, one
     more estimate there takes the rest of the noise off.
 
     Attributes:
@@ -64,7 +66,10 @@ class AdaptiveODE(Threshold):
         def field(z: Array, t: Array) -> Array:
             return denoiser.velocity(denoiser.spread(z), t)
 
-        times = [1.0 + (process.earliest - 1.0) * i / num_frames for i in range(num_frames + 1)]
+        # Where there is no signal at all, an estimate of noise says nothing of data.
+        first = latest(process) if process.ends_clean else 1.0
+        shares = [i / num_frames for i in range(num_frames + 1)]
+        times = [first + (process.earliest - first) * share for share in shares]
         frames = []
         for start, stop in zip(times[:-1], times[1:], strict=True):
             z = integrate(field, z, (start, stop), self.solver)

@@ -8,6 +8,7 @@ rest.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -113,6 +114,7 @@ def run_table(
     z: Float[Array, "B *event"],
     *,
     num_frames: int = 1,
+    noise_fn: Callable[[Array], Array] | None = None,
 ) -> tuple[Float[Array, "B *event"], Float[Array, "F B *event"]]:
     """Runs a table of coefficients.
 
@@ -122,38 +124,85 @@ def run_table(
         key: Key of all noise.
         z: Latents at the first time, ``[B, *event]``.
         num_frames: Latents to keep, evenly spread over the calls.
+        noise_fn: The noise ``[B, *event]`` of the call of a number; draws from the key if None.
 
     Returns:
         The last latents, and those kept, ``[num_frames, B, *event]``.
     """
-    num_calls = table.times.shape[0]
-    steps, times = table.steps.astype(z.dtype), table.times
-    bases = None if table.bases is None else table.bases.astype(z.dtype)
+    num_calls, step = table.times.shape[0], table_step(table, key, z.dtype, noise_fn)
+
+    def body(call: Array, carry: tuple[Walk, Array]) -> tuple[Walk, Array]:
+        walk, frames = carry
+        newest = denoiser.estimate(denoiser.spread(walk.z), table.times[call]).data
+        walk = step(call, walk, newest)
+        # Each frame is overwritten until its stretch of calls ends.
+        frame = call * num_frames // num_calls
+        return walk, jax.lax.dynamic_update_index_in_dim(frames, walk.z, frame, 0)
+
+    frames = jnp.zeros((num_frames, *z.shape), z.dtype)
+    walk, frames = jax.lax.fori_loop(0, num_calls, body, (Walk.begin(z), frames))
+    return walk.z, frames
+
+
+class Walk(NamedTuple):
+    """Where a sampler is between two calls.
+
+    Attributes:
+        z: The latents to ask about next, ``[B, *event]``.
+        base: Latents kept from before, alike.
+        past: The last three estimates of the data, the newest first, alike.
+    """
+
+    z: Array
+    base: Array
+    past: tuple[Array, ...]
+
+    @classmethod
+    def begin(cls, z: Array) -> "Walk":
+        """Before the first call."""
+        return cls(z, z, (jnp.zeros_like(z),) * _PAST)
+
+
+def table_step(
+    table: Table,
+    key: PRNGKeyArray,
+    dtype: jnp.dtype,
+    noise_fn: Callable[[Array], Array] | None = None,
+) -> Callable[[Array, Walk, Array], Walk]:
+    """What a table says of a call once the data is estimated.
+
+    Args:
+        table: The coefficients.
+        key: Key of all noise.
+        dtype: Type of the latents.
+        noise_fn: The noise ``[B, *event]`` of the call of a number; draws from the key if None.
+
+    Returns:
+        ``(call, walk, estimate of the data) -> walk`` after the call.
+    """
+    steps = table.steps.astype(dtype)
+    bases = None if table.bases is None else table.bases.astype(dtype)
 
     def mixed(row: Array, z: Array, base: Array, estimates: tuple[Array, ...]) -> Array:
         parts = (z, base, *estimates)
         return sum((row[i] * part for i, part in enumerate(parts)), start=jnp.zeros_like(z))
 
-    def body(call: Array, carry: tuple) -> tuple:
-        z, base, past, frames = carry
-        newest = denoiser.estimate(denoiser.spread(z), times[call]).data
+    def step(call: Array, walk: Walk, newest: Array) -> Walk:
+        z, base, past = walk
         estimates = (newest, *past)
         after = mixed(steps[call], z, base, estimates)
         kept = after if bases is None else mixed(bases[call], z, base, estimates)
         if table.stochastic:
-            # The noise of call i comes from the key and i: calls need no carry of keys.
-            noise = jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
+            if noise_fn is not None:
+                noise = noise_fn(call)
+            else:
+                # The noise of call i comes from the key and i: calls need no carry of keys.
+                noise = jax.random.normal(jax.random.fold_in(key, call), z.shape, z.dtype)
             after = after + steps[call, -1] * noise
             kept = after if bases is None else kept + bases[call, -1] * noise
-        # Each frame is overwritten until its stretch of calls ends.
-        frame = call * num_frames // num_calls
-        frames = jax.lax.dynamic_update_index_in_dim(frames, after, frame, 0)
-        return after, kept, estimates[:_PAST], frames
+        return Walk(after, kept, estimates[:_PAST])
 
-    frames = jnp.zeros((num_frames, *z.shape), z.dtype)
-    nothing = (jnp.zeros_like(z),) * _PAST
-    z, _, _, frames = jax.lax.fori_loop(0, num_calls, body, (z, z, nothing, frames))
-    return z, frames
+    return step
 
 
 def rows(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.families.adversarial import Adversarial
+from genjax.families.averages import HalfLife
 from genjax.families.base import (
     Family,
     Optimizer,
@@ -18,7 +19,7 @@ from genjax.families.gan.game import Game
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.levels import Bins, Ends, Reals, Units
-from genjax.families.players import HalfLife, Player
+from genjax.families.players import Player
 from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 
 

@@ -1,0 +1,114 @@
+"""The middle of a network, its h-space: models that are asked for it, or with something added."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from genjax.diffusion import Estimate
+from genjax.diffusion.guidance import EstimateFn
+from genjax.diffusion.samplers import Bottleneck
+
+Model = TypeVar("Model")
+
+
+class _InPlace(nn.Module):
+    """A network that stands in the place of another, with its parameters.
+
+    Attributes:
+        net: The other network.
+    """
+
+    net: nn.Module
+
+    @property
+    def num_classes(self) -> int | None:
+        """The other network's number of classes."""
+        return getattr(self.net, "num_classes", None)
+
+
+class Steered(_InPlace):
+    """A network with something added in its middle.
+
+    Attributes:
+        delta_h: What is added, ``[B, *shape]``.
+    """
+
+    delta_h: Any
+
+    @nn.nowrap
+    def apply(  # type: ignore[override]
+        self, variables: Any, z: Array, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As the other network's, of as many rows as there are, or several times as many."""
+        # Guidance asks about copies of the rows, one set after the other.
+        copies = (z.shape[0] // self.delta_h.shape[0], *(1,) * (self.delta_h.ndim - 1))
+        added = jnp.tile(self.delta_h, copies)
+        return self.net.apply(variables, z, *args, delta_h=added, **kwargs)
+
+
+class Watched(_InPlace):
+    """A network that hands on what is in its middle.
+
+    Attributes:
+        see: What it is handed to.
+    """
+
+    see: Callable[[Array], None]
+
+    @nn.nowrap
+    def apply(  # type: ignore[override]
+        self, variables: Any, z: Array, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As the other network's."""
+        out, kept = self.net.apply(variables, z, *args, mutable="intermediates", **kwargs)
+        (h,) = kept["intermediates"]["h"]
+        self.see(h)
+        return out
+
+
+def bottleneck_of(
+    model: Model,
+    event_shape: tuple[int, ...],
+    estimate_fn: Callable[[Model], EstimateFn],
+    guided: Callable[[EstimateFn], Callable[[Array, Array], Estimate]],
+    label: Array | None,
+) -> Bottleneck | None:
+    """The middle of a model's network.
+
+    Args:
+        model: A record of functions, one of whose fields is a network. Networks with a middle say
+            its shape, as :meth:`genjax.nets.UNet.bottleneck_shape` does, keep it as the
+            intermediate ``h`` and take ``delta_h``.
+        event_shape: Shape of one example.
+        estimate_fn: The estimates of such a model.
+        guided: Makes guided estimates of them.
+        label: What the network is told, ``[B]``, or None.
+
+    Returns:
+        The middle; None if there is none.
+    """
+    # Fields of a record that is no dataclass are not known.
+    fields = dataclasses.fields(model) if dataclasses.is_dataclass(model) else ()
+    nets = {field.name: getattr(model, field.name) for field in fields}
+    found = [name for name, net in nets.items() if hasattr(net, "bottleneck_shape")]
+    if not found:
+        return None
+    name, *_ = found
+    net: Any = nets[name]
+
+    def with_net(other: nn.Module) -> EstimateFn:
+        return estimate_fn(dataclasses.replace(model, **{name: other}))  # type: ignore[type-var]
+
+    def activation(z: Array, t: Array) -> Array:
+        seen: list[Array] = []
+        with_net(Watched(net, seen.append))(z, t, label)
+        return seen[0].astype(jnp.float32)
+
+    def estimate(z: Array, t: Array, delta_h: Array) -> Estimate:
+        return guided(with_net(Steered(net, delta_h)))(z, t)
+
+    return Bottleneck(tuple(net.bottleneck_shape(event_shape)), activation, estimate)
