@@ -88,7 +88,7 @@ TRANSFORMS: Table = {
 }
 EDITS: Table = {
     "class_direction": edits.ClassDirection,
-    "components": edits.PrincipalDirections,
+    "components": edits.Components,
     "inpaint": edits.Inpaint,
     "interpolate": edits.Interpolate,
     "vary": edits.Vary,
