@@ -52,6 +52,28 @@ class PredictorCorrector(Threshold):
         """Network calls of so many steps."""
         return num_steps * (1 + self.num_corrections)
 
+    def langevin(
+        self,
+        z: Float[Array, "B *event"],
+        score: Float[Array, "B *event"],
+        noise: Float[Array, "B *event"],
+        kept: Float[Array, ""],
+    ) -> Float[Array, "B *event"]:
+        """One step of Langevin dynamics, whose size follows from its own noise and score.
+
+        Args:
+            z: Latents.
+            score: Slope of their log-density.
+            noise: Standard normal draws.
+            kept: The share ``a`` of the variance that the process keeps in a step.
+
+        Returns:
+            Latents of the same density, up to the step's size.
+        """
+        ratio = self.snr * _norm(noise) / jnp.maximum(_norm(score), 1e-12)
+        size = per_row(2.0 * kept * jnp.square(ratio), z)
+        return z + size * score + jnp.sqrt(2.0 * size) * noise
+
     def sample(
         self,
         denoiser: Denoiser,
@@ -74,10 +96,7 @@ class PredictorCorrector(Threshold):
         def corrected(step: Array, z: Array, number: Array) -> Array:
             noise = jax.random.normal(jax.random.fold_in(key, number), z.shape, z.dtype)
             estimate = denoiser.estimate(denoiser.spread(z), grid.times[step])
-            score = -estimate.noise / noise_scale[step]
-            ratio = self.snr * _norm(noise) / jnp.maximum(_norm(score), 1e-12)
-            size = per_row(2.0 * kept[step] * jnp.square(ratio), z)
-            return z + size * score + jnp.sqrt(2.0 * size) * noise
+            return self.langevin(z, -estimate.noise / noise_scale[step], noise, kept[step])
 
         def body(step: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             z, frames = carry
