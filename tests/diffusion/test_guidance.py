@@ -28,7 +28,7 @@ class Model:
         self.rows.append(len(z))
         alpha, sigma = PROCESS.scales(t)
         # Unlike for each class and without one.
-        data = jnp.sin(z + label[:, None, None] + 2.0)
+        data = jnp.sin(z + label.astype(z.dtype)[:, None, None] + 2.0)
         return Estimate(data, (z - alpha * data) / sigma)
 
 
