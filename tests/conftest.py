@@ -21,7 +21,6 @@ import jaxtyping  # noqa: E402
 # themselves what names they know.)
 CHECKED = """
     losses diffusion families.minimizing families.vdm families.variational_diffusion
-    families.ddpm families.chain_objective families.gaussian_chain
     families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood

@@ -88,7 +88,7 @@ TRANSFORMS: Table = {
 }
 EDITS: Table = {
     "class_direction": edits.ClassDirection,
-    "components": edits.PrincipalDirections,
+    "components": edits.Components,
     "inpaint": edits.Inpaint,
     "interpolate": edits.Interpolate,
     "vary": edits.Vary,
@@ -126,7 +126,7 @@ def _denoising(
         networks={"net": _OF_TIME},
         parts={"process": PROCESSES},
         groups={**_SCORED, "average": families.Average, "objective": objective},
-        extends=families.diffusion,
+        extends=None if make is families.diffusion else families.diffusion,
     )
 
 

@@ -7,7 +7,7 @@ other, so that guidance of one is guidance of all.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ EstimateFn: TypeAlias = Callable[[Array, Array, Array | None], Estimate]
 """``(z [B, *event], t [], label [B] or None) -> Estimate``."""
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 

@@ -13,7 +13,7 @@ References:
 
 import dataclasses
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -33,6 +33,7 @@ class Estimate(NamedTuple):
     noise: Float[Array, "B *event"]
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """What a network estimates; scales broadcast against ``[B, *event]``."""
 

@@ -10,7 +10,7 @@ References:
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ def _log_half(slope: Array) -> Array:
     return jnp.log(0.5 * jnp.maximum(slope, LEAST_SCALE))
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """A weight of the noise's squared error."""
 

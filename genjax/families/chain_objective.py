@@ -97,6 +97,26 @@ class ChainObjective:
         """Whether the variance is learned."""
         return self.variance == "learned"
 
+    def check_output(self, shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+        """Refuses networks whose output is not what this asks for.
+
+        Args:
+            shape: Shape of the network's output for one latent.
+            event_shape: Shape of the latent.
+
+        Raises:
+            ValueError: If it does not hold the estimate and, if learned, the variance.
+        """
+        channels = event_shape[-1] * (2 if self.learned else 1)
+        fix = "leave model.out_channels out"
+        if self.learned:
+            fix = f"variance 'learned' needs model.out_channels={channels}, half for the variance"
+        if shape != (*event_shape[:-1], channels):
+            raise ValueError(
+                f"the network must give {(*event_shape[:-1], channels)} for a latent "
+                f"{event_shape}, got {shape}: {fix}"
+            )
+
     def draw_steps(self, key: PRNGKeyArray, count: int, num_timesteps: int) -> Array:
         """Numbers of steps from 0 on, of a step's key that is the same on all devices."""
         if self.time_sampling == "stratified":

@@ -63,11 +63,6 @@ class GaussianChain:
         return math.prod(self.event_shape)
 
     @property
-    def num_timesteps(self) -> int:
-        """Steps of the chain."""
-        return self.process.num_timesteps
-
-    @property
     def units(self) -> Units:
         """Data to the units of the process, and back."""
         return Reals() if self.num_levels is None else Ends(self.num_levels)
@@ -103,18 +98,7 @@ class GaussianChain:
         z, times = jnp.zeros((1, *self.event_shape)), jnp.ones(1)
         params = self.net.init(key, z, times, label).get("params", {})
         out = jax.eval_shape(lambda p: self.net.apply({"params": p}, z, times, label), params)
-        channels = z.shape[-1] * (2 if self.objective.learned else 1)
-        if out.shape != (*z.shape[:-1], channels):
-            fix = "leave model.out_channels out"
-            if self.objective.learned:
-                fix = (
-                    f"variance 'learned' needs model.out_channels = {channels}, the estimate's and "
-                    "the variance's"
-                )
-            raise ValueError(
-                f"the network must give {(*z.shape[1:-1], channels)} for a latent {z.shape[1:]}, "
-                f"got {out.shape[1:]}: {fix}"
-            )
+        self.objective.check_output(out.shape[1:], self.event_shape)
         return {"net": params}, {}
 
     def output(
@@ -191,7 +175,7 @@ class GaussianChain:
         key_time, *_ = jax.random.split(key, 4)
         _, key_noise, key_label, key_dropout = jax.random.split(own_key(key), 4)
         x = self.units.encode(batch["x"])
-        index = self.objective.draw_steps(key_time, x.shape[0], self.num_timesteps)
+        index = self.objective.draw_steps(key_time, x.shape[0], self.process.num_timesteps)
         noise = jax.random.normal(key_noise, x.shape)
         label = label_of(batch, conditional=self.conditional)
         label = drop_labels(key_label, label, self.objective.label_dropout)
@@ -208,7 +192,7 @@ class GaussianChain:
         data_hat = kind.estimate(jax.lax.stop_gradient(out) if hybrid else out, z, *scales).data
         log_variance = self.log_variance(at, index == 0, share)
         # One step of T stands for all of them.
-        term = self.num_timesteps * jnp.where(
+        term = self.process.num_timesteps * jnp.where(
             index == 0,
             self.decoder_loss(batch["x"], data_hat, log_variance),
             self.step_loss(x, data_hat, at, log_variance),
@@ -225,7 +209,7 @@ class GaussianChain:
         """
         keys = keys_by_example(key, batch["index"])
         label = label_of(batch, conditional=self.conditional)
-        x, steps, others = self.units.encode(batch["x"]), self.steps, self.num_timesteps - 1
+        x, steps, others = self.units.encode(batch["x"]), self.steps, self.process.num_timesteps - 1
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, self.event_shape))
 
         def asked(index: Array, number: Array | int) -> tuple[ChainSteps, Array, Array]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -27,6 +27,7 @@ ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
 
 
+@runtime_checkable
 class Asked(Protocol):
     """A model that samplers and edits ask."""
 

@@ -308,7 +308,7 @@ class OfMiddle(Edit, abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrincipalDirections(OfMiddle):
+class Components(OfMiddle):
     """Samples along the principal components of the activations in the middle of the network.
 
     Strengths are in standard deviations.

@@ -25,6 +25,12 @@ def reconstruct(z, gamma_0):
     return losses.reconstruction_loss(jnp.asarray(LEVELS), z, gamma_0)
 
 
+def discretized(mean, log_std):
+    return losses.discretized_gaussian_loss(jnp.asarray(LEVELS), mean, log_std)
+
+
+# Scales alpha_s, sigma_s, alpha_t, sigma_t of four rows; a tenth of them is whole.
+SCALES = np.array([[30.0, 40, 40, 50], [10, 20, 30, 30], [20, 30, 20, 10], [50, 60, 50, 40]])
 ONE_SIDED = {
     "minimax_generator_loss": (losses.minimax_generator_loss, WIDE[:1]),
     "nonsaturating_generator_loss": (losses.nonsaturating_generator_loss, WIDE[:1]),
@@ -44,6 +50,15 @@ ONE_SIDED = {
     "decoder_logits": (lambda z, g: losses.decoder_logits(z, g, 17), (ROWS[0], GAMMA)),
     "reconstruction_loss": (reconstruct, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_decoder_loss": (losses.gaussian_decoder_loss, (ROWS[0], GAMMA)),
+    "discretized_gaussian_loss": (discretized, (ROWS[0] / 300.0, GAMMA)),
+    "gaussian_loss": (losses.gaussian_loss, (ROWS[0], ROWS[1], GAMMA)),
+    "gaussian_kl_loss": (losses.gaussian_kl_loss, (ROWS[0], GAMMA, ROWS[1], GAMMA - 2)),
+    "gaussian_prior_loss": (losses.gaussian_prior_loss, (ROWS[0], GAMMA + 9, SCALES[0])),
+    "interpolated_log_variance": (
+        losses.interpolated_log_variance, (ROWS[0] / 300.0, GAMMA, GAMMA + 1),
+    ),
+    "posterior_mean": (losses.posterior_mean, (ROWS[0], ROWS[1], *SCALES)),
+    "posterior_variance": (losses.posterior_variance, tuple(SCALES)),
     "mmd_witness": (lambda x: losses.mmd_witness(x, x[:2], x[1:]), ROWS[:1] / 300.0),
 }  # fmt: skip
 PAIRS = {
@@ -59,6 +74,7 @@ PAIRS = {
     "f_divergence_bound": (
         functools.partial(losses.f_divergence_bound, divergence="pearson"), NARROW,
     ),
+    "denoising_loss": (losses.denoising_loss, ROWS),
     "flow_matching_loss": (losses.flow_matching_loss, ROWS),
     "straight_path": (lambda a, b: losses.straight_path(a, b, jnp.asarray(MIX))[0], ROWS),
     "gaussian_reconstruction_loss": (
