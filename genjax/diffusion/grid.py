@@ -59,7 +59,7 @@ def time_grid(
 
     Example:
         >>> from genjax.diffusion import Straight
-        >>> time_grid(Straight(), 4).sigma
+        >>> time_grid(Straight(), 4).sigma.round(3)
         Array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
 
     References:
