@@ -24,7 +24,7 @@ CHECKED = """
     families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
-    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
+    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.unet_classifier nets.dit
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
@@ -64,7 +64,7 @@ def doctest_names(doctest_namespace):
     import genjax.nets.dcgan
     import genjax.nets.dit
     import genjax.nets.embeddings
-    import genjax.nets.unet
+    import genjax.nets.unet nets.unet_classifier
 
     doctest_namespace.update(jax=jax, jnp=jnp, np=np)
     for module in (
@@ -74,7 +74,7 @@ def doctest_names(doctest_namespace):
         genjax.nets.embeddings,
         genjax.nets.dcgan,
         genjax.nets.dit,
-        genjax.nets.unet,
+        genjax.nets.unet nets.unet_classifier,
         genjax.bijectors.elementwise,
         genjax.bijectors.coupling,
     ):
