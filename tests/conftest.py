@@ -24,8 +24,8 @@ CHECKED = """
     families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
-    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.unet_classifier nets.dit
-    nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
+    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
+    nets.unet_classifier nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
@@ -64,7 +64,7 @@ def doctest_names(doctest_namespace):
     import genjax.nets.dcgan
     import genjax.nets.dit
     import genjax.nets.embeddings
-    import genjax.nets.unet nets.unet_classifier
+    import genjax.nets.unet
 
     doctest_namespace.update(jax=jax, jnp=jnp, np=np)
     for module in (
@@ -74,7 +74,7 @@ def doctest_names(doctest_namespace):
         genjax.nets.embeddings,
         genjax.nets.dcgan,
         genjax.nets.dit,
-        genjax.nets.unet nets.unet_classifier,
+        genjax.nets.unet,
         genjax.bijectors.elementwise,
         genjax.bijectors.coupling,
     ):
