@@ -25,8 +25,8 @@ CHECKED = """
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
-    nets.unet_classifier nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
-    nets.normalization nets.inception
+    nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
+    nets.normalization nets.inception nets.unet_classifier
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
