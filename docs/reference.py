@@ -33,6 +33,7 @@ from genjax.config.arguments import REQUIRED, Argument, arguments
 from genjax.config.defaults import SETTINGS
 from genjax.config.features import FEATURES
 from genjax.config.frozen import FrozenSettings
+from genjax.config.guidance import SAMPLING
 from genjax.config.recipes import Recipe
 from genjax.data import LOADERS
 
@@ -43,7 +44,12 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax": ("genjax",),
     "genjax.losses": ("genjax.losses",),
-    "genjax.diffusion": ("genjax.diffusion",),
+    "genjax.diffusion": (
+        "genjax.diffusion",
+        "genjax.diffusion.editing",
+        "genjax.diffusion.bottleneck",
+        "genjax.diffusion.directions",
+    ),
     "genjax.bijectors": ("genjax.bijectors",),
     "genjax.nets": ("genjax.nets", "genjax.nets.conditioning"),
     "genjax.families": ("genjax.families",),
@@ -70,11 +76,20 @@ NOT_KEYS = frozenset({"event_shape", "acts", "dataset", "split", "data_dir", "me
 """Arguments of named things that the data or the family decides."""
 
 TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
-    "score_networks": ("Score networks", "`model` of `vdm` and `flow_matching`", tables.SCORE_NETS),
+    "score_networks": (
+        "Score networks",
+        "`model` of diffusion models and flow matching",
+        tables.SCORE_NETS,
+    ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),
     "flows": ("Flows", "`model` of `flow`", tables.FLOWS),
+    "processes": (
+        "Processes",
+        "`family.process` of diffusion models and of classifiers of latents",
+        tables.PROCESSES,
+    ),
     "schedules": ("Noise schedules", "`family.schedule` of `vdm`", tables.SCHEDULES),
     "dequantizers": ("Dequantisers", "`family.dequantizer` of `flow`", tables.DEQUANTIZERS),
     "optimizers": (
@@ -82,9 +97,12 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`optimizer`, of GANs `optimizer.generator` and `optimizer.critic`",
         tables.OPTIMIZERS,
     ),
+    "edits": ("Edits", "`edit`, which `--mode=edit` does", tables.EDITS),
     "transforms": ("Transforms", "each of `data.transforms`", tables.TRANSFORMS),
     "loaders": ("Files", "`data.options`, as `data.name` says", LOADERS),
     "features": ("Features of samples", "`eval.features`", FEATURES),
+    "samplers": ("Samplers", "`sample.sampler` of diffusion models", SAMPLING["sampler"]),
+    "guidance": ("Guidance", "`sample.guidance` of diffusion models", SAMPLING["guidance"]),
 }
 
 
@@ -188,9 +206,19 @@ def _family(name: str, recipe: Recipe) -> str:
 
 
 def meanings(made: Callable[..., Any]) -> dict[str, str]:
-    """What a docstring says of each argument or attribute, as reST in one line."""
-    doc = docstring_parser.parse(inspect.getdoc(made) or "", docstring_parser.DocstringStyle.GOOGLE)
-    return {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
+    """What a docstring says of each argument or attribute, as reST in one line.
+
+    What a record has of another is said there.
+    """
+    bases = made.__mro__ if isinstance(made, type) else (made,)
+    found: dict[str, str] = {}
+    for base in reversed(bases):
+        own = base.__doc__ if base is not object else None
+        doc = docstring_parser.parse(
+            inspect.cleandoc(own or ""), docstring_parser.DocstringStyle.GOOGLE
+        )
+        found |= {p.arg_name: " ".join((p.description or "").split()) for p in doc.params}
+    return found
 
 
 def summary(made: Callable[..., Any]) -> str:

@@ -21,11 +21,11 @@ import jaxtyping  # noqa: E402
 # themselves what names they know.)
 CHECKED = """
     losses diffusion families.minimizing families.vdm families.variational_diffusion
-    families.ddpm families.chain_objective families.gaussian_chain
     families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
     families.draws families.likelihood
-    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
+    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
+    nets.dit nets.unet nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier

@@ -76,7 +76,9 @@ def test_every_block_of_python_is_run_by_a_test():
         "README.md": ["genjax.build(", "losses.diffusion_loss"],
         "docs/index.md": ["genjax.build("],
         "docs/running.md": ["genjax.build(", "genjax.load("],
+        "docs/diffusion.md": ["genjax.build(", "image_grid("],
         "docs/configs.md": ["def get_config", "genjax.build(config"],
+        "docs/editing.md": ["run", "Resampling("],
         "docs/extending.md": ["losses.gradient_penalty", "import coupling_flow"],
     }
     for page in TEXTS:
@@ -111,6 +113,31 @@ def test_notebooks_train_evaluate_sample_score_and_open_a_run_again(in_repo, cap
     assert nats.shape == (16,) and np.isfinite(nats).all()
     run(in_repo(opened))
     assert capsys.readouterr().out.endswith("2 (4, 8, 8, 1)\n")
+
+
+@pytest.mark.slow
+def test_samplers_labels_and_scales_are_chosen_at_sampling(in_repo):
+    first, second = [code for _, code in blocks("docs/diffusion.md")]
+    small = '"train.num_steps": 2, "model.channels": 8, "sample.num_steps": 2'
+    made = run(in_repo(first.replace('"train.num_steps": 2000', small)))
+    assert made["quick"].shape == made["free"].shape == (10, 8, 8, 1)
+    picture = run(in_repo(second).replace("num_steps=25", "num_steps=2"))["picture"]
+    # Four rows of ten digits of 8 pixels, each four times as large, with lines between them.
+    assert np.asarray(picture).shape == (4 * 33 + 1, 10 * 33 + 1, 3)
+
+
+@pytest.mark.slow
+def test_the_page_on_editing_edits(in_repo, capsys):
+    *trained, alone = [code for _, code in blocks("docs/editing.md")]
+    names = {}
+    for code in trained:
+        code = code.replace("num_steps=2000, eval", "num_steps=5, sample_every=0, eval")
+        run(in_repo(code.replace("num_steps=25", "num_steps=5")), names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2] == "(4, 8, 8, 8, 1) (8, 8, 8, 1) (8, 8, 8, 1)"
+    assert shown[-1].startswith("(100, 5, 4, 4, 32) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
+    run(alone)
+    assert capsys.readouterr().out.startswith("[[1.5 ")
 
 
 def test_a_config_is_completed_overridden_and_refused(in_repo, capsys):
@@ -411,6 +438,8 @@ def test_the_reference_has_every_key_and_refuses_one_without_a_meaning(monkeypat
     reference = importlib.import_module("reference")
     assert not doctest.testmod(reference).failed
     page = reference.config_reference("sections") + reference.config_reference("families")
+    for part in reference.TABLES:
+        assert f"# {reference.TABLES[part][0]}" in reference.config_reference(part)
     known = known_keys()
     for section in (*SETTINGS, "family"):
         assert not [key for key in known[section] - {"name"} if f"``{key}``" not in page]

@@ -104,8 +104,8 @@ def chain_steps(
         ValueError: If ``num_steps`` is out of range.
 
     Example:
-        >>> chain_steps(Chain(), 2).of_data.round(4)
-        Array([1.    , 0.9999], dtype=float32)
+        >>> chain_steps(Chain(), 5).times
+        Array([0.001, 0.251, 0.501, 0.75 , 1.   ], dtype=float32)
 
     References:
         Ho et al., arXiv:2006.11239, eq. 4, 6 and 7; Nichol and Dhariwal, arXiv:2102.09672, eq. 19.
@@ -116,7 +116,7 @@ def chain_steps(
     log_bar = log_kept[np.concatenate([[0], kept])]
     # Logs of alpha-bar at both ends of each step, and the variances 1 - alpha-bar.
     log_s, log_t = log_bar[:-1], log_bar[1:]
-    variance_s, variance_t = -np.expm1(log_s), -np.expm1(log_t)
+    variance_s, variance_t = 0.0 - np.expm1(log_s), -np.expm1(log_t)
     beta = -np.expm1(log_t - log_s)
     small = beta * variance_s / variance_t
     small[0] = small[1] if first_variance == "published" and len(small) > 1 else beta[0]

@@ -12,6 +12,7 @@ from genjax.diffusion import (
     Chain,
     ChainSampler,
     ClassifierFree,
+    ClassifierGuidance,
     Denoiser,
     Noise,
     VariancePreserving,
@@ -19,9 +20,10 @@ from genjax.diffusion import (
     diffuse,
     kept_steps,
 )
-from genjax.families import ChainObjective, Likelihood, Sampling, ddpm
+from genjax.families import Average, ChainObjective, Likelihood, Sampling, ddpm
 from genjax.families.gaussian_chain import GaussianChain
 
+pytestmark = pytest.mark.usefixtures("strict")
 STD = 0.5
 SHORT = Chain(num_timesteps=20, beta_max=0.01)
 KINDS = ("noise", "mean", "data", "v")
@@ -73,10 +75,10 @@ def build(net=None, num_levels=17, process=SHORT, **kwargs):
         net=net,
         process=process,
         objective=ChainObjective(**own),
-        optimizer=optax.adam(1e-2),
+        optimizer=optax.sgd(0.1),
         event_shape=event_shape,
         num_levels=num_levels,
-        ema_decay=kwargs.pop("ema_decay", 0.9),
+        average=Average(ema_decay=0.9),
         **kwargs,
     )
 
@@ -110,7 +112,7 @@ def test_bound_of_the_exact_denoiser_is_the_known_one(variance, first_variance):
         Exact(), None, Chain(), event_shape=(1,), eval_num_times=1000,
         variance=variance, first_variance=first_variance,
     )  # fmt: skip
-    batch = gaussian(400)
+    batch = gaussian(10_000)
     state = family.init(jax.random.key(0), batch)
     nats = -np.asarray(jax.jit(family.log_prob)(state, batch, jax.random.key(1)))
     # The density itself is taken off: what is left is the gap, with little variance.
@@ -118,7 +120,7 @@ def test_bound_of_the_exact_denoiser_is_the_known_one(variance, first_variance):
     entropy = 0.72579135
     stderr = gap.std() / np.sqrt(len(gap))
     expected = BOUNDS[variance, first_variance] - entropy
-    assert stderr < 0.06
+    assert stderr < 0.02
     assert abs(gap.mean() - expected) < 4 * stderr + 1e-4
     assert family.eval_protocol["bound"].startswith("1000 steps, each once")
 
@@ -198,11 +200,11 @@ def test_the_target_is_what_gives_the_data_back(prediction):
     data, noise_hat = kind.estimate(target, z, alpha, sigma)
     np.testing.assert_allclose(data, x, atol=1e-9)
     np.testing.assert_allclose(noise_hat, noise, atol=1e-9)
-    # How much of the output's error the noise's is, by an output that is off.
+    # How much the noise's error is of the output's, by an output that is off.
     _, off = kind.estimate(target + 0.1, z, alpha, sigma)
     ratio = (off - noise) ** 2 / 0.01
-    np.testing.assert_allclose(ratio, jnp.exp(-kind.log_noise_error(alpha, sigma)) * jnp.ones(3),
-                               rtol=1e-6)  # fmt: skip
+    expected = jnp.broadcast_to(jnp.exp(kind.log_noise_error(alpha, sigma)), ratio.shape)
+    np.testing.assert_allclose(ratio, expected, rtol=1e-6)
 
 
 def test_a_learned_variance_trains_and_the_bound_moves_it_alone_in_the_hybrid_loss():
@@ -248,7 +250,9 @@ def test_the_learned_variance_of_published_ends_is_the_fixed_one():
             out = Exact.__call__(self, z_t, t)
             return jnp.concatenate([out, jnp.full_like(out, self.value)], -1)
 
-    def score(net, key=jax.random.key(1), **kwargs):
+    key = jax.random.key(1)
+
+    def score(net, **kwargs):
         family = build(net, None, event_shape=(1,), eval_num_times=20, **kwargs)
         state = family.init(jax.random.key(0), batch)
         parts = family.eval_step(state, batch, key)
@@ -327,11 +331,12 @@ def test_samples_of_the_exact_model_have_the_data_s_variance(num_steps):
         )
         variance = of_z**2 * variance + (float(np.exp(steps.log_small[i])) if i else 0.0)
     assert float(rows.var()) == pytest.approx(variance, rel=4 * np.sqrt(2 / 8000))
-    assert variance == pytest.approx(STD**2, rel=0.12)
+    if num_steps == 1000:
+        assert variance == pytest.approx(STD**2, rel=0.02)
 
 
 def test_other_samplers_and_the_flow_take_the_chain_as_a_process():
-    scored = Likelihood(likelihood="both", method="heun")
+    scored = Likelihood(likelihood="both")
     family = build(
         Exact(), None, Chain(), event_shape=(1,), eval_num_times=1, scored=scored,
         sampling=Sampling(num_steps=40, sampler=DDIM(times="log_snr")),
@@ -340,9 +345,11 @@ def test_other_samplers_and_the_flow_take_the_chain_as_a_process():
     state = family.init(jax.random.key(0), batch)
     rows = jax.jit(family.sample)(state, jax.random.key(1), batch).rows
     assert float(rows.std()) == pytest.approx(STD, rel=0.08)
-    bits = jax.jit(family.eval_step)(state, batch, jax.random.key(1))
+    few = {name: rows[:20] for name, rows in batch.items()}
+    bits = jax.jit(family.eval_step)(state, few, jax.random.key(1))
     nats = np.asarray(bits["bits_per_dim_ode"]) * np.log(2)
-    np.testing.assert_allclose(nats, nats_of(batch["x"]), atol=0.03)
+    # The noise that is left at the first step, of variance 1e-4, is taken as data.
+    np.testing.assert_allclose(nats, nats_of(few["x"]), atol=5e-3)
 
 
 def test_clipping_is_for_grey_levels_and_changes_evaluation_and_samples():
@@ -386,6 +393,24 @@ def test_labels_are_left_out_and_guide():
     np.testing.assert_allclose(
         jax.jit(one.sample)(state, jax.random.key(2), batch).rows, rows[0], rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_classifier_guides_a_chain_that_takes_no_labels_and_learns_its_variance():
+    def to_the_right(z, t, label):
+        return jnp.sum(z, axis=-1) * jnp.where(label == 1, 1.0, -1.0)
+
+    guidance = ClassifierGuidance(log_prob_fn=to_the_right, scale=3.0)
+    family = build(
+        num_levels=None, variance="learned", loss="hybrid",
+        sampling=Sampling(num_steps=4, guidance=guidance),
+    )  # fmt: skip
+    batch = gaussian(64)
+    batch = {"x": jnp.repeat(batch["x"], 2, 1), "label": jnp.arange(64, dtype=jnp.int32) % 2}
+    state = family.init(jax.random.key(0), batch)
+    rows = jax.jit(family.sample)(state, jax.random.key(1), batch).rows
+    assert float(rows[1::2].mean()) > float(rows[::2].mean()) + 0.5
+    # Its own variance takes a network call beside that of each guided step.
+    assert family.sample_protocol["sampler"].startswith("ChainSampler, 8 network calls")
 
 
 def test_evaluation_does_not_depend_on_the_batch():
@@ -474,6 +499,7 @@ def test_a_config_builds_it_and_says_what_is_wrong():
         family=dict(name="ddpm", process=dict(name="chain", num_timesteps=10, beta_max=0.005),
                     variance="learned", loss="hybrid"),
         optimizer=dict(name="adam"),
+        train=dict(num_steps=1),
         sample=dict(num_steps=5),
     )  # fmt: skip
     experiment = configs.build(config)

@@ -13,7 +13,7 @@ import genjax
 from genjax import config as configs
 from genjax import data, diffusion, families, nets
 from genjax.config import features
-from genjax.families import classifier as classifiers
+from genjax.families.classifier import EVALUATED, log_prob_of_latents, logits_of_latents
 
 PROCESS = diffusion.VariancePreserving()
 NETS = {
@@ -26,10 +26,11 @@ NETS = {
 
 
 def two_images(index):
-    """All entries of an image of 16 levels are -0.25 or 0.25: classes of one image each."""
-    label = np.asarray(index % 2, np.int32)
-    x = np.where(label, 9, 5).astype(np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), "u1")
-    return {"x": x, "label": label, "index": np.asarray(index, np.int32)}
+    """Classes of one image each, all of whose entries are -0.3125 or 0.1875 of 16 levels."""
+    label = jnp.asarray(index % 2, jnp.int32)
+    levels = jnp.where(label == 1, 9, 5).astype(jnp.uint8)
+    x = jnp.broadcast_to(levels[:, None, None, None], (len(index), 4, 4, 1))
+    return {"x": x, "label": label, "index": jnp.asarray(index, jnp.int32)}
 
 
 def made(net, process=PROCESS, **kwargs):
@@ -56,7 +57,7 @@ def test_a_classifier_of_latents_comes_to_the_error_that_noise_leaves(name):
 
     found = jax.jit(family.eval_step)(train(state), two_images(np.arange(4000)), jax.random.key(2))
     assert set(found) == {"cross_entropy", "error", "error_t25", "error_t50", "error_t75"}
-    for time in classifiers.EVALUATED:
+    for time in EVALUATED:
         # Two points of 16 entries, 0.5 apart in each: the best rule errs with the probability that
         # a normal number is below minus half their distance, of alpha 0.5 sqrt(16) over sigma.
         alpha, sigma = (float(scale) for scale in PROCESS.scales(jnp.array(time)))
@@ -100,8 +101,8 @@ def test_latents_are_seen_at_unit_size_whatever_their_process():
 
     for process in (diffusion.VarianceExploding(sigma_max=80.0), PROCESS):
         z = process.prior_std * jax.random.normal(jax.random.key(0), (100, 20))
-        classifiers.logits_of_latents(apply, process)({}, z, jnp.ones(100))
-        log_prob = classifiers.log_prob_of_latents(apply, {}, process)
+        logits_of_latents(apply, process)({}, z, jnp.ones(100))
+        log_prob = log_prob_of_latents(apply, {}, process)
         found = log_prob(z, jnp.ones(()), jnp.zeros(100, jnp.int32))
         assert found.shape == (100,) and bool((found < 0).all())
     np.testing.assert_allclose(seen, 1.0, rtol=0.05)

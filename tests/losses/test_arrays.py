@@ -29,10 +29,8 @@ def discretized(mean, log_std):
     return losses.discretized_gaussian_loss(jnp.asarray(LEVELS), mean, log_std)
 
 
-# Scales of a variance-preserving process at four pairs of times.
-SCALES = np.sqrt([[0.9, 0.7, 0.5, 0.2], [0.1, 0.3, 0.5, 0.8], [0.8, 0.3, 0.4, 0.1],
-                  [0.2, 0.7, 0.6, 0.9]])  # fmt: skip
-WHOLE = np.array([[30.0, 40.0], [40.0, 50.0], [20.0, 30.0], [50.0, 60.0]])  # times ten of some
+# Scales alpha_s, sigma_s, alpha_t, sigma_t of four rows; a tenth of them is whole.
+SCALES = np.array([[30.0, 40, 40, 50], [10, 20, 30, 30], [20, 30, 20, 10], [50, 60, 50, 40]])
 ONE_SIDED = {
     "minimax_generator_loss": (losses.minimax_generator_loss, WIDE[:1]),
     "nonsaturating_generator_loss": (losses.nonsaturating_generator_loss, WIDE[:1]),
@@ -55,12 +53,12 @@ ONE_SIDED = {
     "discretized_gaussian_loss": (discretized, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_loss": (losses.gaussian_loss, (ROWS[0], ROWS[1], GAMMA)),
     "gaussian_kl_loss": (losses.gaussian_kl_loss, (ROWS[0], GAMMA, ROWS[1], GAMMA - 2)),
-    "gaussian_prior_loss": (losses.gaussian_prior_loss, (ROWS[0], GAMMA + 9, WHOLE[:, 0])),
+    "gaussian_prior_loss": (losses.gaussian_prior_loss, (ROWS[0], GAMMA + 9, SCALES[0])),
     "interpolated_log_variance": (
         losses.interpolated_log_variance, (ROWS[0] / 300.0, GAMMA, GAMMA + 1),
     ),
-    "posterior_mean": (losses.posterior_mean, (ROWS[0], ROWS[1], *WHOLE.T)),
-    "posterior_variance": (losses.posterior_variance, tuple(WHOLE.T)),
+    "posterior_mean": (losses.posterior_mean, (ROWS[0], ROWS[1], *SCALES)),
+    "posterior_variance": (losses.posterior_variance, tuple(SCALES)),
     "mmd_witness": (lambda x: losses.mmd_witness(x, x[:2], x[1:]), ROWS[:1] / 300.0),
 }  # fmt: skip
 PAIRS = {

@@ -7,6 +7,8 @@ from scipy import integrate, special, stats
 from genjax import losses
 from genjax.diffusion import Chain, chain_steps
 
+pytestmark = pytest.mark.usefixtures("strict")
+
 
 def scales_of(chain):
     """Scales at the ends s and t of steps 2 to T, float64."""
@@ -120,7 +122,7 @@ def test_far_from_the_mean_loss_and_slopes_are_those_of_the_tail(level, log_std,
 
     args = jnp.asarray(mean), jnp.asarray(log_std)
     value, (by_mean, by_log_std) = jax.value_and_grad(nats, (0, 1))(*args)
-    # The lowest level's bin has no lower end and the highest one's no upper: a mean there is inside.
+    # The bins of the lowest and the highest level have no outer end: a mean there is inside.
     if (level == 0 and mean < 0) or (level == 16 and mean > 0):
         assert float(value) == pytest.approx(0.0, abs=1e-6)
         assert abs(float(by_mean)) < 1e-6 and abs(float(by_log_std)) < 1e-6

@@ -36,7 +36,8 @@ LABELLED = DIGITS | dict(
 )
 OTHERS = {
     "ddpm": DIGITS | dict(
-        family=dict(name="ddpm", process=dict(name="chain", num_timesteps=20), variance="learned", ema_decay=0.0),
+        family=dict(name="ddpm", loss="hybrid", variance="learned", ema_decay=0.0,
+                    process=dict(name="chain", num_timesteps=20, beta_max=0.01)),
         model=UNET | dict(out_channels=2),
         sample=dict(num_samples=3, num_steps=4),
     ),

@@ -69,7 +69,7 @@ def test_labels_seeds_and_steps_are_chosen_at_sampling(tmp_path):
         (lambda: run.log_prob(x, label=11), "expected whole class ids from 0 to 9, got 11"),
         (lambda: run.sample(3, label=[1, 2]), r"label: expected rows \[3\], got shape \[2\]"),
         (lambda: run.sample(label=0.5), "expected whole class ids"),
-        (lambda: run.encode(x, label=1), "this family has no latents of given rows"),
+        (lambda: run.encode(x, label=11), "expected whole class ids from 0 to 9, got 11"),
         (lambda: run.sample(2, num_steps=0), "num_steps must be at least 1, got 0"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -2,30 +2,27 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.diffusion.grid import SPACINGS, Spacing, time_grid
-from genjax.diffusion.samplers.base import Denoiser, Threshold, check_steps
+from genjax.diffusion.grid import Grid
+from genjax.diffusion.process import Process
 from genjax.diffusion.samplers.first_order import Ancestral
-from genjax.losses.arrays import per_row
+from genjax.diffusion.samplers.linear import COLUMNS, LinearSampler, Table, rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictorCorrector(Threshold):
+class PredictorCorrector(LinearSampler):
     r"""Langevin steps at each time, then an ancestral step to the next.
 
     A Langevin step is :math:`z + \delta s + \sqrt{2\delta}\,\epsilon` with the score ``s`` and
     :math:`\delta = 2 a (r \lVert\epsilon\rVert / \lVert s\rVert)^2`, where ``a`` is the share of
-    the variance that the process keeps in a step. The norms are each example's own: published code
-    takes their means over the batch, so that a sample depends on what it is drawn with.
+    the variance that the process keeps in a step. The norms are those of unit noise and of its
+    score, :math:`\sqrt D` and :math:`\sqrt D/\sigma`, so that :math:`\delta = 2 a r^2\sigma^2`.
+    Published code measures both and takes their means over the batch, so that a sample depends on
+    what it is drawn with; with each example's own the steps would be largest where the score is
+    small, and D numbers would come out with a variance too large by a share of about 4 / D.
 
     Attributes:
-        threshold: What keeps estimates of data in [-1, 1].
-        quantile: Quantile of the dynamic threshold.
-        times: How steps are spread over time.
-        rho: Exponent of ``times="karras"``.
         snr: The ratio ``r`` of a Langevin step's signal to its noise.
         num_corrections: Langevin steps at each time.
 
@@ -33,15 +30,11 @@ class PredictorCorrector(Threshold):
         Song et al., arXiv:2011.13456, algorithms 2 to 5 of appendix G.
     """
 
-    times: Spacing = "uniform"
-    rho: float = 7.0
     snr: float = 0.16
     num_corrections: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.times not in SPACINGS:
-            raise ValueError(f"times must be one of {', '.join(SPACINGS)}, got {self.times!r}")
         if not self.snr > 0 or self.num_corrections < 1:
             raise ValueError(
                 "snr must be positive and num_corrections at least 1, got "
@@ -52,50 +45,19 @@ class PredictorCorrector(Threshold):
         """Network calls of so many steps."""
         return num_steps * (1 + self.num_corrections)
 
-    def sample(
-        self,
-        denoiser: Denoiser,
-        key: PRNGKeyArray,
-        z: Float[Array, "B *event"],
-        *,
-        num_steps: int,
-        num_frames: int = 1,
-    ) -> tuple[Float[Array, "B *event"], Float[Array, "F B *event"]]:
-        """Goes from noise to data: see :meth:`LinearSampler.sample`."""
-        check_steps(num_steps, num_frames)
-        denoiser = self.of(denoiser)
-        grid = time_grid(denoiser.process, num_steps, self.times, rho=self.rho)
+    def table(self, process: Process, grid: Grid) -> Table:
+        """The coefficients for the steps of a grid of a process."""
+        alpha, sigma = grid.alpha[:-1], grid.sigma[:-1]
+        # The size of a Langevin step over sigma^2; its score is (alpha x - z) / sigma^2.
+        size = 2.0 * self.snr**2 * jnp.square(alpha / grid.alpha[1:])
+        corrected = rows(
+            grid.times,
+            latent=1.0 - size,
+            estimates=(size * alpha,),
+            noise=sigma * jnp.sqrt(2.0 * size),
+        )
         # Noise of the variance of the forward step, none in the step to data.
-        table = Ancestral(variance="large").table(denoiser.process, grid)
-        steps = table.steps.astype(z.dtype)
-        kept = jnp.square(grid.alpha[:-1] / grid.alpha[1:]).astype(z.dtype)
-        noise_scale = grid.sigma.astype(z.dtype)
-
-        def corrected(step: Array, z: Array, number: Array) -> Array:
-            noise = jax.random.normal(jax.random.fold_in(key, number), z.shape, z.dtype)
-            estimate = denoiser.estimate(denoiser.spread(z), grid.times[step])
-            score = -estimate.noise / noise_scale[step]
-            ratio = self.snr * _norm(noise) / jnp.maximum(_norm(score), 1e-12)
-            size = per_row(2.0 * kept[step] * jnp.square(ratio), z)
-            return z + size * score + jnp.sqrt(2.0 * size) * noise
-
-        def body(step: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            z, frames = carry
-            first = step * (1 + self.num_corrections)
-            for i in range(self.num_corrections):
-                z = corrected(step, z, first + i)
-            number = first + self.num_corrections
-            noise = jax.random.normal(jax.random.fold_in(key, number), z.shape, z.dtype)
-            data = denoiser.estimate(denoiser.spread(z), grid.times[step]).data
-            z = steps[step, 0] * z + steps[step, 2] * data + steps[step, -1] * noise
-            frame = step * num_frames // num_steps
-            return z, jax.lax.dynamic_update_index_in_dim(frames, z, frame, 0)
-
-        frames = jnp.zeros((num_frames, *z.shape), z.dtype)
-        z, frames = jax.lax.fori_loop(0, num_steps, body, (z, frames))
-        return z / grid.alpha[-1].astype(z.dtype), frames
-
-
-def _norm(x: Array) -> Array:
-    """Norm of each row, ``[B]``."""
-    return jnp.sqrt(jnp.sum(jnp.square(x.reshape(x.shape[0], -1)), axis=1))
+        predicted = Ancestral(variance="large").table(process, grid).steps
+        steps = jnp.stack([corrected] * self.num_corrections + [predicted], axis=1)
+        times = jnp.repeat(grid.times, 1 + self.num_corrections)
+        return Table(times, steps.reshape(-1, COLUMNS), stochastic=True)

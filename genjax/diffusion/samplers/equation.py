@@ -36,7 +36,8 @@ class AdaptiveODE(Threshold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.solver  # noqa: B018 - which checks its arguments
+        if not self.solver.adaptive:
+            raise ValueError(f"method must be dopri5 or tsit5, got {self.method!r}")
 
     @property
     def solver(self) -> Solver:

@@ -22,7 +22,7 @@ class Euler(LinearSampler):
         churn: EDM's :math:`S_{churn}`: the noise of a step is raised by the factor
             :math:`1 + \min(S_{churn}/N, \sqrt 2 - 1)`.
         churn_min: Least :math:`\sigma/\alpha` at which it is.
-        churn_max: Largest at which it is.
+        churn_max: Largest at which it is; None for any.
         churn_noise: Standard deviation of that noise; a little above 1 makes up for what networks
             take off too much.
 
@@ -32,13 +32,14 @@ class Euler(LinearSampler):
 
     churn: float = 0.0
     churn_min: float = 0.0
-    churn_max: float = math.inf
+    churn_max: float | None = None
     churn_noise: float = 1.0
     times: Spacing = "karras"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.churn < 0 or self.churn_noise < 0 or not 0 <= self.churn_min <= self.churn_max:
+        most = math.inf if self.churn_max is None else self.churn_max
+        if self.churn < 0 or self.churn_noise < 0 or not 0 <= self.churn_min <= most:
             raise ValueError(
                 "churn and churn_noise must not be negative, and churn_min not above churn_max, "
                 f"got {self.churn}, {self.churn_noise}, {self.churn_min} and {self.churn_max}"
@@ -50,7 +51,9 @@ class Euler(LinearSampler):
         if not self.churn:
             return grid.times, alpha, ratio, jnp.zeros_like(ratio)
         share = min(self.churn / len(grid.times), math.sqrt(2.0) - 1.0)
-        churned = (ratio >= self.churn_min) & (ratio <= self.churn_max)
+        churned = ratio >= self.churn_min
+        if self.churn_max is not None:
+            churned &= ratio <= self.churn_max
         raised = jnp.minimum(jnp.where(churned, ratio * (1.0 + share), ratio), ratio[0])
         times = jnp.where(churned, time_of(process, -jnp.log(raised)), grid.times)
         scales = process.scales(times)
