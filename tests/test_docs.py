@@ -137,7 +137,7 @@ def test_the_page_on_editing_edits(in_repo, capsys):
     assert shown[-2] == "(4, 8, 8, 8, 1) (8, 8, 8, 1) (8, 8, 8, 1)"
     assert shown[-1].startswith("(100, 5, 4, 4, 32) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
     run(alone)
-    assert capsys.readouterr().out.startswith("[[1.5 ")
+    assert capsys.readouterr().out.startswith("[[ 1.5 ")
 
 
 def test_a_config_is_completed_overridden_and_refused(in_repo, capsys):
