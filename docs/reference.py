@@ -46,11 +46,22 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax.losses": ("genjax.losses",),
     "genjax.diffusion": (
         "genjax.diffusion",
+        *(
+            f"genjax.diffusion.{name}"
+            for name in (
+                "weightings",
+                "predictions",
+                "guidance",
+                "grid",
+                "samplers.base",
+                "samplers.linear",
+            )
+        ),
         "genjax.diffusion.editing",
         "genjax.diffusion.bottleneck",
         "genjax.diffusion.directions",
     ),
-    "genjax.bijectors": ("genjax.bijectors",),
+    "genjax.bijectors": ("genjax.bijectors", "genjax.ode"),
     "genjax.nets": ("genjax.nets", "genjax.nets.conditioning"),
     "genjax.families": ("genjax.families",),
     # What families share: the modules beside them.

@@ -207,6 +207,7 @@ def test_the_target_is_what_gives_the_data_back(prediction):
     np.testing.assert_allclose(ratio, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_learned_variance_trains_and_the_bound_moves_it_alone_in_the_hybrid_loss():
     batch = levels()
     family = build(variance="learned", loss="hybrid", eval_num_times=20)
@@ -238,6 +239,7 @@ def test_a_learned_variance_trains_and_the_bound_moves_it_alone_in_the_hybrid_lo
     assert rows.dtype == jnp.uint8 and rows.shape == (16, 2) and int(rows.max()) <= 16
 
 
+@pytest.mark.slow
 def test_the_learned_variance_of_published_ends_is_the_fixed_one():
     # A network that says -1 everywhere has the small variance, one that says 1 the large one.
     batch = gaussian(8)

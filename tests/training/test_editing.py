@@ -122,6 +122,7 @@ def test_ways_between_rows_begin_and_end_at_them(points):
     np.testing.assert_allclose(ways[:, -1], x[3:], atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["run", "labelled"])
 def test_recording_and_steering_by_nothing_give_the_samples_bit_for_bit(which, request):
     run = request.getfixturevalue(which)
@@ -150,6 +151,7 @@ def test_what_is_recorded_is_what_the_network_keeps(run):
     np.testing.assert_allclose(seen.h[:, 0], h, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steering_adds_the_direction_to_what_the_network_keeps(run):
     seen = run.edit.record(5, seed=0)
     state = run.state
@@ -277,6 +279,7 @@ SEEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_edit_of_a_config_leaves_pictures_arrays_and_numbers(name, request, capsys):
     which = "labelled" if name in ("class_direction", "inpaint") else "run"
