@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -315,6 +316,8 @@ class Components(OfMiddle):
 
     Attributes:
         num_components: Components, those of largest variance.
+        label: Class of all samples, of a model that takes labels; None for all classes in turn,
+            where components are of what tells these apart, too.
         num_samples: Samples whose activations say where directions are.
         num_rows: Samples that are edited and measured.
         num_shown: Those of them that a picture shows.
@@ -326,6 +329,7 @@ class Components(OfMiddle):
     """
 
     num_components: int = 4
+    label: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -337,15 +341,17 @@ class Components(OfMiddle):
 
     def apply(self, context: Context) -> Edited:
         """Does it."""
-        found = principal_components(self.recorded(context).h, self.num_components)
+        reads = {} if self.label is None else {"label": self.label}
+        found = principal_components(self.recorded(context, **reads).h, self.num_components)
         pictures, arrays, numbers = {}, {}, {}
         for i in range(self.num_components):
-            rows = self.steered(context, found.scaled(i))
+            rows = self.steered(context, found.scaled(i), **reads)
             pictures[f"component_{i}"] = context.picture([r[: self.num_shown] for r in rows])
             arrays[f"component_{i}"] = rows
             numbers[f"share_{i}"] = float(found.share[i].mean())
             numbers |= {f"{n}_{i}": v for n, v in self.measured(context, rows).items()}
-        numbers |= self.random(context, found.scaled(0), lambda rows: self.measured(context, rows))
+        measure = functools.partial(self.measured, context)
+        numbers |= self.random(context, found.scaled(0), measure, **reads)
         arrays |= {
             "directions": found.directions.astype(np.float32),
             "std": found.std,
