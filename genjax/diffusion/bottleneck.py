@@ -41,14 +41,9 @@ def recorded(
     inner, fixed = checked(denoiser, sampler)
     table, ends = _table(denoiser, fixed, num_steps)
 
-    def ask(call: Array, z: Array) -> tuple[Array, Array]:
-        # Both are of one pass through the network, whose common part the compiler computes once.
-        t = table.times[call]
-        return denoiser.estimate(z, t).data, inner.activation(z, t)
-
     def step(walk: Walk, call: Array) -> tuple[Walk, Array]:
-        newest, h = ask(call, denoiser.spread(walk.z))
-        return advance(call, walk, fixed.data(newest)), h
+        estimate, h = inner.watched(denoiser.spread(walk.z), table.times[call])
+        return advance(call, walk, fixed.data(estimate.data)), h
 
     advance = table_step(table, key, z.dtype)
     walk, h = jax.lax.scan(step, Walk.begin(z), jnp.arange(table.times.shape[0]))

@@ -21,8 +21,9 @@ from genjax.families.base import (
     label_of,
 )
 from genjax.families.likelihood import density_metrics, likelihood_metrics
+from genjax.families.middle import Asked
 from genjax.families.probability_flow import Flow, ProbabilityFlow
-from genjax.families.sampling import Asked, Sampling, Trajectory, told_if
+from genjax.families.sampling import Sampling, Trajectory, told_if
 from genjax.losses import nats_to_bits_per_dim
 
 

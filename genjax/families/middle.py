@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,8 +11,34 @@ from jaxtyping import Array
 from genjax.diffusion import Estimate
 from genjax.diffusion.guidance import EstimateFn
 from genjax.diffusion.samplers import Bottleneck
+from genjax.families.base import Params
+from genjax.families.levels import Units
 
 Model = TypeVar("Model")
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A model that samplers and edits ask."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        ...
+
+    @property
+    def units(self) -> Units:
+        """Data to the units of the process, and back."""
+        ...
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network takes labels."""
+        ...
+
+    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+        """Data and noise in latents ``[B, *event]`` at one time."""
+        ...
 
 
 class _InPlace(nn.Module):
@@ -74,7 +100,7 @@ def bottleneck_of(
     model: Model,
     event_shape: tuple[int, ...],
     estimate_fn: Callable[[Model], EstimateFn],
-    guided: Callable[[EstimateFn], Callable[[Array, Array], Estimate]],
+    guided: Callable[[EstimateFn], Callable[[Array, Array], Estimate]] | None,
     label: Array | None,
 ) -> Bottleneck | None:
     """The middle of a model's network.
@@ -85,7 +111,7 @@ def bottleneck_of(
             intermediate ``h`` and take ``delta_h``.
         event_shape: Shape of one example.
         estimate_fn: The estimates of such a model.
-        guided: Makes guided estimates of them.
+        guided: Makes guided estimates of them; None without guidance.
         label: What the network is told, ``[B]``, or None.
 
     Returns:
@@ -103,12 +129,17 @@ def bottleneck_of(
     def with_net(other: nn.Module) -> EstimateFn:
         return estimate_fn(dataclasses.replace(model, **{name: other}))  # type: ignore[type-var]
 
-    def activation(z: Array, t: Array) -> Array:
+    def asked(asked_fn: EstimateFn, z: Array, t: Array) -> Estimate:
+        return asked_fn(z, t, label) if guided is None else guided(asked_fn)(z, t)
+
+    def watched(z: Array, t: Array) -> tuple[Estimate, Array]:
         seen: list[Array] = []
-        with_net(Watched(net, seen.append))(z, t, label)
-        return seen[0].astype(jnp.float32)
+        plain = with_net(Watched(net, seen.append))(z, t, label)
+        # Guidance asks about more rows, or not at all times: it takes calls of its own.
+        estimate = plain if guided is None else asked(estimate_fn(model), z, t)
+        return estimate, seen[0].astype(jnp.float32)
 
     def estimate(z: Array, t: Array, delta_h: Array) -> Estimate:
-        return guided(with_net(Steered(net, delta_h)))(z, t)
+        return asked(with_net(Steered(net, delta_h)), z, t)
 
-    return Bottleneck(tuple(net.bottleneck_shape(event_shape)), activation, estimate)
+    return Bottleneck(tuple(net.bottleneck_shape(event_shape)), watched, estimate)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -21,34 +21,10 @@ from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
-from genjax.families.middle import bottleneck_of
+from genjax.families.middle import Asked, bottleneck_of
 
 ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
-
-
-@runtime_checkable
-class Asked(Protocol):
-    """A model that samplers and edits ask."""
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        ...
-
-    @property
-    def units(self) -> Units:
-        """Data to the units of the process, and back."""
-        ...
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the network takes labels."""
-        ...
-
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
-        """Data and noise in latents ``[B, *event]`` at one time."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +165,10 @@ class Sampling:
         def guided(estimate_fn: EstimateFn) -> Callable[[Array, Array], Estimate]:
             return self.denoiser(process, estimate_fn, label).estimate
 
-        bottleneck = bottleneck_of(model, model.event_shape, estimate_fn, guided, label)
+        guides = self.guidance is not None and label is not None
+        bottleneck = bottleneck_of(
+            model, model.event_shape, estimate_fn, guided if guides else None, label
+        )
         return Denoising(
             denoiser=dataclasses.replace(
                 self.denoiser(process, estimate_fn(model), label), bottleneck=bottleneck

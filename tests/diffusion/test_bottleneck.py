@@ -36,7 +36,9 @@ DENOISER = Denoiser(
     PROCESS,
     lambda z, t: from_middle(z, t, activation(z, t)),
     bottleneck=Bottleneck(
-        (3,), activation, lambda z, t, delta: from_middle(z, t, activation(z, t) + delta)
+        (3,),
+        lambda z, t: (from_middle(z, t, activation(z, t)), activation(z, t)),
+        lambda z, t, delta: from_middle(z, t, activation(z, t) + delta),
     ),
 )
 Z = jax.random.normal(jax.random.key(1), (4, 2))

@@ -19,13 +19,14 @@ class Bottleneck:
 
     Attributes:
         shape: Shape of one example's activation.
-        activation: ``(z [B, *event], t []) -> h [B, *shape]``, float32.
+        watched: ``(z [B, *event], t []) -> (Estimate, h [B, *shape])``: the denoiser's estimate,
+            and the activation on the way to it, float32.
         estimate: ``(z [B, *event], t [], delta_h [B, *shape]) -> Estimate``, with something added
             to the activation.
     """
 
     shape: tuple[int, ...]
-    activation: Callable[[Array, Array], Array]
+    watched: Callable[[Array, Array], tuple[Estimate, Array]]
     estimate: Callable[[Array, Array, Array], Estimate]
 
 
