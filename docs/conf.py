@@ -43,7 +43,10 @@ python_maximum_signature_line_length = 88
 add_module_names = False
 # References to names of this package must lead somewhere; those to others' are not looked up.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!genjax\.).*"), ("py:class", r"genjax\.devices\.T")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!genjax\.).*"),
+    ("py:class", r"genjax\.(devices\.T|families\.middle\.Model)"),
+]
 
 html_theme = "furo"
 html_title = "genjax"

@@ -44,8 +44,24 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax": ("genjax",),
     "genjax.losses": ("genjax.losses",),
-    "genjax.diffusion": ("genjax.diffusion",),
-    "genjax.bijectors": ("genjax.bijectors",),
+    "genjax.diffusion": (
+        "genjax.diffusion",
+        *(
+            f"genjax.diffusion.{name}"
+            for name in (
+                "weightings",
+                "predictions",
+                "guidance",
+                "grid",
+                "samplers.base",
+                "samplers.linear",
+            )
+        ),
+        "genjax.diffusion.editing",
+        "genjax.diffusion.bottleneck",
+        "genjax.diffusion.directions",
+    ),
+    "genjax.bijectors": ("genjax.bijectors", "genjax.ode"),
     "genjax.nets": ("genjax.nets", "genjax.nets.conditioning"),
     "genjax.families": ("genjax.families",),
     # What families share: the modules beside them.
@@ -63,7 +79,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax.data": ("genjax.data",),
     "genjax.evaluation": ("genjax.evaluation",),
     "genjax.config": ("genjax.config", "genjax.config.arguments"),
-    "genjax.training": ("genjax.training",),
+    "genjax.training": ("genjax.training", "genjax.training.editor", "genjax.training.edits"),
 }
 """Pages of the API reference and what each documents; a symbol is on the first that has it."""
 
@@ -92,6 +108,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`optimizer`, of GANs `optimizer.generator` and `optimizer.critic`",
         tables.OPTIMIZERS,
     ),
+    "edits": ("Edits", "`edit`, which `--mode=edit` does", tables.EDITS),
     "transforms": ("Transforms", "each of `data.transforms`", tables.TRANSFORMS),
     "loaders": ("Files", "`data.options`, as `data.name` says", LOADERS),
     "features": ("Features of samples", "`eval.features`", FEATURES),

@@ -27,6 +27,7 @@ CHECKED = """
     families.objective families.sampling families.probability_flow families.matched_flow
     families.flow_matching families.standardized ode
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
+    nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier

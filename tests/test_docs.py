@@ -78,6 +78,7 @@ def test_every_block_of_python_is_run_by_a_test():
         "docs/running.md": ["genjax.build(", "genjax.load("],
         "docs/diffusion.md": ["genjax.build(", "image_grid("],
         "docs/configs.md": ["def get_config", "genjax.build(config"],
+        "docs/editing.md": ["run", "Resampling("],
         "docs/extending.md": ["losses.gradient_penalty", "import coupling_flow"],
     }
     for page in TEXTS:
@@ -123,6 +124,20 @@ def test_samplers_labels_and_scales_are_chosen_at_sampling(in_repo):
     picture = run(in_repo(second).replace("num_steps=25", "num_steps=2"))["picture"]
     # Four rows of ten digits of 8 pixels, each four times as large, with lines between them.
     assert np.asarray(picture).shape == (4 * 33 + 1, 10 * 33 + 1, 3)
+
+
+@pytest.mark.slow
+def test_the_page_on_editing_edits(in_repo, capsys):
+    *trained, alone = [code for _, code in blocks("docs/editing.md")]
+    names = {}
+    for code in trained:
+        code = code.replace("num_steps=2000, eval", "num_steps=5, sample_every=0, eval")
+        run(in_repo(code.replace("num_steps=25", "num_steps=5")), names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2] == "(4, 8, 8, 8, 1) (8, 8, 8, 1) (8, 8, 8, 1)"
+    assert shown[-1].startswith("(100, 5, 4, 4, 32) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
+    run(alone)
+    assert capsys.readouterr().out.startswith("[[1.5 ")
 
 
 def test_a_config_is_completed_overridden_and_refused(in_repo, capsys):

@@ -56,7 +56,18 @@ def load(path):
 
 def marked(path):
     """Networks for CIFAR-10 and those of diffusion take longest to compile."""
-    long = any(name in path for name in ("cifar10", "flow/mnist", "vdm/mnist", "vdm/digits"))
+    long = any(
+        name in path
+        for name in (
+            "cifar10",
+            "flow/mnist",
+            "vdm/mnist",
+            "vdm/digits",
+            "diffusion/mnist",
+            "diffusion/digits_ddpm",
+            "noisy_digits",
+        )
+    )
     return pytest.param(path, marks=[pytest.mark.slow] if long else [])
 
 

@@ -2,7 +2,8 @@
 
 Command:  python scripts/run.py --config=experiments/classifier/noisy_digits.py \
               --workdir=/tmp/genjax/classifier_noisy_digits
-Expected: EXPECTED
+Expected: 57 +- 1 % errors as a mean over all times of the process on the 360 test digits (of
+          noise there is much: 23 % at time 0.25, 74 % at 0.5), in a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -21,7 +21,7 @@ _SCORE = dict(
     optimizer=dict(learning_rate=2e-4, warmup_steps=5000),
     num_steps=1_300_000,
     batch_size=128,
-    sample=dict(num_steps=1000),
+    sample=dict(),
 )
 _MODELS: dict[str, dict[str, Any]] = {
     "vp": dict(
@@ -42,7 +42,7 @@ _MODELS: dict[str, dict[str, Any]] = {
             process=dict(name="ve", sigma_min=0.02, sigma_max=100.0),
             ema_decay=0.999,
         ),
-        sample=dict(num_steps=1000, sampler=dict(name="predictor_corrector", snr=0.16)),
+        sample=dict(sampler=dict(name="predictor_corrector", snr=0.16)),
     ),
     "edm": dict(
         family=dict(

@@ -55,7 +55,6 @@ def get_config() -> ConfigDict:
                 log_every=50,
                 eval_every=7000,
                 best_metric="eval/fd_mnist",
-                sample_every=1000,
                 checkpoint_every=500,
             ),
             eval=dict(

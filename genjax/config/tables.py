@@ -156,7 +156,11 @@ FAMILIES: Mapping[str, Recipe] = {
         make=families.ddpm,
         networks={"net": _OF_TIME},
         parts={"process": {"chain": diffusion.Chain}},
-        groups={**_SCORED, "objective": families.ChainObjective},
+        groups={
+            **_SCORED,
+            "average": families.Average,
+            "objective": families.ChainObjective,
+        },
     ),
     "diffusion": _denoising(families.Objective),
     "edm": _denoising(families.EDMObjective, families.edm),

@@ -59,8 +59,8 @@ def time_grid(
 
     Example:
         >>> from genjax.diffusion import Straight
-        >>> time_grid(Straight(), 4).sigma
-        Array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
+        >>> [round(float(scale), 3) for scale in time_grid(Straight(), 4).sigma]
+        [1.0, 0.75, 0.5, 0.25, 0.0]
 
     References:
         Karras et al., arXiv:2206.00364, eq. 5; Lu et al., arXiv:2211.01095, section 4, for equal

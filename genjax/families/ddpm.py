@@ -5,6 +5,7 @@ import jax
 from jaxtyping import Array
 
 from genjax.diffusion import Chain, ChainSampler
+from genjax.families.averages import Average
 from genjax.families.base import Family, Optimizer, Params
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.denoising import Likelihood, denoising_family
@@ -22,7 +23,7 @@ def ddpm(
     process: Chain = Chain(),
     objective: ChainObjective = ChainObjective(),
     scored: Likelihood = Likelihood(),
-    ema_decay: float = 0.9999,
+    average: Average = Average(),
     accumulate_steps: int = 1,
     eval_num_times: int = 1,
     sampling: Sampling = Sampling(),
@@ -49,7 +50,7 @@ def ddpm(
         process: The chain, of any length and any variances.
         objective: What the network estimates, the variances and the loss.
         scored: How rows are scored: by the bound, by the probability flow, or both.
-        ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
+        average: The moving average of the parameters, which evaluation and sampling read.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_times: Steps, each with its own noise, for each example in evaluation: from T on
             every step is asked exactly once, as published numbers are computed. Fewer are
@@ -90,7 +91,7 @@ def ddpm(
         init_model=model.init,
         loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
         optimizer=optimizer,
-        ema_decay=ema_decay,
+        ema_decay=average.decay,
         accumulate_steps=accumulate_steps,
     )
 

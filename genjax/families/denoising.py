@@ -143,7 +143,8 @@ def denoising_family(
     said = sampling.record(
         conditional=model.conditional,
         drops_labels=model.drops_labels,
-        default=in_general,
+        # What a sampler is called and how often it asks does not depend on parameters.
+        default=default({}, None) if callable(default) else default,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)

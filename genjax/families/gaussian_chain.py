@@ -258,7 +258,7 @@ class GaussianChain:
             variance=self.objective.variance,
             clip_data=self.clips,
             learned=learned,
-            guided=guided and label is not None,
+            guided=guided,
         )
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:

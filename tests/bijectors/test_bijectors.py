@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from genjax import bijectors as bij
+from genjax import ode
 from genjax.nets.flow_conv import ConvNet
 from genjax.nets.flow_mlp import ConcatSquashMLP
 
@@ -79,7 +80,7 @@ CASES = {
     ),
     "continuous": (
         bij.ContinuousFlow(
-            ConcatSquashMLP(8, 2), bij.Solver(rtol=1e-12, atol=1e-12, max_steps=10_000)
+            ConcatSquashMLP(8, 2), ode.Solver(rtol=1e-12, atol=1e-12, max_steps=10_000)
         ),
         TABLE, True,
     ),

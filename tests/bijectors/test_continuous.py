@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from genjax import bijectors as bij
+from genjax import ode
 from genjax.nets.flow_mlp import ConcatSquashMLP
 
 KEY = jax.random.key(0)
@@ -18,22 +19,22 @@ def linear(x, t):
 @pytest.mark.parametrize("method", ["dopri5", "tsit5", "heun"])
 def test_a_linear_field_moves_points_by_the_matrix_exponential(method):
     x = jax.random.normal(KEY, (5, 3))
-    solver = bij.Solver(method=method, num_steps=400, rtol=1e-6, atol=1e-6)
-    moved, log_det = jax.jit(lambda x: bij.integrate_with_log_det(linear, x, (0.0, 1.0), solver))(x)
+    solver = ode.Solver(method=method, num_steps=400, rtol=1e-6, atol=1e-6)
+    moved, log_det = jax.jit(lambda x: ode.integrate_with_log_det(linear, x, (0.0, 1.0), solver))(x)
     expected = x @ jax.scipy.linalg.expm(MATRIX).T
     np.testing.assert_allclose(moved, expected, atol=2e-5)
     np.testing.assert_allclose(log_det, jnp.full(5, jnp.trace(MATRIX)), atol=2e-5)
-    np.testing.assert_allclose(bij.integrate(linear, x, (0.0, 1.0), solver), moved, atol=2e-5)
-    back = bij.integrate(linear, moved, (1.0, 0.0), solver)
+    np.testing.assert_allclose(ode.integrate(linear, x, (0.0, 1.0), solver), moved, atol=2e-5)
+    back = ode.integrate(linear, moved, (1.0, 0.0), solver)
     np.testing.assert_allclose(back, x, atol=2e-5)
 
 
 def test_hutchinsons_estimate_is_unbiased():
     x = jnp.broadcast_to(jnp.array([0.2, -0.4, 1.0]), (4000, 3))
-    probe = bij.draw_probe(KEY, x.shape)
+    probe = ode.draw_probe(KEY, x.shape)
     assert set(np.unique(probe)) == {-1.0, 1.0}
-    solver = bij.Solver(method="heun", num_steps=20)
-    _, estimates = bij.integrate_with_log_det(linear, x, (0.0, 1.0), solver, probe=probe)
+    solver = ode.Solver(method="heun", num_steps=20)
+    _, estimates = ode.integrate_with_log_det(linear, x, (0.0, 1.0), solver, probe=probe)
     error = float(estimates.std()) / np.sqrt(4000)
     assert error > 1e-3, "the estimate is random"
     assert float(estimates.mean()) == pytest.approx(float(jnp.trace(MATRIX)), abs=4 * error)
@@ -41,7 +42,7 @@ def test_hutchinsons_estimate_is_unbiased():
 
 @pytest.mark.slow
 def test_signs_come_from_the_key_or_are_always_the_same():
-    flow = bij.ContinuousFlow(ConcatSquashMLP(8, 1), bij.Solver(rtol=1e-3), "hutchinson")
+    flow = bij.ContinuousFlow(ConcatSquashMLP(8, 1), ode.Solver(rtol=1e-3), "hutchinson")
     x = jax.random.normal(KEY, (4, 3))
     variables = flow.init(KEY, x)
     call = jax.jit(lambda **kwargs: flow.apply(variables, x, **kwargs)[1])
@@ -53,8 +54,8 @@ def test_signs_come_from_the_key_or_are_always_the_same():
 
 
 def test_what_does_not_converge_is_nan_and_not_a_number_that_looks_right():
-    solver = bij.Solver(max_steps=3, rtol=1e-6, atol=1e-6)
-    moved = bij.integrate(
+    solver = ode.Solver(max_steps=3, rtol=1e-6, atol=1e-6)
+    moved = ode.integrate(
         lambda x, t: 50.0 * jnp.sin(50.0 * x), jnp.ones((2, 3)), (0.0, 1.0), solver
     )
     assert np.isnan(moved).all()
@@ -67,7 +68,7 @@ def test_what_does_not_converge_is_nan_and_not_a_number_that_looks_right():
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        bij.Solver(**kwargs)
+        ode.Solver(**kwargs)
     flow = bij.ContinuousFlow(ConcatSquashMLP(4), trace="exakt")
     with pytest.raises(ValueError, match="trace must be exact or hutchinson"):
         flow.init(KEY, jnp.ones((1, 2)))

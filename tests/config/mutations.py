@@ -93,6 +93,14 @@ def configs() -> dict[str, dict[str, Any]]:
         "dit": _one("digits", "dit", vdm, "adam"),
         "classifier": _one("digits", "conv_classifier", dict(name="classifier"), "adam"),
     }
+    made["noisy classifier"] = copy.deepcopy(made["classifier"])
+    made["noisy classifier"]["family"]["process"] = dict(name="vp")
+    guided = _one("digits", "score_resnet", dict(name="edm", label_dropout=0.1), "adam")
+    guided["model"]["num_classes"] = 10
+    guided["sample"] |= dict(
+        sampler=dict(name="heun"), guidance=dict(name="classifier_free", scale=2.0)
+    )
+    made["guided edm"] = guided
     made["vdm"]["family"] = {**vdm, "schedule": dict(name="fixed_linear")}
     for recipe in ("coupling_flow", "autoregressive_flow", "continuous_flow"):
         made[recipe] = _one("two_moons", recipe, flow, "adamax")

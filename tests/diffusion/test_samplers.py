@@ -448,9 +448,7 @@ def test_a_row_does_not_depend_on_what_it_is_drawn_with(name):
     # Of the adaptive solver to its tolerance, as its steps are common to the rows.
     sampler, process = SAMPLERS[name], diffusion.VarianceExploding(sigma_max=20.0)
     z = 20.0 * jax.random.normal(jax.random.key(1), (4, 2))
-    draw = jax.jit(
-        lambda z: sampler.sample(mixed(process), jax.random.key(0), z, num_steps=6)[0]
-    )
+    draw = jax.jit(lambda z: sampler.sample(mixed(process), jax.random.key(0), z, num_steps=6)[0])
     alone = draw(z)[0]
     np.testing.assert_allclose(
         draw(z.at[1:].multiply(10.0))[0], alone, atol=1e-2 if name == "adaptive" else 1e-6

@@ -12,6 +12,7 @@ from genjax.diffusion import (
     Chain,
     ChainSampler,
     ClassifierFree,
+    ClassifierGuidance,
     Denoiser,
     Noise,
     VariancePreserving,
@@ -19,7 +20,7 @@ from genjax.diffusion import (
     diffuse,
     kept_steps,
 )
-from genjax.families import ChainObjective, Likelihood, Sampling, ddpm
+from genjax.families import Average, ChainObjective, Likelihood, Sampling, ddpm
 from genjax.families.gaussian_chain import GaussianChain
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -77,7 +78,7 @@ def build(net=None, num_levels=17, process=SHORT, **kwargs):
         optimizer=optax.sgd(0.1),
         event_shape=event_shape,
         num_levels=num_levels,
-        ema_decay=kwargs.pop("ema_decay", 0.9),
+        average=Average(ema_decay=0.9),
         **kwargs,
     )
 
@@ -206,6 +207,7 @@ def test_the_target_is_what_gives_the_data_back(prediction):
     np.testing.assert_allclose(ratio, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_learned_variance_trains_and_the_bound_moves_it_alone_in_the_hybrid_loss():
     batch = levels()
     family = build(variance="learned", loss="hybrid", eval_num_times=20)
@@ -237,6 +239,7 @@ def test_a_learned_variance_trains_and_the_bound_moves_it_alone_in_the_hybrid_lo
     assert rows.dtype == jnp.uint8 and rows.shape == (16, 2) and int(rows.max()) <= 16
 
 
+@pytest.mark.slow
 def test_the_learned_variance_of_published_ends_is_the_fixed_one():
     # A network that says -1 everywhere has the small variance, one that says 1 the large one.
     batch = gaussian(8)
@@ -392,6 +395,24 @@ def test_labels_are_left_out_and_guide():
     np.testing.assert_allclose(
         jax.jit(one.sample)(state, jax.random.key(2), batch).rows, rows[0], rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_classifier_guides_a_chain_that_takes_no_labels_and_learns_its_variance():
+    def to_the_right(z, t, label):
+        return jnp.sum(z, axis=-1) * jnp.where(label == 1, 1.0, -1.0)
+
+    guidance = ClassifierGuidance(log_prob_fn=to_the_right, scale=3.0)
+    family = build(
+        num_levels=None, variance="learned", loss="hybrid",
+        sampling=Sampling(num_steps=4, guidance=guidance),
+    )  # fmt: skip
+    batch = gaussian(64)
+    batch = {"x": jnp.repeat(batch["x"], 2, 1), "label": jnp.arange(64, dtype=jnp.int32) % 2}
+    state = family.init(jax.random.key(0), batch)
+    rows = jax.jit(family.sample)(state, jax.random.key(1), batch).rows
+    assert float(rows[1::2].mean()) > float(rows[::2].mean()) + 0.5
+    # Its own variance takes a network call beside that of each guided step.
+    assert family.sample_protocol["sampler"].startswith("ChainSampler, 8 network calls")
 
 
 def test_evaluation_does_not_depend_on_the_batch():

@@ -108,6 +108,7 @@ def test_latents_are_seen_at_unit_size_whatever_their_process():
     np.testing.assert_allclose(seen, 1.0, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [
     nets.ConvClassifier(num_classes=3, channels=8),
     nets.UNetClassifier(num_classes=3, channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
@@ -171,6 +172,7 @@ def guided_by(place, **kwargs):
     return {"sample.guidance": dict(name="classifier", workdir=str(place), **kwargs)}
 
 
+@pytest.mark.slow
 def test_a_model_is_guided_by_a_classifier_that_was_trained_after_it(tmp_path):
     later = tmp_path / "classifier"
     config = configs.load_config(MODEL, guided_by(later, scale=2.0))
@@ -189,6 +191,7 @@ def test_a_model_is_guided_by_a_classifier_that_was_trained_after_it(tmp_path):
     assert said == "Ancestral, 3 network calls, classifier guidance 5000"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vdm", "flow_matching", "edm", "score_sde"])
 def test_models_of_every_process_are_guided(place, family):
     section = dict(name=family)

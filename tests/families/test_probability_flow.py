@@ -13,7 +13,7 @@ from genjax import diffusion, families
 from genjax.families.levels import Bins, Reals
 from genjax.families.probability_flow import Flow, denoising_flow
 
-STD = 0.5
+STD, REALS = 0.5, Reals()
 GAMMA = diffusion.GammaProcess(lambda t: -13.3 + 18.3 * t)
 PROCESSES = {
     "vp": diffusion.VariancePreserving(),
@@ -25,9 +25,7 @@ PROCESSES = {
     "gamma": GAMMA,
 }
 QUICK = ("ve", "straight", "gamma")
-EACH = [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROCESSES
-]
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROCESSES]
 
 
 def exact(process, std=STD):
@@ -41,7 +39,7 @@ def exact(process, std=STD):
     return estimate
 
 
-def flow_of(process, units=Reals(), estimate_fn=None, size=2, **kwargs):
+def flow_of(process, units=REALS, estimate_fn=None, size=2, **kwargs):
     return denoising_flow(
         process, estimate_fn or exact(process), units=units, event_shape=(size,),
         flow=Flow(**{"tolerance": 1e-6, **kwargs}), num_steps=100,
@@ -98,7 +96,7 @@ def test_the_probability_of_a_bin_is_its_width_times_the_density():
     process, x = PROCESSES["straight"], jnp.array([[0.3, -0.2]])
     plain, binned = (
         jax.jit(lambda x, units=units: flow_of(process, units).nats(x, None, None))(x)
-        for units in (Reals(), Bins(16, -1.0, 1.0))
+        for units in (REALS, Bins(16, -1.0, 1.0))
     )
     np.testing.assert_allclose(binned - plain, -2 * math.log(2 / 16), rtol=1e-4)
 

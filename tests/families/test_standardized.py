@@ -47,6 +47,7 @@ def matched():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [flow, vdm, matched])
 def test_scores_are_those_of_the_data_by_the_change_of_variables(make):
     plain = make()

@@ -186,6 +186,7 @@ def test_stratified_times_lower_the_variance_of_the_loss():
     assert spread["stratified"].var() < 0.8 * spread["independent"].var()
 
 
+@pytest.mark.slow
 def test_finite_step_bound_tends_to_the_continuous_one_from_above():
     data = with_index(batch(256))
     key, bits = jax.random.key(4), {}

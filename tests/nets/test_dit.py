@@ -100,6 +100,7 @@ def test_rows_do_not_see_each_other(params):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gamma_label_and_context_all_matter(strict):
     z_t, gamma_t = inputs()
     net = DiT(**SMALL, num_classes=3, context_size=5)

@@ -47,6 +47,7 @@ def test_rows_do_not_see_each_other(params):
     np.testing.assert_allclose(net.apply(params, z_t, gamma_t)[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_pixel_sees_every_other_through_the_middle(params):
     z_t, gamma_t = inputs(1)
     net = UNet(**SMALL)
@@ -54,6 +55,7 @@ def test_every_pixel_sees_every_other_through_the_middle(params):
     assert (slope != 0).all()
 
 
+@pytest.mark.slow
 def test_gamma_label_context_and_dropout_all_matter(strict):
     z_t, gamma_t = inputs()
     net = UNet(**SMALL, num_classes=3, context_size=5, num_heads=2)

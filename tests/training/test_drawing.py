@@ -79,6 +79,7 @@ def test_a_picture_that_fails_is_said_in_one_line_and_the_others_are_drawn(
     assert "step_00000002_trajectory.png" not in names
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_counted_in_pictures_and_measures(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     sections = config(tmp_path, x, NETS[(1,)])

@@ -4,6 +4,7 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,26 +23,27 @@ UNET = dict(
 DIGITS = dict(
     data=dict(name="digits", batch_size=16),
     model=UNET,
-    family=dict(name="diffusion", process=dict(name="vp")),
-    optimizer=dict(name="adam"),
+    family=dict(name="diffusion", process=dict(name="vp"), ema_decay=0.0),
+    optimizer=dict(name="adam", learning_rate=1e-2),  # the last layer begins at 0
     train=dict(num_steps=5, eval_every=0, sample_every=0),
     eval=dict(batch_size=32),
     sample=dict(num_samples=5, num_steps=4, sampler=dict(name="ddim", eta=1.0)),
 )
 LABELLED = DIGITS | dict(
     model=UNET | dict(num_classes=10),
-    family=dict(name="vdm", schedule=dict(name="fixed_linear"), label_dropout=0.2),
+    family=dict(name="vdm", schedule=dict(name="fixed_linear"), label_dropout=0.2, ema_decay=0.0),
     sample=DIGITS["sample"] | dict(guidance=dict(name="classifier_free", scale=2.0)),
 )
 OTHERS = {
     "ddpm": DIGITS | dict(
-        family=dict(name="ddpm", process=dict(num_timesteps=20), variance="learned"),
+        family=dict(name="ddpm", loss="hybrid", variance="learned", ema_decay=0.0,
+                    process=dict(name="chain", num_timesteps=20, beta_max=0.01)),
         model=UNET | dict(out_channels=2),
         sample=dict(num_samples=3, num_steps=4),
     ),
-    "edm": DIGITS | dict(family=dict(name="edm"), sample=dict(
+    "edm": DIGITS | dict(family=dict(name="edm", ema_decay=0.0), sample=dict(
         num_samples=3, num_steps=4, sampler=dict(name="dpm_solver"))),
-    "flow_matching": DIGITS | dict(family=dict(name="flow_matching")),
+    "flow_matching": DIGITS | dict(family=dict(name="flow_matching", ema_decay=0.0)),
 }  # fmt: skip
 POINTS = DIGITS | dict(
     data=dict(name="two_moons", batch_size=16),
@@ -115,11 +117,12 @@ def test_ways_between_rows_begin_and_end_at_them(points):
     x = test_rows(points, 6)
     ways = points.edit.interpolate(x[:3], x[3:], 5)
     assert ways.shape == (3, 5, 2)
-    np.testing.assert_allclose(ways[:, 0], points.reconstruct(x[:3]), atol=1e-4)
+    np.testing.assert_allclose(ways[:, 0], points.reconstruct(x[:3]), atol=1e-3)
     np.testing.assert_allclose(ways[:, 0], x[:3], atol=5e-3)
     np.testing.assert_allclose(ways[:, -1], x[3:], atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["run", "labelled"])
 def test_recording_and_steering_by_nothing_give_the_samples_bit_for_bit(which, request):
     run = request.getfixturevalue(which)
@@ -143,11 +146,12 @@ def test_what_is_recorded_is_what_the_network_keeps(run):
     _, key_prior = jax.random.split(key)
     z = jax.random.normal(key_prior, (4, 8, 8, 1))
     net = run.networks["net"]
-    _, kept = net.apply(net.variables, z, np.ones(4, "f4"), mutable="intermediates")
+    _, kept = net.apply(net.variables, z, jnp.ones(4), mutable="intermediates")
     (h,) = kept["intermediates"]["h"]
     np.testing.assert_allclose(seen.h[:, 0], h, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steering_adds_the_direction_to_what_the_network_keeps(run):
     seen = run.edit.record(5, seed=0)
     state = run.state
@@ -155,11 +159,11 @@ def test_steering_adds_the_direction_to_what_the_network_keeps(run):
     asked = run.family.denoising(state, {"x": np.zeros((5, 8, 8, 1), "u1")})
     assert isinstance(asked, Denoising) and isinstance(asked.denoiser.process, VariancePreserving)
     assert asked.sampler == DDIM(eta=1.0) and asked.denoiser.bottleneck.shape == (4, 4, 16)
-    z, t = np.ones((5, 8, 8, 1), "f4"), np.float32(0.5)
-    delta = np.asarray(seen.h[:, 0])
+    z, t = jnp.ones((5, 8, 8, 1)), jnp.float32(0.5)
+    delta = jnp.asarray(seen.h[:, 0])
     found = asked.denoiser.bottleneck.estimate(z, t, delta)
-    out = net.apply({"params": state.ema["net"]}, z, np.full(5, t), None, delta_h=delta)
-    alpha, sigma = asked.denoiser.process.scales(jax.numpy.float32(0.5))
+    out = net.apply({"params": state.ema["net"]}, z, jnp.full(5, t), None, delta_h=delta)
+    alpha, sigma = asked.denoiser.process.scales(jnp.float32(0.5))
     np.testing.assert_allclose(found.noise, out, rtol=1e-5, atol=1e-6)
     expected = Estimate((z - sigma * out) / alpha, out)
     np.testing.assert_allclose(found.data, expected.data, rtol=1e-4, atol=1e-5)
@@ -275,6 +279,7 @@ SEEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_edit_of_a_config_leaves_pictures_arrays_and_numbers(name, request, capsys):
     which = "labelled" if name in ("class_direction", "inpaint") else "run"

@@ -81,6 +81,7 @@ def exact_classifier(z, t, label):
     return np.float32(0.1) * logits[np.arange(len(z)), label]
 
 
+@pytest.mark.slow
 def test_what_steers_an_unconditional_model_reads_labels_for_samples_alone(tmp_path):
     model = {k: v for k, v in CONDITIONAL["model"].items() if k != "num_classes"}
     run = finished(

@@ -40,6 +40,7 @@ def finished(config, workdir):
     return genjax.load(workdir, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [FLOW, MATCHED], ids=["flow", "flow_matching"])
 def test_rows_are_encoded_and_decoded_again(tmp_path, config):
     run = finished(config, tmp_path)
@@ -55,6 +56,7 @@ def test_rows_are_encoded_and_decoded_again(tmp_path, config):
         np.testing.assert_allclose(run.log_prob(x), gaussian + log_det, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_labels_seeds_and_steps_are_chosen_at_sampling(tmp_path):
     run = finished(VDM, tmp_path)
     assert run.sample(4, label=3).shape == (4, 8, 8, 1)

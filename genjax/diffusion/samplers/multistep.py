@@ -227,7 +227,7 @@ class _Ends:
 
 
 def _slope_and_bend(alpha: Array, h: Array) -> tuple[Array, Array]:
-    """Coefficients of the first and the second derivative of the estimate in a step as long as 1."""
+    """Coefficients of the first and second derivative of the estimate in a step as long as 1."""
     slope = alpha * (jnp.expm1(-h) / h + 1.0)
     bend = -alpha * ((jnp.expm1(-h) + h) / jnp.square(h) - 0.5)
     return slope, bend
