@@ -67,7 +67,7 @@ def test_likelihood_of_gaussian_data_is_the_closed_form(name):
     process = PROCESSES[name]
     x = STD * jax.random.normal(jax.random.key(0), (200, 2))
     found = jax.jit(lambda x: flow_of(process).nats(x, None, None))(x)
-    np.testing.assert_allclose(found, closed_form(process, x), atol=2e-3)
+    np.testing.assert_allclose(found, closed_form(process, x), rtol=1e-3, atol=2e-3)
     # Noise that is left at the earliest time and a prior that is not the last latent's law cost
     # little: on average this is the entropy of the data.
     entropy = math.log(2 * math.pi * math.e * STD**2)
