@@ -299,3 +299,38 @@ def test_what_does_not_fit_is_refused():
     sampler = diffusion.DDIM(threshold="static")
     with pytest.raises(ValueError, match="real-valued data has no interval"):
         build(sampling=families.Sampling(sampler=sampler))
+
+
+DEVICES = """
+import json
+import jax, jax.numpy as jnp, numpy as np, optax
+from genjax import diffusion, families, nets
+from genjax.training import mesh as meshes, step as stepping
+mesh = meshes.make_mesh()
+rng = np.random.default_rng(0)
+batch = {"x": rng.normal(size=(16, 2)).astype(np.float32)}
+found = [mesh.size]
+for make in (families.edm, families.rectified_flow):
+    family = make(
+        net=nets.ScoreMLP(hidden_size=8, num_layers=1, gamma_min=0.0, gamma_max=1.0),
+        optimizer=optax.adam(1e-3), event_shape=(2,), num_levels=None,
+        sampling=families.Sampling(num_steps=3, sampler=diffusion.PredictorCorrector()))
+    key = jax.random.key(0)
+    state = stepping.init_state(family, key, batch, mesh)
+    key = jax.device_put(key, meshes.replicated(mesh))
+    step = stepping.compile_train_step(family, state, batch, key, mesh)
+    for _ in range(3):
+        state, metrics = step(state, meshes.global_batch(mesh, batch), key)
+        found.append(float(metrics["loss"]))
+    with jax.set_mesh(mesh):
+        requests = jax.device_put(batch, meshes.by_row(mesh))
+        found.append(float(jnp.mean(jnp.abs(jax.jit(family.sample)(state, key, requests).rows))))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_losses_and_samples_do_not_depend_on_the_number_of_devices(in_a_process):
+    (one, *first), (four, *second) = (in_a_process(DEVICES, devices=n) for n in (1, 4))
+    assert (one, four) == (1, 4) and len(first) == 8
+    np.testing.assert_allclose(first, second, rtol=1e-4)
