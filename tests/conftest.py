@@ -23,9 +23,12 @@ CHECKED = """
     losses diffusion families.minimizing families.vdm families.variational_diffusion
     families.players families.dequantized_flow
     families.adversarial families.gan families.classifier families.flow families.levels
-    families.draws families.likelihood
-    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet
-    nets.dit nets.unet nets.unet_classifier
+    families.draws families.likelihood families.denoising families.denoiser families.diffusion
+    families.objective families.sampling families.probability_flow families.matched_flow
+    families.flow_matching families.standardized families.averages families.ddpm
+    families.gaussian_chain families.chain_objective ode
+    nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
+    nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier

@@ -77,6 +77,7 @@ def fill_block(module, layer):
             fill(getattr(module, name), layer["attention"][name])
 
 
+@pytest.mark.slow
 def test_the_peers_u_net_computes_what_genjaxs_does(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(SCRIPTS))
@@ -87,17 +88,17 @@ def test_the_peers_u_net_computes_what_genjaxs_does(monkeypatch):
 
     from genjax.nets import UNet
 
-    net = UNet(channels=32, multipliers=(1, 2, 2), num_groups=32, attention_sizes=(2,),
-               gamma_min=0.0, gamma_max=1.0, add_input=True)  # fmt: skip
+    net = UNet(channels=32, multipliers=(1, 2, 2), num_blocks=1, num_groups=32,
+               attention_sizes=(2,), gamma_min=0.0, gamma_max=1.0, add_input=True)  # fmt: skip
     z_t, time = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jnp.array([0.1, 0.7])
-    params = jax.jit(net.init)(jax.random.key(1), z_t, time)
-    # With all that starts at zero switched on.
-    params = jax.tree.map(
-        lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), params
+    leaves, shape = jax.tree.flatten(jax.eval_shape(net.init, jax.random.key(1), z_t, time))
+    rng = np.random.default_rng(0)
+    params = jax.tree.unflatten(
+        shape, [jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves]
     )
     tree = params["params"]
 
-    peer = torch_peers._UNet(1).eval()
+    peer = torch_peers._UNet(1, blocks=1).eval()
     for module in peer.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.eps = 1e-6  # Flax's
@@ -106,16 +107,16 @@ def test_the_peers_u_net_computes_what_genjaxs_does(monkeypatch):
               (peer.last[2], tree["conv_out"])]  # fmt: skip
     blocks = [(peer.middle[i], tree[f"mid_{i}"]) for i in (0, 1)]
     for level in range(3):
-        blocks += [(peer.down[3 * level + i], tree[f"down_{level}_{i}"]) for i in (0, 1)]
-        blocks += [(peer.up[4 * (2 - level) + i], tree[f"up_{level}_{i}"]) for i in (0, 1, 2)]
+        blocks.append((peer.down[2 * level], tree[f"down_{level}_0"]))
+        blocks += [(peer.up[3 * (2 - level) + i], tree[f"up_{level}_{i}"]) for i in (0, 1)]
         if level < 2:
-            conv = peer.down[3 * level + 2]
+            conv = peer.down[2 * level + 1]
             places.append((conv, tree[f"downsample_{level}"]))
             # Flax's SAME, where PyTorch pads both sides.
             conv.padding = (0, 0)
-            peer.down[3 * level + 2] = torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), conv)
+            peer.down[2 * level + 1] = torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), conv)
         if level:
-            places.append((peer.up[4 * (2 - level) + 3], tree[f"upsample_{level}"]))
+            places.append((peer.up[3 * (2 - level) + 2], tree[f"upsample_{level}"]))
     for place in places:
         fill(*place)
     for block in blocks:
@@ -123,15 +124,13 @@ def test_the_peers_u_net_computes_what_genjaxs_does(monkeypatch):
 
     weights = jax.random.normal(jax.random.key(3), z_t.shape)
     ours, slope = jax.jit(
-        jax.value_and_grad(
-            lambda z: jnp.sum(weights * net.apply(params, z, time)),
-        )
-    )(z_t)
+        jax.value_and_grad(lambda z, params: jnp.sum(weights * net.apply(params, z, time)))
+    )(z_t, params)
     z = torch.tensor(np.asarray(z_t).transpose(0, 3, 1, 2).copy(), requires_grad=True)
     out = peer(z, torch.tensor(np.asarray(time).copy()))
     theirs = (torch.tensor(np.asarray(weights).transpose(0, 3, 1, 2).copy()) * out).sum()
     theirs.backward()
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+    assert float(ours) == pytest.approx(theirs.item(), rel=1e-3)
     scale = float(jnp.abs(slope).max())
     np.testing.assert_allclose(
         slope, z.grad.numpy().transpose(0, 2, 3, 1), atol=1e-3 * scale, rtol=1e-3
