@@ -7,7 +7,7 @@ flow of diffusion models are both solved here.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -64,16 +64,27 @@ def _solve(
     import diffrax
 
     controller: diffrax.AbstractStepSizeController = diffrax.ConstantStepSize()
-    step, max_steps = (times[1] - times[0]) / solver.num_steps, solver.num_steps
+    step, max_steps = 1.0 / solver.num_steps, solver.num_steps
     if solver.adaptive:
         # The first step is a twentieth of the way; the controller adapts it from there on.
         controller = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol)
-        step, max_steps = (times[1] - times[0]) / 20.0, solver.max_steps
+        step, max_steps = 1.0 / 20.0, solver.max_steps
+    dtype = start[0].dtype
+    first, span = jnp.asarray(times[0], dtype), jnp.asarray(times[1] - times[0], dtype)
+
+    def along(share: Any, y: tuple, args: Any) -> tuple:
+        # Of the points' precision: shares may be wider, and would widen them.
+        y = jax.tree.map(lambda part: part.astype(dtype), y)
+        slopes = term(first + share.astype(dtype) * span, y)
+        return jax.tree.map(lambda slope: span * slope, slopes)
+
+    # Over the share of the way, from 0 to 1, whatever the times are: diffrax looks at the direction
+    # of times that are computed by a callback, which programs for other platforms cannot have.
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, args: term(t, y)),
+        diffrax.ODETerm(along),
         getattr(diffrax, _METHODS[solver.method])(),
-        # Of the points' precision, or float64 times would widen them.
-        *(jnp.asarray(t, start[0].dtype) for t in times),
+        0.0,
+        1.0,
         step,
         start,
         stepsize_controller=controller,
@@ -83,7 +94,11 @@ def _solve(
         throw=False,
     )
     failed = solution.result != diffrax.RESULTS.successful
-    return cast(tuple, jax.tree.map(lambda ys: jnp.where(failed, jnp.nan, ys[-1]), solution.ys))
+
+    def end(ys: Array) -> Array:
+        return jnp.where(failed, jnp.nan, ys[-1]).astype(dtype)
+
+    return cast(tuple, jax.tree.map(end, solution.ys))
 
 
 def integrate(

@@ -1,5 +1,6 @@
 """Reads experiment files and what overrides them."""
 
+import contextlib
 import json
 import os
 import re
@@ -20,12 +21,14 @@ from genjax.config.defaults import (
     at,
     complete,
     every_argument,
+    every_section,
     overridable,
     plain_value,
     put,
     unknown_key,
 )
 from genjax.config.errors import ConfigError, first_line, shown
+from genjax.config.tables import look_up_family
 from genjax.training.experiment import ParallelSettings
 from genjax.training.workdir import read_config, resolved
 
@@ -55,11 +58,7 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
     if any(path.startswith("edit.") for path, _ in changes):
         sections.setdefault("edit", {})
     # Names first: they decide which keys there are.
-    for path, value in changes:
-        parent, _, last = path.rpartition(".")
-        if last == "name":
-            _set_name(sections, parent, value)
-    filled = complete(sections)
+    filled = _renamed(sections, changes)
     for path, _ in changes:
         message = unknown_key(filled, path)
         if message:
@@ -146,8 +145,34 @@ def _words(overrides: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def _renamed(sections: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A completed config in which overrides of names are made.
+
+    A key of the thing that was named before, which the new one has not, is forgotten.
+    """
+    names = {path.removesuffix(".name"): value for path, value in changes if path.endswith(".name")}
+    before: set[str] = set()
+    # What is not whole without its overrides has said nothing of another thing.
+    with contextlib.suppress(ConfigError):
+        before = set(every_argument(complete(sections))) if names else before
+    for where, name in names.items():
+        _set_name(sections, where, name)
+    filled = complete(sections)
+    valid = every_argument(filled)
+    unsaid = [where for where in names if where in valid and at(filled, where) is None]
+    for where in unsaid:
+        put(filled, where, {"name": names[where]})
+    filled = complete(filled) if unsaid else filled
+    recipe = look_up_family(filled["family"].get("name"))
+    for where, section, own in list(every_section(filled, recipe)):
+        if where in names:
+            gone = {key for key in section if key not in own and f"{where}.{key}" in before}
+            put(filled, where, {key: section[key] for key in section if key not in gone})
+    return filled
+
+
 def _set_name(sections: dict[str, Any], where: str, name: str) -> None:
-    """Names another thing; what was said of the one before is no longer about it."""
+    """Names another thing."""
     *path, last = where.split(".")
     node: Any = sections
     for key in path:
@@ -163,7 +188,9 @@ def _with_flags(
     config, valid = overridable(sections), every_argument(sections)
     words, absent = [], []
     for path, value in changes:
-        if isinstance(at(config, path), ConfigDict) and not value.startswith("{"):
+        emptied = value == "None" and path in valid and is_bearable(None, valid[path].hint)
+        section = isinstance(at(config, path), ConfigDict) and not value.startswith("{")
+        if section and not emptied:
             raise ConfigError(f"{path} is a section; did you mean --config.{path}.name={value}?")
         if value != "None":
             words.append(f"--config.{path}={value}")

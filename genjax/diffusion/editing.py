@@ -217,7 +217,7 @@ class Resampling(DDIM):
                 f"{self.jump_length} and {self.num_resamplings}"
             )
 
-    def num_calls(self, num_steps: int) -> int:
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int:
         """Network calls of so many steps."""
         return len(self.walk(num_steps)[0])
 

@@ -75,9 +75,19 @@ class ClassifierFree:
                 f"expected 0 <= stop < start <= 1, got stop {self.stop} and start {self.start}"
             )
 
+    @property
+    def always(self) -> bool:
+        """Whether it acts at all times."""
+        return (self.start, self.stop) == (1.0, 0.0)
+
+    @property
+    def asks_twice(self) -> bool:
+        """Whether the network is asked with and without the label where it acts."""
+        return self.scale != 1.0 or self.rescale > 0.0
+
     def __str__(self) -> str:
         """What protocols say of it."""
-        inside = "" if (self.start, self.stop) == (1.0, 0.0) else (
+        inside = "" if self.always else (
             f" from time {self.start:g} to {self.stop:g}"
         )  # fmt: skip
         rescaled = f", rescaled by {self.rescale:g}" if self.rescale else ""
@@ -103,9 +113,9 @@ class ClassifierFree:
             )
 
         def estimate(z: Array, t: Array) -> Estimate:
-            if self.scale == 1.0 and not self.rescale:
+            if not self.asks_twice:
                 return estimate_fn(z, t, label)
-            if (self.start, self.stop) == (1.0, 0.0):
+            if self.always:
                 return both(z, t)
             inside = (t <= self.start) & (t >= self.stop)
             return jax.lax.cond(inside, both, lambda z, t: estimate_fn(z, t, label), z, t)

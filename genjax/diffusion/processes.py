@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax.diffusion.process import Scales
+from genjax.diffusion.process import LEAST_LAM, Scales
 
 Betas = Literal["linear", "scaled_linear", "cosine", "sigmoid", "constant"]
 
@@ -92,7 +92,7 @@ class VarianceExploding(_Continuous):
     Attributes:
         sigma_min: Noise at time 0.
         sigma_max: Noise at time 1: about the largest distance between examples for score matching,
-            80 for EDM.
+            80 for EDM; at most :math:`e^{10}`, from where samplers begin at the latest.
 
     References:
         Song et al., arXiv:2011.13456, eq. 30 and 31; Karras et al., arXiv:2206.00364, table 1.
@@ -103,6 +103,8 @@ class VarianceExploding(_Continuous):
 
     def __post_init__(self) -> None:
         _check_range("sigma", self.sigma_min, self.sigma_max)
+        if math.log(self.sigma_max) > -LEAST_LAM:
+            raise ValueError(f"sigma_max must be at most e^10 = 22026, got {self.sigma_max}")
 
     earliest = 0.0
     ends_clean = True

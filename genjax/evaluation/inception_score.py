@@ -35,6 +35,6 @@ def inception_score(logits: np.ndarray, *, num_splits: int = 10) -> tuple[float,
         # finite.
         marginal = p.mean(0)
         log_marginal = np.log(np.maximum(marginal, np.finfo(np.float64).tiny))
-        # The mean over samples of KL(p(class | sample) || p(class)).
-        scores.append(np.exp((p * (part - log_marginal)).sum(1).mean()))
+        # The mean over samples of KL(p(class | sample) || p(class)); rounding may take it below 0.
+        scores.append(np.exp(max((p * (part - log_marginal)).sum(1).mean(), 0.0)))
     return float(np.mean(scores)), float(np.std(scores))

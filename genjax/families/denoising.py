@@ -146,6 +146,8 @@ def denoising_family(
         drops_labels=model.drops_labels,
         # What a sampler is called and how often it asks does not depend on parameters.
         default=default({}, None) if callable(default) else default,
+        # A learned schedule always leaves noise, for the decoder of grey levels to take off.
+        ends_clean=getattr(getattr(model, "process", None), "ends_clean", False),
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)

@@ -114,6 +114,7 @@ def flow_matching(
         conditional=model.conditional,
         drops_labels=drops_labels,
         default=adaptive,
+        ends_clean=model.process.ends_clean,
         own=f"{method}, " + (ADAPTIVE if solver.adaptive else f"{calls} network calls"),
     )
     init, train_step = minimizing(

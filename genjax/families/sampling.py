@@ -90,7 +90,13 @@ class Sampling:
             )
 
     def record(
-        self, *, conditional: bool, drops_labels: bool, default: Sampler, own: str | None = None
+        self,
+        *,
+        conditional: bool,
+        drops_labels: bool,
+        default: Sampler,
+        ends_clean: bool,
+        own: str | None = None,
     ) -> dict[str, Any]:
         """What the record of a family says of its samples.
 
@@ -98,6 +104,7 @@ class Sampling:
             conditional: Whether the model takes labels.
             drops_labels: Whether it has been trained without labels, too.
             default: The sampler where none is asked for.
+            ends_clean: Whether samples of its process end in data itself.
             own: What is to be said where neither a sampler nor guidance is asked for; None for what
                 is said of ``default``.
 
@@ -109,7 +116,7 @@ class Sampling:
         steers = ("label",) if self.guidance is not None and not conditional else ()
         reads = ("label",) if conditional else steers
         if own is None or self.sampler is not None or self.guidance is not None:
-            own = self.in_words(default)
+            own = self.in_words(default, ends_clean=ends_clean)
         return {
             "reads": reads,
             "steers": steers,
@@ -117,12 +124,17 @@ class Sampling:
             "sample_protocol": {"sampler": own},
         }
 
-    def in_words(self, default: Sampler) -> str:
+    def in_words(self, default: Sampler, *, ends_clean: bool) -> str:
         """Sampler, network calls of a sample and guidance, for protocols."""
         sampler = self.sampler or default
-        calls = sampler.num_calls(self.num_steps)
+        calls = sampler.num_calls(self.num_steps, ends_clean=ends_clean)
         plural = "" if calls == 1 else "s"
         counted = ADAPTIVE if calls is None else f"{calls} network call{plural}"
+        if isinstance(self.guidance, ClassifierFree) and self.guidance.asks_twice:
+            most = ADAPTIVE if calls is None else f"{2 * calls} network calls"
+            counted = f"{most}, half of them without the label"
+            if not self.guidance.always and calls is not None:
+                counted = f"{calls} to {2 * calls} network calls"
         guided = [] if self.guidance is None else [str(self.guidance)]
         return ", ".join([type(sampler).__name__, counted, *guided])
 

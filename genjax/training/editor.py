@@ -46,6 +46,10 @@ class Model(Protocol):
         """A random function of the newest state and of rows."""
         ...
 
+    def resampled(self, *, sampler: Any = None, guidance: Any = None) -> "Model":
+        """The model as samples are drawn from it with another sampler or guidance."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
@@ -74,6 +78,21 @@ class Editor:
 
     def __init__(self, model: Model):
         self._model = model
+
+    def using(self, *, sampler: Any = None, guidance: Any = None) -> "Editor":
+        """Edits with another sampler or guidance.
+
+        Args:
+            sampler: As of :meth:`~genjax.training.trained.Trained.sample`.
+            guidance: Alike.
+
+        Returns:
+            The editor.
+
+        Raises:
+            ValueError: If they do not go with the model.
+        """
+        return Editor(self._model.resampled(sampler=sampler, guidance=guidance))
 
     def interpolate(
         self, x0: ArrayLike, x1: ArrayLike, num: int = 8, **features: Any

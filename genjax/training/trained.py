@@ -16,7 +16,7 @@ from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.console import Reporter
-from genjax.training.editor import Draw, Editor
+from genjax.training.editor import Draw, Editor, Model
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.random import random_key
@@ -261,6 +261,8 @@ class Trained:
     ) -> Any:
         """A random function of the newest state and of rows, in batches of samples.
 
+        See :class:`~genjax.training.editor.Model`, whose part this is.
+
         Args:
             name: What is done; a function is compiled once for each name.
             function: ``(state, shared, key, batch) -> tree`` of arrays ``[B, ...]``.
@@ -271,14 +273,32 @@ class Trained:
         Returns:
             The tree, of arrays ``[N, ...]``, on the host.
         """
+        return self._draw_rows(self._evaluator, name, function, requests, key, shared)
+
+    def resampled(self, *, sampler: Any = None, guidance: Any = None) -> Model:
+        """What an editor needs of this model with another sampler or guidance.
+
+        Args:
+            sampler: As of :meth:`sample`.
+            guidance: Alike.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: If they do not go with the family.
+        """
+        experiment, evaluator = self._resampled(self.experiment.sample, sampler, guidance)
+        return _Resampled(self, experiment, evaluator)
+
+    # Parts.
+
+    def _draw_rows(self, evaluator: Evaluator, name: str, function: Draw, *args: Any) -> Any:
+        requests, key, shared = args
         _, state = self.newest()
         size = self.experiment.sample.batch_size or len(next(iter(requests.values())))
         with self.report.bars:
-            return self._evaluator.draw(
-                name, function, state, shared, requests, key, batch_size=size
-            )
-
-    # Parts.
+            return evaluator.draw(name, function, state, shared, requests, key, batch_size=size)
 
     def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
         """A function of the newest state and of rows, which are filled up to whole batches."""
@@ -335,3 +355,26 @@ class Trained:
                 raise loop.StopRequested
 
         return self.report.progress(items, total, label, give_way)
+
+
+class _Resampled:
+    """A trained model for its editor, with another way to sample."""
+
+    def __init__(self, trained: Trained, experiment: Experiment, evaluator: Evaluator):
+        self.experiment, self.family = experiment, experiment.family
+        self.encode, self.decode, self.resampled = (
+            trained.encode,
+            trained.decode,
+            trained.resampled,
+        )
+        self._trained, self._evaluator = trained, evaluator
+
+    def draw_rows(
+        self,
+        name: str,
+        function: Draw,
+        requests: Mapping[str, np.ndarray],
+        key: jax.Array,
+        shared: Any = None,
+    ) -> Any:
+        return self._trained._draw_rows(self._evaluator, name, function, requests, key, shared)

@@ -1,4 +1,5 @@
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,16 @@ def test_a_linear_field_moves_points_by_the_matrix_exponential(method):
     np.testing.assert_allclose(ode.integrate(linear, x, (0.0, 1.0), solver), moved, atol=2e-5)
     back = ode.integrate(linear, moved, (1.0, 0.0), solver)
     np.testing.assert_allclose(back, x, atol=2e-5)
+
+
+def test_a_program_for_other_platforms_can_hold_it():
+    def moved(x, t):
+        return ode.integrate_with_log_det(linear, x, (t, 2.0 * t), ode.Solver())
+
+    x, t = jax.random.normal(KEY, (5, 3)), jnp.float32(0.5)
+    exported = jax.export.export(jax.jit(moved), platforms=("cpu", "cuda", "tpu"))(x, t)
+    expected = x @ jax.scipy.linalg.expm(0.75 * MATRIX).T
+    np.testing.assert_allclose(exported.call(x, t)[0], expected, atol=2e-5)
 
 
 def test_hutchinsons_estimate_is_unbiased():

@@ -186,6 +186,7 @@ def test_latents_of_other_shapes_are_refused():
     (lambda: diffusion.VariancePreserving(beta_min=0.0), "0 < beta_min <= beta_max"),
     (lambda: diffusion.VariancePreserving(earliest=0.0), r"earliest must be a time in \(0, 1\)"),
     (lambda: diffusion.VarianceExploding(sigma_min=90.0), "0 < sigma_min <= sigma_max"),
+    (lambda: diffusion.VarianceExploding(sigma_max=3e4), "sigma_max must be at most e.10"),
     (lambda: diffusion.Straight(sigma_min=1.0), r"sigma_min must be in \[0, 1\)"),
     (lambda: diffusion.Cosine(earliest=1.0), "earliest must be a time"),
     (lambda: diffusion.Chain(num_timesteps=0), "num_timesteps must be at least 1"),

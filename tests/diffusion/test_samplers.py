@@ -18,6 +18,7 @@ from scipy.integrate import solve_ivp
 from genjax import diffusion
 from genjax.diffusion import DDIM, UniPC
 from genjax.diffusion.samplers.linear import Table, run_table
+from genjax.families.sampling import Sampling
 
 # Numbers of diffusers and k-diffusion; what the file holds is said in reference_samplers.md.
 REFERENCE = json.loads((pathlib.Path(__file__).parent / "reference_samplers.json").read_text())
@@ -527,6 +528,21 @@ def test_numbers_of_network_calls_are_those_that_are_made():
         assert len(sampler.table(process, grid).times) == sampler.num_calls(3)
     assert [s.num_calls(3) for s in (DDIM(), diffusion.Heun(), UniPC())] == [3, 5, 3]
     assert diffusion.AdaptiveODE().num_calls(3) is None
+    # Where noise is left at the end, the last step has a slope there, too.
+    gamma = diffusion.GammaProcess(lambda t: -5.0 + 10.0 * t)
+    heun = diffusion.Heun()
+    table = heun.table(gamma, diffusion.time_grid(gamma, 3))
+    assert len(table.times) == heun.num_calls(3, ends_clean=False) == 6
+
+
+def test_protocols_count_the_calls_of_guidance():
+    def said(**guidance):
+        asked = Sampling(num_steps=4, guidance=diffusion.ClassifierFree(**guidance))
+        return asked.in_words(DDIM(), ends_clean=True)
+
+    assert said() == "DDIM, 4 network calls, guidance 1"
+    assert said(scale=1.5) == "DDIM, 8 network calls, half of them without the label, guidance 1.5"
+    assert said(scale=2.0, stop=0.5) == "DDIM, 4 to 8 network calls, guidance 2 from time 1 to 0.5"
 
 
 @pytest.mark.parametrize("steps, frames", [(0, 1), (4, 5), (4, 0)])

@@ -103,6 +103,18 @@ def test_variations_are_of_their_seed_and_of_the_batch_alone(run):
     assert (a != run.edit.vary(x, 0.5, seed=3, num_steps=10)).any()
 
 
+def test_edits_take_the_sampler_they_are_told(points):
+    x = test_rows(points, 10)
+    own = points.edit.vary(x, 0.5)
+    same = points.edit.using(sampler=DDIM(eta=1.0)).vary(x, 0.5)
+    np.testing.assert_allclose(own, same, rtol=1e-4, atol=1e-5)
+    other = points.edit.using(sampler=dict(name="ddim", eta=0.0))
+    assert (own != other.vary(x, 0.5)).any()
+    np.testing.assert_array_equal(own, points.edit.vary(x, 0.5))
+    with pytest.raises(ValueError, match="needs a model that takes labels"):
+        points.edit.using(guidance=dict(name="classifier_free", scale=2.0))
+
+
 def test_points_of_standardised_data_are_varied_and_filled_in_their_own_units(points):
     x = test_rows(points, 40) * np.float32(1.0)
     near = points.edit.vary(x, 0.05)
@@ -156,7 +168,7 @@ def test_steering_adds_the_direction_to_what_the_network_keeps(run):
     seen = run.edit.record(5, seed=0)
     state = run.state
     net = run.experiment.networks["net"]
-    asked = run.family.denoising(state, {"x": np.zeros((5, 8, 8, 1), "u1")})
+    asked = run.family.denoising(state, {"x": jnp.zeros((5, 8, 8, 1), "u1")})
     assert isinstance(asked, Denoising) and isinstance(asked.denoiser.process, VariancePreserving)
     assert asked.sampler == DDIM(eta=1.0) and asked.denoiser.bottleneck.shape == (4, 4, 16)
     z, t = jnp.ones((5, 8, 8, 1)), jnp.float32(0.5)

@@ -33,6 +33,10 @@ MATCHED = FLOW | dict(
     model=dict(name="score_mlp", hidden_size=8, num_layers=1),
     family=dict(name="flow_matching"),
 )
+SCORE = MATCHED | dict(
+    family=dict(name="score_sde", process=dict(name="vp"), likelihood="ode", tolerance=1e-3),
+    sample=dict(num_samples=5, num_steps=3),
+)
 
 
 def finished(config, workdir):
@@ -100,7 +104,9 @@ assert not any(name.split(".")[0] in ("genjax", "flax") for name in sys.modules
 
 
 @pytest.mark.parametrize("config", [
-    pytest.param(FLOW, id="flow"), pytest.param(VDM, id="vdm", marks=pytest.mark.slow),
+    pytest.param(FLOW, id="flow"),
+    pytest.param(VDM, id="vdm", marks=pytest.mark.slow),
+    pytest.param(SCORE, id="score_sde", marks=pytest.mark.slow),
     pytest.param(GAN, id="gan"),
 ])  # fmt: skip
 def test_programs_and_weights_are_used_without_genjax(tmp_path, config, request):

@@ -82,8 +82,13 @@ class Sampler(Protocol):
         """Samples in the units of the data, and latents on the way, the last of them the last."""
         ...
 
-    def num_calls(self, num_steps: int) -> int | None:
-        """Network calls of so many steps; None where they depend on the rows."""
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int | None:
+        """Network calls of so many steps; None where they depend on the rows.
+
+        Args:
+            num_steps: Number of steps.
+            ends_clean: What the process says of its end.
+        """
         ...
 
 

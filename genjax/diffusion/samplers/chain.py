@@ -57,7 +57,7 @@ class ChainSampler:
                 "variance='learned' and learned, or neither"
             )
 
-    def num_calls(self, num_steps: int) -> int:
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int:
         """Network calls of so many steps, without those of guidance."""
         return 2 * num_steps if self.guided and self.learned is not None else num_steps
 

@@ -41,7 +41,7 @@ class PredictorCorrector(LinearSampler):
                 f"{self.snr} and {self.num_corrections}"
             )
 
-    def num_calls(self, num_steps: int) -> int:
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int:
         """Network calls of so many steps."""
         return num_steps * (1 + self.num_corrections)
 

@@ -46,7 +46,7 @@ class AdaptiveODE(Threshold):
             method=self.method, rtol=self.tolerance, atol=self.tolerance, max_steps=self.max_steps
         )
 
-    def num_calls(self, num_steps: int) -> None:
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> None:
         """None: they depend on the rows."""
         return None
 

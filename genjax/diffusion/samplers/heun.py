@@ -79,15 +79,15 @@ class Euler(LinearSampler):
 class Heun(Euler):
     r"""Heun's method of second order: the slope is the mean of those at both ends of a step.
 
-    Each step takes two network calls, the last one, to data, one.
+    Each step takes two network calls, the last one, if it ends in data itself, one.
 
     References:
         Karras et al., arXiv:2206.00364, algorithms 1 and 2.
     """
 
-    def num_calls(self, num_steps: int) -> int:
-        """Network calls of so many steps to data."""
-        return 2 * num_steps - 1
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int:
+        """Network calls of so many steps, without those of guidance."""
+        return 2 * num_steps - 1 if ends_clean else 2 * num_steps
 
     def table(self, process: Process, grid: Grid) -> Table:
         """The coefficients for the steps of a grid of a process."""

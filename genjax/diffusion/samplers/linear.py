@@ -70,8 +70,8 @@ class LinearSampler(Threshold, abc.ABC):
     def table(self, process: Process, grid: Grid) -> Table:
         """The coefficients for the steps of a grid of a process."""
 
-    def num_calls(self, num_steps: int) -> int:
-        """Network calls of so many steps."""
+    def num_calls(self, num_steps: int, *, ends_clean: bool = True) -> int:
+        """Network calls of so many steps, without those of guidance."""
         return num_steps
 
     def sample(

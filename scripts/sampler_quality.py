@@ -1,0 +1,151 @@
+"""How good samples are for how many network calls: a table and a figure of all samplers.
+
+Takes a run of a family that denoises and has ``eval.metrics``, and draws from it with every sampler
+as many samples as are asked for, in as many steps as the calls are enough for. With ``--scale``
+other than 1 there is classifier-free guidance, each step of which asks with and without the label:
+two calls. Rows that are in ``--results`` already are not drawn again.
+
+    python scripts/sampler_quality.py --workdir=/tmp/genjax/diffusion_mnist \
+        --results=samplers.jsonl --figure=samplers.png
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+
+import genjax
+from genjax import diffusion
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_RESULTS = flags.DEFINE_string("results", None, "File of a JSON line a row.", required=True)
+_FIGURE = flags.DEFINE_string("figure", None, "PNG to write; none if left out.")
+_CALLS = flags.DEFINE_list("calls", ["5", "10", "20", "50", "100"], "Network calls of a sample.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 2000, "Samples of each row.")
+_SCALE = flags.DEFINE_float("scale", 1.0, "Scale of classifier-free guidance; 1 is none.")
+_ONLY = flags.DEFINE_list("samplers", [], "Names of samplers; all if left out.")
+
+SAMPLERS: dict[str, Any] = {
+    "ancestral": diffusion.Ancestral(times="karras"),
+    "DDIM": diffusion.DDIM(times="karras"),
+    "Heun": diffusion.Heun(),
+    "Heun, churn": diffusion.Heun(churn=10.0, churn_min=0.05, churn_max=20.0),
+    "DPM-Solver++ 2M": diffusion.DPMSolver(order=2),
+    "DPM-Solver++ 3M": diffusion.DPMSolver(order=3),
+    "DPM-Solver++ 2S": diffusion.DPMSolver(order=2, form="singlestep"),
+    "DPM-Solver++ 3S": diffusion.DPMSolver(order=3, form="singlestep"),
+    "SDE-DPM-Solver++ 2M": diffusion.DPMSolver(order=2, form="stochastic"),
+    "UniPC": diffusion.UniPC(order=2),
+    "predictor-corrector": diffusion.PredictorCorrector(times="karras"),
+}
+
+
+def ends_clean(run: genjax.Run) -> bool:
+    """Whether the process of a run ends in data itself, which saves Heun's method a call."""
+    found, denoising = [], run.family.denoising
+    assert denoising is not None  # which main has looked at
+
+    def ask(state: Any, batch: Any) -> Any:
+        found.append(denoising(state, batch).denoiser.process.ends_clean)
+        return state.step
+
+    jax.eval_shape(ask, run.state, run.experiment.sample_requests(1))
+    return found[0]
+
+
+def steps_for(sampler: Any, calls: int, *, clean: bool) -> int | None:
+    """The most steps that take at most so many calls; None if one step takes more."""
+    fitting = [n for n in range(1, calls + 1) if sampler.num_calls(n, ends_clean=clean) <= calls]
+    return max(fitting, default=None)
+
+
+def measured(run: genjax.Run, name: str, calls: int) -> dict[str, Any] | None:
+    """Draws samples and measures them; None if there are too few calls for a step."""
+    sampler, guidance = SAMPLERS[name], diffusion.ClassifierFree(scale=_SCALE.value)
+    factor, clean = 2 if guidance.asks_twice else 1, ends_clean(run)
+    num_steps = steps_for(sampler, calls // factor, clean=clean)
+    if num_steps is None:
+        return None
+    assert run.experiment.quality is not None
+    quality, count = run.experiment.quality(), _NUM_SAMPLES.value
+    requests = run.experiment.sample_requests(count, labels=quality.labels)
+    reads = {name: value for name, value in requests.items() if name != "x"}
+    start = time.perf_counter()
+    asked: dict[str, Any] = {**reads, "guidance": guidance} if reads else {}
+    samples = run.sample(count, num_steps=num_steps, sampler=sampler, **asked)
+    seconds = time.perf_counter() - start
+    found = quality.measure(
+        samples,
+        reads.get("label"),
+        mesh=run.mesh,
+        batch_size=500,
+        progress=lambda items, total, label: items,
+    )
+    made = factor * sampler.num_calls(num_steps, ends_clean=clean)
+    said = {"sampler": name, "asked": calls, "calls": made, "scale": _SCALE.value}
+    return {**said, "seconds": round(seconds, 1), **found}
+
+
+def table(rows: list[dict[str, Any]], column: str) -> str:
+    """One number of all rows in Markdown, a line a sampler and a column a number of calls."""
+    asked = sorted({row["asked"] for row in rows})
+    lines = ["| sampler | " + " | ".join(map(str, asked)) + " |", "|---" * (len(asked) + 1) + "|"]
+    for name in dict.fromkeys(row["sampler"] for row in rows):
+        found = {row["asked"]: row[column] for row in rows if row["sampler"] == name}
+        shown = [f"{found[calls]:.3g}" if calls in found else "" for calls in asked]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], column: str, path: str) -> None:
+    """Draws a number against network calls, a line a sampler."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["sampler"] for row in rows):
+        own = sorted((row["calls"], row[column]) for row in rows if row["sampler"] == name)
+        axes.plot(*zip(*own, strict=True), marker="o", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="network calls of a sample", ylabel=column)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
+def main(_: list[str]) -> None:
+    """Draws, measures, prints and draws a figure."""
+    logging.set_verbosity(logging.WARNING)
+    unknown = sorted(set(_ONLY.value) - set(SAMPLERS))
+    if unknown:
+        raise app.UsageError(f"unknown sampler {unknown[0]!r}; valid: {', '.join(SAMPLERS)}")
+    run = genjax.load(_WORKDIR.value, quiet=True)
+    if run.family.denoising is None or run.experiment.quality is None:
+        raise app.UsageError(f"{_WORKDIR.value}: expected a run that denoises and has eval.metrics")
+    rows = []
+    if os.path.exists(_RESULTS.value):
+        with open(_RESULTS.value) as lines:
+            rows = [json.loads(line) for line in lines]
+    known = {(row["sampler"], row["asked"], row["scale"], row["num_samples"]) for row in rows}
+    for calls in sorted(map(int, _CALLS.value)):
+        for name in _ONLY.value or SAMPLERS:
+            if (name, calls, _SCALE.value, _NUM_SAMPLES.value) in known:
+                continue
+            row = measured(run, name, calls)
+            if row is not None:
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                with open(_RESULTS.value, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+    own = [r for r in rows if (r["scale"], r["num_samples"]) == (_SCALE.value, _NUM_SAMPLES.value)]
+    for column in run.experiment.quality().names:
+        print(f"\n{column}, {_NUM_SAMPLES.value} samples, guidance {_SCALE.value:g}\n")
+        print(table(own, column))
+    if _FIGURE.value:
+        draw(own, run.experiment.quality().names[0], _FIGURE.value)
+
+
+if __name__ == "__main__":
+    app.run(main)
