@@ -2,8 +2,8 @@
 
 Takes a run of a family that denoises and has ``eval.metrics``, and draws from it with every sampler
 as many samples as are asked for, in as many steps as the calls are enough for. With ``--scale``
-other than 1 there is classifier-free guidance, each step of which asks with and without the label:
-two calls. Rows that are in ``--results`` already are not drawn again.
+other than 1 there is classifier-free guidance, which asks with and without the label: two calls.
+Rows that are in ``--results`` already are not drawn again.
 
     python scripts/sampler_quality.py --workdir=/tmp/genjax/diffusion_mnist \
         --results=samplers.jsonl --figure=samplers.png
@@ -14,7 +14,8 @@ import os
 import time
 from typing import Any
 
-import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
 
 import genjax
@@ -26,6 +27,9 @@ _FIGURE = flags.DEFINE_string("figure", None, "PNG to write; none if left out.")
 _CALLS = flags.DEFINE_list("calls", ["5", "10", "20", "50", "100"], "Network calls of a sample.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 2000, "Samples of each row.")
 _SCALE = flags.DEFINE_float("scale", 1.0, "Scale of classifier-free guidance; 1 is none.")
+_BETWEEN = flags.DEFINE_multi_float(
+    "between", [1.0, 0.0], "Times from and to which guidance acts: the flag twice."
+)
 _ONLY = flags.DEFINE_list("samplers", [], "Names of samplers; all if left out.")
 
 SAMPLERS: dict[str, Any] = {
@@ -43,36 +47,29 @@ SAMPLERS: dict[str, Any] = {
 }
 
 
-def ends_clean(run: genjax.Run) -> bool:
-    """Whether the process of a run ends in data itself, which saves Heun's method a call."""
-    found, denoising = [], run.family.denoising
-    assert denoising is not None  # which main has looked at
-
-    def ask(state: Any, batch: Any) -> Any:
-        found.append(denoising(state, batch).denoiser.process.ends_clean)
-        return state.step
-
-    jax.eval_shape(ask, run.state, run.experiment.sample_requests(1))
-    return found[0]
-
-
-def steps_for(sampler: Any, calls: int, *, clean: bool) -> int | None:
-    """The most steps that take at most so many calls; None if one step takes more."""
-    fitting = [n for n in range(1, calls + 1) if sampler.num_calls(n, ends_clean=clean) <= calls]
-    return max(fitting, default=None)
+def calls_of(
+    process: diffusion.Process, sampler: Any, guidance: diffusion.ClassifierFree, num_steps: int
+) -> int:
+    """Network calls of a sample: those of guidance without the label are calls, too."""
+    grid = diffusion.time_grid(process, num_steps, sampler.times, rho=sampler.rho)
+    times = np.asarray(sampler.table(process, grid).times)
+    guided = (times <= guidance.start) & (times >= guidance.stop)
+    return len(times) + (int(guided.sum()) if guidance.asks_twice else 0)
 
 
 def measured(run: genjax.Run, name: str, calls: int) -> dict[str, Any] | None:
     """Draws samples and measures them; None if there are too few calls for a step."""
-    sampler, guidance = SAMPLERS[name], diffusion.ClassifierFree(scale=_SCALE.value)
-    factor, clean = 2 if guidance.asks_twice else 1, ends_clean(run)
-    num_steps = steps_for(sampler, calls // factor, clean=clean)
+    sampler, guidance = SAMPLERS[name], asked_guidance()
+    assert run.family.denoising is not None and run.experiment.quality is not None
+    one = {key: jnp.asarray(value) for key, value in run.experiment.sample_requests(1).items()}
+    process = run.family.denoising(run.state, one).denoiser.process
+    made = {n: calls_of(process, sampler, guidance, n) for n in range(1, calls + 1)}
+    num_steps = max((n for n, count in made.items() if count <= calls), default=None)
     if num_steps is None:
         return None
-    assert run.experiment.quality is not None
     quality, count = run.experiment.quality(), _NUM_SAMPLES.value
     requests = run.experiment.sample_requests(count, labels=quality.labels)
-    reads = {name: value for name, value in requests.items() if name != "x"}
+    reads = {key: value for key, value in requests.items() if key != "x"}
     start = time.perf_counter()
     asked: dict[str, Any] = {**reads, "guidance": guidance} if reads else {}
     samples = run.sample(count, num_steps=num_steps, sampler=sampler, **asked)
@@ -84,9 +81,16 @@ def measured(run: genjax.Run, name: str, calls: int) -> dict[str, Any] | None:
         batch_size=500,
         progress=lambda items, total, label: items,
     )
-    made = factor * sampler.num_calls(num_steps, ends_clean=clean)
-    said = {"sampler": name, "asked": calls, "calls": made, "scale": _SCALE.value}
-    return {**said, "seconds": round(seconds, 1), **found}
+    said = {"sampler": name, "asked": calls, "guidance": str(guidance)}
+    timed = {"calls": made[num_steps], "steps": num_steps, "seconds": round(seconds, 1)}
+    return {**said, **timed, **found}
+
+
+def asked_guidance() -> diffusion.ClassifierFree:
+    """The guidance of the flags."""
+    return diffusion.ClassifierFree(
+        scale=_SCALE.value, start=_BETWEEN.value[0], stop=_BETWEEN.value[1]
+    )
 
 
 def table(rows: list[dict[str, Any]], column: str) -> str:
@@ -128,10 +132,10 @@ def main(_: list[str]) -> None:
     if os.path.exists(_RESULTS.value):
         with open(_RESULTS.value) as lines:
             rows = [json.loads(line) for line in lines]
-    known = {(row["sampler"], row["asked"], row["scale"], row["num_samples"]) for row in rows}
+    known = {(row["sampler"], row["asked"], row["guidance"], row["num_samples"]) for row in rows}
     for calls in sorted(map(int, _CALLS.value)):
         for name in _ONLY.value or SAMPLERS:
-            if (name, calls, _SCALE.value, _NUM_SAMPLES.value) in known:
+            if (name, calls, str(asked_guidance()), _NUM_SAMPLES.value) in known:
                 continue
             row = measured(run, name, calls)
             if row is not None:
@@ -139,9 +143,10 @@ def main(_: list[str]) -> None:
                 print(json.dumps(row), flush=True)
                 with open(_RESULTS.value, "a") as file:
                     file.write(json.dumps(row) + "\n")
-    own = [r for r in rows if (r["scale"], r["num_samples"]) == (_SCALE.value, _NUM_SAMPLES.value)]
+    asked = str(asked_guidance()), _NUM_SAMPLES.value
+    own = [row for row in rows if (row["guidance"], row["num_samples"]) == asked]
     for column in run.experiment.quality().names:
-        print(f"\n{column}, {_NUM_SAMPLES.value} samples, guidance {_SCALE.value:g}\n")
+        print(f"\n{column}, {_NUM_SAMPLES.value} samples, {asked_guidance()}\n")
         print(table(own, column))
     if _FIGURE.value:
         draw(own, run.experiment.quality().names[0], _FIGURE.value)

@@ -47,12 +47,13 @@ keep_freed_memory()
 
 
 def pytest_configure(config):
-    """Compiles for a short time: most programs of the quick tests run once.
+    """Compiles for a short time: most programs of tests run once or a few times.
 
-    The long tests, and whoever sets ``XLA_FLAGS``, compile as users do.
+    Whoever sets ``XLA_FLAGS`` compiles as users do.
     """
-    if config.option.markexpr == "not slow":
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    level = {"not slow": 0, "slow": 1}.get(config.option.markexpr)
+    if level is not None:
+        os.environ.setdefault("XLA_FLAGS", f"--xla_backend_optimization_level={level}")
 
 
 @pytest.fixture(autouse=True)
