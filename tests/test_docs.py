@@ -217,7 +217,8 @@ PAIRS = [(file, kind) for file in ("shapes", "people", "hub") for kind in ("vdm"
 
 
 @pytest.mark.parametrize("file, kind", [
-    pytest.param(*pair, marks=[] if pair[0] == "people" else [pytest.mark.slow]) for pair in PAIRS
+    pytest.param(*pair, marks=[] if pair == ("people", "gan") else [pytest.mark.slow])
+    for pair in PAIRS
 ])  # fmt: skip
 def test_every_kind_of_model_trains_on_every_kind_of_file(
     own_data, tmp_path, monkeypatch, file, kind
@@ -291,6 +292,7 @@ def trained(package):
     return package / "runs/dae"
 
 
+@pytest.mark.slow
 def test_the_walk_through_trains_and_goes_on_after_a_kill(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "train/rmse" in row] == list(range(100, 2001, 100))

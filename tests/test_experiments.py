@@ -55,20 +55,18 @@ def load(path):
 
 
 def marked(path):
-    """Networks for CIFAR-10 and those of diffusion take longest to compile."""
-    long = any(
+    """One experiment of each kind is quick; those of images take longest to compile."""
+    quick = any(
         name in path
         for name in (
-            "cifar10",
-            "flow/mnist",
-            "vdm/mnist",
-            "vdm/digits",
-            "diffusion/mnist",
-            "diffusion/digits_ddpm",
-            "noisy_digits",
+            "vdm/toy2d",
+            "diffusion/toy2d",
+            "flow/toy2d",
+            "gan/ring2d",
+            "classifier/digits",
         )
     )
-    return pytest.param(path, marks=[pytest.mark.slow] if long else [])
+    return pytest.param(path, marks=[] if quick else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("path", [marked(path) for path in FILES])

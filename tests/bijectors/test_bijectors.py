@@ -133,7 +133,12 @@ def start(name, dtype=jnp.float32, scale=0.4):
     return forward, inverse, x, context
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = ("repeat", "transformer autoregressive", "continuous", "autoregressive spline")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in CASES
+])  # fmt: skip
 def test_inverse_undoes_forward_and_log_dets_are_those_of_the_jacobian(x64, name):
     forward, inverse, x, context = start(name, jnp.float64)
     y, log_det = forward(x)
@@ -318,6 +323,7 @@ def test_raw_zeros_are_the_identity(elementwise):
         np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_spline_is_smooth_at_its_ends_and_knots(x64):
     raw = 1.0 * jax.random.normal(KEY, (SPLINE.num_params,), jnp.float64)
     x = jnp.linspace(-3.3, 3.3, 6001)

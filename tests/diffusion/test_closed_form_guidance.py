@@ -99,7 +99,10 @@ def sampled(guidance, process, *, label=0, sampler=diffusion.Heun(), steps=150, 
     return np.asarray(rows)
 
 
-@pytest.mark.parametrize("name, label", [("ve", 0), ("vp", 1), ("straight", 0), ("cosine", 1)])
+@pytest.mark.parametrize("name, label", [
+    pytest.param("ve", 0, marks=pytest.mark.slow), ("vp", 1),
+    pytest.param("straight", 0, marks=pytest.mark.slow), ("cosine", 1),
+])  # fmt: skip
 @pytest.mark.parametrize("solver", SAMPLERS)
 def test_the_exact_classifier_at_scale_1_samples_the_gaussian_of_the_class(
     x64, name, label, solver

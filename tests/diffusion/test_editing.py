@@ -57,6 +57,7 @@ def inpainted(process, sampler, num_steps=100, count=4000):
     return np.asarray(rows[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 def test_replacement_misses_the_posterior_and_resampling_comes_close_to_it(process):
     # Of a normal pair of correlation 0.9: mean 0.9 * 1.5 and variance 1 - 0.9^2.

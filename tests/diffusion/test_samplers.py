@@ -317,7 +317,10 @@ def error(sampler, process, num_steps):
     return np.abs(found - last).max()
 
 
-@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[] if name in ("euler", "2m", "3m", "2s") else [pytest.mark.slow])
+    for name in ORDERS
+])  # fmt: skip
 def test_samplers_converge_with_their_order(name, x64):
     sampler, order = ORDERS[name]
     for process in PROCESSES.values():
@@ -388,7 +391,10 @@ STOCHASTIC = {
 }
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("name", [
+    pytest.param("ancestral", marks=pytest.mark.slow),
+    *(name for name in STOCHASTIC if name != "ancestral"),
+])  # fmt: skip
 def test_stochastic_samplers_converge_in_law_to_gaussian_data(name, x64):
     sampler, order = STOCHASTIC[name]
     process = diffusion.GammaProcess(lambda t: -8.0 + 16.0 * t)
@@ -489,7 +495,10 @@ def test_a_langevin_step_keeps_the_law_of_gaussian_data_up_to_the_square_of_its_
     np.testing.assert_allclose(found / variance - 1, (size * sigma**2 / variance) ** 2, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["vp", "ve", "straight"])
+@pytest.mark.parametrize("name", [
+    pytest.param("vp", marks=pytest.mark.slow), "ve",
+    pytest.param("straight", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_correction_brings_samples_closer_to_gaussian_data(name, x64):
     # The predictor alone adds the forward step's noise, which is too much.
     process, std = PROCESSES[name], 0.7

@@ -337,6 +337,7 @@ def test_samples_of_the_exact_model_have_the_data_s_variance(num_steps):
         assert variance == pytest.approx(STD**2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_other_samplers_and_the_flow_take_the_chain_as_a_process():
     scored = Likelihood(likelihood="both")
     family = build(
@@ -354,6 +355,7 @@ def test_other_samplers_and_the_flow_take_the_chain_as_a_process():
     np.testing.assert_allclose(nats, nats_of(few["x"]), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_clipping_is_for_grey_levels_and_changes_evaluation_and_samples():
     class Wild(Exact):
         @nn.compact
@@ -376,6 +378,7 @@ def test_clipping_is_for_grey_levels_and_changes_evaluation_and_samples():
     assert float(one["loss"]) == float(two["loss"]), "training does not clip"
 
 
+@pytest.mark.slow
 def test_labels_are_left_out_and_guide():
     batch = {**levels(), "label": jnp.arange(16, dtype=jnp.int32) % 3}
     guided = Sampling(num_steps=4, guidance=ClassifierFree(scale=3.0))
@@ -415,6 +418,7 @@ def test_a_classifier_guides_a_chain_that_takes_no_labels_and_learns_its_varianc
     assert family.sample_protocol["sampler"].startswith("ChainSampler, 8 network calls")
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_batch():
     family, batch = build(eval_num_times=5), levels()
     state = family.init(jax.random.key(0), batch)
@@ -439,7 +443,11 @@ def test_three_steps_and_three_are_six():
     jax.tree.map(np.testing.assert_array_equal, train(half, 3, 6), straight)
 
 
-@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "cosine", "sigmoid", "constant"])
+@pytest.mark.parametrize("betas", [
+    "linear",
+    *(pytest.param(b, marks=pytest.mark.slow)
+      for b in ("scaled_linear", "cosine", "sigmoid", "constant")),
+])  # fmt: skip
 def test_any_chain_trains_and_scores(betas):
     beta_min, beta_max = (0.01, 0.02) if betas == "constant" else (1e-4, 0.02)
     process = Chain(num_timesteps=25, betas=betas, beta_min=beta_min / 2, beta_max=beta_max / 2)

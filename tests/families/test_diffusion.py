@@ -198,7 +198,10 @@ def test_times_follow_their_densities():
             assert float(times.min()) >= np.float32(process.earliest) and float(times.max()) <= 1.0
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[] if name in ("edm", "diffusion") else [pytest.mark.slow])
+    for name in FAMILIES
+])  # fmt: skip
 def test_families_hold_the_contract(name):
     family = build(name, eval_num_times=2)
     data = rows()
@@ -255,6 +258,7 @@ def test_training_finds_two_points(name):
     assert 0.3 < float(jnp.mean(distance.argmin(1))) < 0.7
 
 
+@pytest.mark.slow
 def test_a_trunk_in_bfloat16_has_losses_and_gradients_in_float32():
     net = nets.UNet(
         channels=8, multipliers=(1,), num_blocks=1, num_groups=4, attention_sizes=(),

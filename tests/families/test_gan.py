@@ -75,6 +75,7 @@ def different(a, b):
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_each_player_moves_its_own_networks_only():
     frozen = optax.set_to_zero()
     for still in ("generator", "critic"):
@@ -245,6 +246,7 @@ def test_shared_fakes_are_those_of_the_critic_also_for_the_generator(critic_step
         )
 
 
+@pytest.mark.slow
 def test_shared_fakes_move_the_generators_statistics_once():
     family = build(**IMAGES, **dcgan(), share_fakes=True)
     data = batch(family, images=True)
@@ -521,9 +523,13 @@ def test_grey_levels_survive_encoding_and_decoding(dequantize):
     (families.gan, dict(penalties=dict(dragan=1.0))),
     (families.lsgan, {}),
     (families.hinge_gan, {}),
-    (families.wgan, {}),
+    pytest.param(families.wgan, {}, marks=pytest.mark.slow),
     (families.wgan_gp, {}),
-    (families.sngan, dict(critic=nets.MLPCritic(8, 1, spectral_norm=True))),
+    pytest.param(
+        families.sngan,
+        dict(critic=nets.MLPCritic(8, 1, spectral_norm=True)),
+        marks=pytest.mark.slow,
+    ),
     (families.r3gan, {}),
     (families.r3gan, dict(share_fakes=True)),
     (families.gan, dict(share_fakes=True, joint_batches=True)),

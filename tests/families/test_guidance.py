@@ -40,7 +40,8 @@ def made(net, process=PROCESS, **kwargs):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["conv", pytest.param("unet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv", "unet"])
 def test_a_classifier_of_latents_comes_to_the_error_that_noise_leaves(name):
     family = made(NETS[name], eval_num_times=4)
     rows = two_images(np.arange(256))

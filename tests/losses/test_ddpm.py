@@ -82,7 +82,9 @@ def test_gaussian_loss_is_minus_the_log_density(shape):
 
 
 @pytest.mark.parametrize("num_levels", [2, 17, 256])
-@pytest.mark.parametrize("log_std", [-20.0, -5.0, -2.7, 0.0, 3.0])
+@pytest.mark.parametrize("log_std", [
+    pytest.param(-20.0, marks=pytest.mark.slow), -5.0, -2.7, 0.0, 3.0
+])  # fmt: skip
 def test_probabilities_of_all_levels_add_up_to_one(num_levels, log_std):
     levels = jnp.arange(num_levels)[:, None]
     for mean in (0.0, 0.31, -1.0, 4.0):
@@ -114,7 +116,9 @@ def test_a_level_has_the_probability_of_its_bin(log_std):
 
 @pytest.mark.parametrize("level", [0, 8, 16])
 @pytest.mark.parametrize("log_std", [-12.0, -5.0, 0.0])
-@pytest.mark.parametrize("mean", [-1e4, -30.0, 50.0, 1e6])
+@pytest.mark.parametrize("mean", [
+    pytest.param(-1e4, marks=pytest.mark.slow), -30.0, 50.0, 1e6
+])  # fmt: skip
 def test_far_from_the_mean_loss_and_slopes_are_those_of_the_tail(level, log_std, mean):
     def nats(mean, log_std):
         x = jnp.array([[level]])

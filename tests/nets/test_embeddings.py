@@ -40,7 +40,9 @@ def test_parameters_and_vectors_are_those_of_flax():
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[] if name == "score_mlp" else [pytest.mark.slow]) for name in NETS
+])  # fmt: skip
 def test_no_label_is_the_zero_vector_and_teaches_its_table_nothing(name):
     net, shape = NETS[name]
     z_t = jax.random.normal(jax.random.key(0), (4, *shape))

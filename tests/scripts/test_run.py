@@ -543,7 +543,21 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+# What finds each kind of mistake; the others are of a kind with these.
+QUICK = (
+    "unknown key",
+    "wrong mode",
+    "missing data",
+    "classes",
+    "endpoints",
+    "no config",
+    "address",
+)
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=[] if case in QUICK else [pytest.mark.slow]) for case in BAD
+])  # fmt: skip
 def test_bad_input_gets_one_line_before_any_compilation(tmp_path, case):
     args, message = BAD[case]
     start = time.time()
@@ -698,6 +712,7 @@ def test_an_adversarial_run_resumes_bit_for_bit(tmp_path, trained_gan):
     assert [row for row in records(workdir) if "train/critic_loss" in row] == logged
 
 
+@pytest.mark.slow
 def test_an_adversarial_run_logs_both_players(trained_gan):
     rows = [row for row in records(trained_gan) if "train/critic_loss" in row]
     assert [row["step"] for row in rows] == [2, 4, 6]

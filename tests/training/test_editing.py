@@ -151,6 +151,7 @@ def test_recording_and_steering_by_nothing_give_the_samples_bit_for_bit(which, r
     np.testing.assert_array_equal(still[0], plain)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_what_the_network_keeps(run):
     seen = run.edit.record(4, seed=0)
     # At the first call the latents are the prior's, at time 1.
@@ -313,6 +314,7 @@ def test_every_edit_of_a_config_leaves_pictures_arrays_and_numbers(name, request
     assert pictures == sorted([f"{stem}.npz", *(expected or [f"{stem}.png"])])
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_same_seed_is_the_same(run):
     once, again = (
         genjax.load(run.workdir, {"edit.name": "vary", **SMALL["vary"]}, quiet=True).draw_edit()

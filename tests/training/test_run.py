@@ -142,6 +142,7 @@ def test_a_loaded_run_is_evaluated_by_the_measures_of_its_config(tmp_path):
         bare.evaluate()
 
 
+@pytest.mark.slow
 def test_labels_may_be_asked_for(tmp_path):
     config = flow_config()
     config["model"]["context_size"] = 10

@@ -55,6 +55,7 @@ def test_each_setting_is_compiled_once(run):
     assert len(run._others) == before + 2
 
 
+@pytest.mark.slow
 def test_a_label_of_minus_1_is_none_where_labels_were_left_out(run, tmp_path):
     free = run.sample(label=-1)
     assert free.shape == (4, 8, 8, 1) and (free != run.sample(label=1)).any()
