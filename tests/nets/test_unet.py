@@ -45,9 +45,8 @@ def test_initial_network_predicts_zero_or_its_input(fields, channels):
 def test_rows_do_not_see_each_other(params):
     z_t, gamma_t = inputs()
     apply = jax.jit(UNet(**SMALL).apply)
-    base, other = apply(params, z_t, gamma_t), apply(params, z_t.at[1:].add(1.0), gamma_t)
-    np.testing.assert_array_equal(other[:1], base[:1])
-    assert (other[1:] != base[1:]).any()
+    alone = apply(params, z_t[:1], gamma_t[:1])
+    np.testing.assert_allclose(apply(params, z_t, gamma_t)[:1], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -146,7 +145,7 @@ def test_a_change_reaches_its_own_row_only(params):
     net = UNet(**SMALL)
     delta_h = jnp.zeros((3, *net.bottleneck_shape((8, 6, 2)))).at[1].set(1.0)
     apply = jax.jit(lambda delta_h: net.apply(params, z_t, gamma_t, None, None, delta_h))
-    base, other = apply(jnp.zeros_like(delta_h)), apply(delta_h)
+    base, other = apply(None), apply(delta_h)
     changed = jnp.abs(other - base).max(axis=(1, 2, 3)) > 1e-3
     np.testing.assert_array_equal(changed, [False, True, False])
 
