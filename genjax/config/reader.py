@@ -151,10 +151,12 @@ def _renamed(sections: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> di
     A key of the thing that was named before, which the new one has not, is forgotten.
     """
     names = {path.removesuffix(".name"): value for path, value in changes if path.endswith(".name")}
+    if not names:
+        return complete(sections)
     before: set[str] = set()
     # What is not whole without its overrides has said nothing of another thing.
     with contextlib.suppress(ConfigError):
-        before = set(every_argument(complete(sections))) if names else before
+        before = set(every_argument(complete(sections)))
     for where, name in names.items():
         _set_name(sections, where, name)
     filled = complete(sections)

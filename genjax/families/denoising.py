@@ -132,11 +132,13 @@ def denoising_family(
     """
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
+    # Of schedules that are learned the parameters are part.
+    fixed: Process | None = getattr(model, "process", None)
     sampling.check(
         conditional=model.conditional,
         units=model.units,
         drops_labels=model.drops_labels,
-        process=getattr(model, "process", None),
+        process=fixed,
     )
     # The steps of a chain, whatever their variance: its own sampler asks at these alone.
     clipped = Ancestral(threshold="static") if getattr(model, "clips", False) else Ancestral()
@@ -147,7 +149,7 @@ def denoising_family(
         # What a sampler is called and how often it asks does not depend on parameters.
         default=default({}, None) if callable(default) else default,
         # A learned schedule always leaves noise, for the decoder of grey levels to take off.
-        ends_clean=getattr(getattr(model, "process", None), "ends_clean", False),
+        ends_clean=fixed is not None and fixed.ends_clean,
     )
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,34 +21,27 @@ Draw = Callable[[TrainState, Any, jax.Array, Mapping[str, Any]], Any]
 Filling = Literal["resampling", "replacement"]
 
 
-class Model(Protocol):
-    """What an editor needs of a trained model."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """What an editor needs of a trained model.
+
+    Attributes:
+        experiment: The experiment.
+        family: Its family, as samples are drawn from it.
+        encode: Latents of rows, ``(x, **features) -> latents``.
+        decode: Rows of latents, ``(latents, **features) -> x``.
+        draw_rows: ``(name, function, requests, key, shared=None) -> tree`` of arrays ``[N, ...]``:
+            a random function of the newest state and of rows in batches of samples, compiled once
+            for each name.
+        resampled: ``(sampler, guidance) -> Model``: the same with another sampler or guidance.
+    """
 
     experiment: Experiment
     family: Family
-
-    def encode(self, x: ArrayLike, **features: Any) -> Any:
-        """Latents of rows."""
-        ...
-
-    def decode(self, latents: Any, **features: Any) -> np.ndarray:
-        """Rows of latents."""
-        ...
-
-    def draw_rows(
-        self,
-        name: str,
-        function: Draw,
-        requests: Mapping[str, np.ndarray],
-        key: jax.Array,
-        shared: Any = None,
-    ) -> Any:
-        """A random function of the newest state and of rows."""
-        ...
-
-    def resampled(self, *, sampler: Any = None, guidance: Any = None) -> "Model":
-        """The model as samples are drawn from it with another sampler or guidance."""
-        ...
+    encode: Callable[..., Any]
+    decode: Callable[..., np.ndarray]
+    draw_rows: Callable[..., Any]
+    resampled: Callable[[Any, Any], "Model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +85,7 @@ class Editor:
         Raises:
             ValueError: If they do not go with the model.
         """
-        return Editor(self._model.resampled(sampler=sampler, guidance=guidance))
+        return Editor(self._model.resampled(sampler, guidance))
 
     def interpolate(
         self, x0: ArrayLike, x1: ArrayLike, num: int = 8, **features: Any

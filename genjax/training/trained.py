@@ -10,7 +10,7 @@ from etils import epath
 from numpy.typing import ArrayLike
 
 from genjax import data
-from genjax.families.base import TrainState
+from genjax.families.base import Family, TrainState
 from genjax.training import export, loop, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
@@ -202,7 +202,7 @@ class Trained:
     @property
     def edit(self) -> Editor:
         """Editing with the newest state: interpolation, variations, inpainting, directions."""
-        return Editor(self)
+        return Editor(self._editable(self.experiment, self.family, self._evaluator))
 
     @property
     def networks(self) -> Mapping[str, Any]:
@@ -251,54 +251,35 @@ class Trained:
         self.report.say(f"step {step}: {', '.join(written)} in {place}")
         return place
 
-    def draw_rows(
-        self,
-        name: str,
-        function: Draw,
-        requests: Mapping[str, np.ndarray],
-        key: jax.Array,
-        shared: Any = None,
-    ) -> Any:
-        """A random function of the newest state and of rows, in batches of samples.
-
-        See :class:`~genjax.training.editor.Model`, whose part this is.
-
-        Args:
-            name: What is done; a function is compiled once for each name.
-            function: ``(state, shared, key, batch) -> tree`` of arrays ``[B, ...]``.
-            requests: Rows ``[N, ...]``.
-            key: Key of all draws.
-            shared: Tree of arrays that all rows are told.
-
-        Returns:
-            The tree, of arrays ``[N, ...]``, on the host.
-        """
-        return self._draw_rows(self._evaluator, name, function, requests, key, shared)
-
-    def resampled(self, *, sampler: Any = None, guidance: Any = None) -> Model:
-        """What an editor needs of this model with another sampler or guidance.
-
-        Args:
-            sampler: As of :meth:`sample`.
-            guidance: Alike.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: If they do not go with the family.
-        """
-        experiment, evaluator = self._resampled(self.experiment.sample, sampler, guidance)
-        return _Resampled(self, experiment, evaluator)
-
     # Parts.
 
-    def _draw_rows(self, evaluator: Evaluator, name: str, function: Draw, *args: Any) -> Any:
-        requests, key, shared = args
-        _, state = self.newest()
-        size = self.experiment.sample.batch_size or len(next(iter(requests.values())))
-        with self.report.bars:
-            return evaluator.draw(name, function, state, shared, requests, key, batch_size=size)
+    def _editable(self, experiment: Experiment, family: Family, evaluator: Evaluator) -> Model:
+        """What an editor needs, where samples are drawn by an evaluator."""
+
+        def draw_rows(
+            name: str,
+            function: Draw,
+            requests: Mapping[str, np.ndarray],
+            key: jax.Array,
+            shared: Any = None,
+        ) -> Any:
+            _, state = self.newest()
+            size = experiment.sample.batch_size or len(next(iter(requests.values())))
+            with self.report.bars:
+                return evaluator.draw(name, function, state, shared, requests, key, batch_size=size)
+
+        def resampled(sampler: Any, guidance: Any) -> Model:
+            other, drawn_by = self._resampled(self.experiment.sample, sampler, guidance)
+            return self._editable(other, other.family, drawn_by)
+
+        return Model(
+            experiment=experiment,
+            family=family,
+            encode=self.encode,
+            decode=self.decode,
+            draw_rows=draw_rows,
+            resampled=resampled,
+        )
 
     def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
         """A function of the newest state and of rows, which are filled up to whole batches."""
@@ -355,26 +336,3 @@ class Trained:
                 raise loop.StopRequested
 
         return self.report.progress(items, total, label, give_way)
-
-
-class _Resampled:
-    """A trained model for its editor, with another way to sample."""
-
-    def __init__(self, trained: Trained, experiment: Experiment, evaluator: Evaluator):
-        self.experiment, self.family = experiment, experiment.family
-        self.encode, self.decode, self.resampled = (
-            trained.encode,
-            trained.decode,
-            trained.resampled,
-        )
-        self._trained, self._evaluator = trained, evaluator
-
-    def draw_rows(
-        self,
-        name: str,
-        function: Draw,
-        requests: Mapping[str, np.ndarray],
-        key: jax.Array,
-        shared: Any = None,
-    ) -> Any:
-        return self._trained._draw_rows(self._evaluator, name, function, requests, key, shared)
