@@ -57,15 +57,26 @@ def calls_of(
     return len(times) + (int(guided.sum()) if guidance.asks_twice else 0)
 
 
-def measured(run: genjax.Run, name: str, calls: int) -> dict[str, Any] | None:
-    """Draws samples and measures them; None if there are too few calls for a step."""
-    sampler, guidance = SAMPLERS[name], asked_guidance()
-    assert run.family.denoising is not None and run.experiment.quality is not None
+def process_of(run: genjax.Run) -> diffusion.Process:
+    """The process of a run, whose schedule may have been learned."""
+    assert run.family.denoising is not None  # which main has looked at
     one = {key: jnp.asarray(value) for key, value in run.experiment.sample_requests(1).items()}
-    process = run.family.denoising(run.state, one).denoiser.process
-    made = {n: calls_of(process, sampler, guidance, n) for n in range(1, calls + 1)}
-    num_steps = max((n for n, count in made.items() if count <= calls), default=None)
-    if num_steps is None:
+    return run.family.denoising(run.state, one).denoiser.process
+
+
+def measured(
+    run: genjax.Run,
+    process: diffusion.Process,
+    name: str,
+    guidance: diffusion.ClassifierFree,
+    calls: int,
+) -> dict[str, Any] | None:
+    """Draws samples and measures them; None if there are too few calls for a step."""
+    sampler = SAMPLERS[name]
+    assert run.experiment.quality is not None
+    made = ((n, calls_of(process, sampler, guidance, n)) for n in range(calls, 0, -1))
+    num_steps, num_calls = next((pair for pair in made if pair[1] <= calls), (0, 0))
+    if not num_steps:
         return None
     quality, count = run.experiment.quality(), _NUM_SAMPLES.value
     requests = run.experiment.sample_requests(count, labels=quality.labels)
@@ -82,15 +93,8 @@ def measured(run: genjax.Run, name: str, calls: int) -> dict[str, Any] | None:
         progress=lambda items, total, label: items,
     )
     said = {"sampler": name, "asked": calls, "guidance": str(guidance)}
-    timed = {"calls": made[num_steps], "steps": num_steps, "seconds": round(seconds, 1)}
+    timed = {"calls": num_calls, "steps": num_steps, "seconds": round(seconds, 1)}
     return {**said, **timed, **found}
-
-
-def asked_guidance() -> diffusion.ClassifierFree:
-    """The guidance of the flags."""
-    return diffusion.ClassifierFree(
-        scale=_SCALE.value, start=_BETWEEN.value[0], stop=_BETWEEN.value[1]
-    )
 
 
 def table(rows: list[dict[str, Any]], column: str) -> str:
@@ -128,6 +132,13 @@ def main(_: list[str]) -> None:
     run = genjax.load(_WORKDIR.value, quiet=True)
     if run.family.denoising is None or run.experiment.quality is None:
         raise app.UsageError(f"{_WORKDIR.value}: expected a run that denoises and has eval.metrics")
+    if len(_BETWEEN.value) != 2:
+        raise app.UsageError(f"--between must be given twice, got {_BETWEEN.value}")
+    start, stop = _BETWEEN.value
+    guidance = diffusion.ClassifierFree(scale=_SCALE.value, start=start, stop=stop)
+    if guidance.asks_twice and not run.family.reads:
+        raise app.UsageError("--scale: this model takes no labels to be guided to")
+    asked, process = (str(guidance), _NUM_SAMPLES.value), process_of(run)
     rows = []
     if os.path.exists(_RESULTS.value):
         with open(_RESULTS.value) as lines:
@@ -135,18 +146,17 @@ def main(_: list[str]) -> None:
     known = {(row["sampler"], row["asked"], row["guidance"], row["num_samples"]) for row in rows}
     for calls in sorted(map(int, _CALLS.value)):
         for name in _ONLY.value or SAMPLERS:
-            if (name, calls, str(asked_guidance()), _NUM_SAMPLES.value) in known:
+            if (name, calls, *asked) in known:
                 continue
-            row = measured(run, name, calls)
+            row = measured(run, process, name, guidance, calls)
             if row is not None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 with open(_RESULTS.value, "a") as file:
                     file.write(json.dumps(row) + "\n")
-    asked = str(asked_guidance()), _NUM_SAMPLES.value
     own = [row for row in rows if (row["guidance"], row["num_samples"]) == asked]
     for column in run.experiment.quality().names:
-        print(f"\n{column}, {_NUM_SAMPLES.value} samples, {asked_guidance()}\n")
+        print(f"\n{column}, {_NUM_SAMPLES.value} samples, {guidance}\n")
         print(table(own, column))
     if _FIGURE.value:
         draw(own, run.experiment.quality().names[0], _FIGURE.value)
