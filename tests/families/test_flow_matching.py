@@ -73,17 +73,22 @@ def test_a_field_without_motion_scores_the_standard_normal(trace):
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 @pytest.mark.slow
 def test_a_row_scores_the_same_in_any_batch(trace):
-    family = build(trace=trace, tolerance=1e-3, eval_num_draws=2)
+    family = build(trace=trace, tolerance=1e-6, eval_num_draws=2)
     batch = {"x": jax.random.normal(KEY, (8, 2)), "index": jnp.arange(8, dtype=jnp.int32)}
     state = jax.jit(family.init)(KEY, batch)
     leaves, tree = jax.tree.flatten(state.ema)
     keys = jax.random.split(KEY, len(leaves))
-    far = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    far = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
     state = state.replace(ema=jax.tree.unflatten(tree, far))
     evaluate = jax.jit(family.eval_step)
     whole = evaluate(state, batch, KEY)["nats"]
+    # One program, other neighbours, which need other steps of the solver: not a bit changes.
+    others = {**batch, "x": batch["x"].at[:3].multiply(30.0)}
+    assert (evaluate(state, others, KEY)["nats"][3:] == whole[3:]).all()
+    # Another size of the batch is another program: its rounding may change which steps the solver
+    # takes, and the result by what the solver tolerates.
     half = evaluate(state, jax.tree.map(lambda a: a[3:], batch), KEY)["nats"]
-    np.testing.assert_allclose(half, whole[3:], rtol=1e-5)
+    np.testing.assert_allclose(half, whole[3:], rtol=1e-3)
 
 
 @pytest.mark.slow
