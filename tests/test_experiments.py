@@ -69,6 +69,15 @@ def marked(path):
     return pytest.param(path, marks=[] if quick else [pytest.mark.slow])
 
 
+@pytest.fixture(autouse=True)
+def compiled_in_a_short_time():
+    """Every program here runs once."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.parametrize("path", [marked(path) for path in FILES])
 def test_experiment_builds_and_steps(path, request, tmp_path):
     config = configs.load_config(str(REPO / path))

@@ -210,7 +210,7 @@ def evaluating(workdir):
 
 
 @pytest.mark.slow
-def test_twenty_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
+def test_ten_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
     periods = [
         "--config.train.log_every=5",
         "--config.train.checkpoint_every=5",
@@ -221,7 +221,7 @@ def test_twenty_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path)
     rng = random.Random(0)
     folder = workdir / "checkpoints"
     target, met = 0, {"save": 0, "evaluation": 0, "any": 0}
-    for kill in range(20):
+    for kill in range(10):
         kind = ("save", "evaluation", "any")[kill % 3]
         before = max(steps(workdir), default=0)
         args = [f"--config.train.num_steps={before + 100}", *periods]
@@ -245,7 +245,7 @@ def test_twenty_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path)
         else:
             met[kind] += 1
         target = max(target, before + 100)
-    assert min(met.values()) >= 3, met  # what was aimed at was met
+    assert min(met.values()) >= 2, met  # what was aimed at was met
     run(workdir, f"--config.train.num_steps={target}", *periods)
     run(tmp_path / "whole", f"--config.train.num_steps={target}", *periods)
     assert_same_state(workdir, tmp_path / "whole", target)
@@ -586,7 +586,7 @@ def test_a_divided_cpu_with_other_work_on_it_does_not_wait_for_itself(tmp_path):
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
         run(tmp_path, base=[
-            "--config=experiments/vdm/digits.py", "--config.train.num_steps=500",
+            "--config=experiments/vdm/digits.py", "--config.train.num_steps=150",
             "--config.train.eval_every=0", "--config.train.sample_every=0",
         ])  # fmt: skip
     finally:

@@ -52,6 +52,9 @@ resnet = lambda **kwargs: families.vdm(
 )
 FAMILIES["composed"] = resnet(remat="full", dtype="bfloat16")
 FAMILIES["composed_float32"] = resnet(remat="dots")
+# One family is looked at on all of them; where both kinds of spreading were seen, one is enough.
+LOOKED_AT = {"vdm": ("1", "2", "4", "8", "1x2", "2x4"), "composed": ("1", "2x4"),
+             "columns": ("1", "8")}
 MESHES = {"1": (1, 1), "2": (2, 1), "4": (4, 1), "8": (8, 1), "1x2": (2, 2), "2x4": (8, 4)}
 rng = np.random.default_rng(0)
 rows = rng.normal(size=(3, 16, 8)).astype(np.float32)
@@ -78,8 +81,8 @@ def made(count, fsdp):
 for name, family in FAMILIES.items():
     found[name] = {}
     for label, size in MESHES.items():
-        if name != "vdm" and label in ("2", "4", "1x2"):
-            continue  # one family is looked at on all
+        if label not in LOOKED_AT.get(name, ("1", "8", "2x4")):
+            continue
         mesh = made(*size)
         state = stepping.init_state(family, key, batch_of(family, 0), mesh)
         # What one device holds, in bytes, of the parameters and the optimiser's state.
@@ -91,7 +94,7 @@ for name, family in FAMILIES.items():
 # A checkpoint of one mesh on another: two steps here and one there, against three on one device.
 name, family = "flow", FAMILIES["flow"]
 restored = {}
-for before, after in [("1", "4"), ("4", "1"), ("1", "1x2"), ("1x2", "2x4"), ("2x4", "2")]:
+for before, after in [("1", "2x4"), ("2x4", "1x2"), ("1x2", "1")]:
     with tempfile.TemporaryDirectory() as workdir:
         mesh = made(*MESHES[before])
         state = stepping.init_state(family, key, batch_of(family, 0), mesh)
@@ -135,7 +138,7 @@ def test_losses_do_not_depend_on_the_mesh(found, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_fsdp_spreads_what_devices_hold(found, name):
     held = {label: run["held"] for label, run in found[name].items()}
-    assert held["1"] == held["8"] and held["2x4"] < 0.65 * held["1"]
+    assert held["1"] == held.get("8", held["1"]) and held["2x4"] < 0.65 * held["1"]
     if name == "vdm":
         assert held["1"] == held["2"] == held["4"] and held["1x2"] < 0.75 * held["1"]
 
