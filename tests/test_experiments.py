@@ -72,7 +72,7 @@ def marked(path):
 @pytest.fixture(autouse=True)
 def compiled_in_a_short_time():
     """Every program here runs once."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
