@@ -73,7 +73,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
         *(
             f"genjax.families.{path.stem}"
             for path in sorted((REPO / "genjax" / "families").glob("*.py"))
-            if path.stem not in ("__init__", "vdm_import")
+            if path.stem not in ("__init__", "vdm_import", "ddpm_import")
         ),
     ),
     "genjax.data": ("genjax.data",),

@@ -132,6 +132,17 @@ def test_official_cifar10_model_has_its_published_size():
     assert count == pytest.approx(30.6e6, rel=2e-3)
 
 
+def test_published_ddpm_has_its_published_size():
+    config = configs.as_dict(load("experiments/diffusion/cifar10_ddpm.py").get_config())
+    net = build_network(
+        tables.FAMILIES["ddpm"].networks["net"], config["model"], "model", (32, 32, 3)
+    )
+    args = jax.numpy.zeros((1, 32, 32, 3)), jax.numpy.zeros(1)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
+    # Of the UNet2DModel of google/ddpm-cifar10-32; 35.7 M in the paper.
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 35_746_307
+
+
 FLOW_FILES = {name: load(f"experiments/flow/{name}.py") for name in ("cifar10", "mnist", "toy2d")}
 FLOWS = [
     (file, flow)

@@ -6,15 +6,15 @@ Aims at:  Ho et al. 2020 (arXiv:2006.11239), unconditional CIFAR-10, loss "simpl
           (reconstruction).
 Command:  python scripts/run.py --config=experiments/diffusion/cifar10_ddpm.py --workdir=DIR \
               --config.data.data_dir=DIR
-Needs:    800,000 steps of batch 128 of 38.3 M parameters (the paper: 10.6 hours on a TPU v3-8), and
+Needs:    800,000 steps of batch 128 of 35.7 M parameters (the paper: 10.6 hours on a TPU v3-8), and
           1,000 network calls for each example of the bound and for each sample: accelerators. Not
           yet run here to the end. ``--config.model.dtype=bfloat16`` is faster;
           ``--config.eval.num_times=20`` scores 20 drawn steps in place of all of them.
-Departs:  the network's condition scales and shifts after the second norm of a block, where the
-          paper's is added before it (35.7 M parameters); times are told as 1 to 1,000, not 0 to
-          999, and stratified over the global batch; the last term of the bound has the normal
-          distribution function itself in place of an approximation by a tanh. FID needs
-          ``eval.metrics`` and Inception's weights: see docs/families.md.
+Departs:  times are told as 1 to 1,000, not 0 to 999, and stratified over the global batch; the
+          last term of the bound has the normal distribution function itself in place of an
+          approximation by a tanh. FID needs ``eval.metrics`` and Inception's weights: see
+          docs/families.md.
+Weights:  those of google/ddpm-cifar10-32 (safetensors) are read by scripts/import_checkpoint.py.
 """
 
 from ml_collections import ConfigDict
@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
                 attention_sizes=(16,),
                 num_heads=1,
                 num_groups=32,
+                conditioning="add",
                 dropout_rate=0.1,
                 dtype="float32",
                 remat="none",

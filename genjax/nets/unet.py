@@ -1,7 +1,7 @@
 """A U-Net: residual blocks and attention at several resolutions, for diffusion models."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,18 +22,22 @@ from genjax.nets.remat import Remat, with_remat
 
 _ZEROS = nn.initializers.zeros_init()
 
+Conditioning: TypeAlias = Literal["scale_shift", "add"]
+
 
 class ResidualBlock(nn.Module):
-    """Norm, swish, convolution, twice; the condition scales and shifts after the second norm.
+    """Norm, swish, convolution, twice, and the condition at the second norm.
 
     Attributes:
         channels: Output channels; a linear shortcut is learned if the input has others.
+        conditioning: As of :class:`UNet`.
         num_groups: Number of groups of the group normalisation.
         dropout_rate: Share of activations dropped before the second convolution, in [0, 1).
         dtype: The precision of the computation.
     """
 
     channels: int
+    conditioning: Conditioning
     num_groups: int
     dropout_rate: float
     dtype: Any
@@ -43,9 +47,14 @@ class ResidualBlock(nn.Module):
         """Maps ``[B, H, W, C]`` and a condition ``[B, D]`` to ``[B, H, W, channels]``."""
         h = nn.swish(GroupNorm(self.num_groups, dtype=self.dtype, name="norm_0")(x))
         h = Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_0")(h)
-        film = nn.Dense(2 * self.channels, kernel_init=_ZEROS, dtype=self.dtype, name="film")
-        scale, shift = jnp.split(film(condition), 2, axis=-1)
-        h = GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")(h, (scale, shift))
+        norm = GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")
+        if self.conditioning == "add":
+            added = nn.Dense(self.channels, dtype=self.dtype, name="add")(condition)
+            h = norm(h + added[:, None, None, :])
+        else:
+            film = nn.Dense(2 * self.channels, kernel_init=_ZEROS, dtype=self.dtype, name="film")
+            scale, shift = jnp.split(film(condition), 2, axis=-1)
+            h = norm(h, (scale, shift))
         h = Dropout(self.dropout_rate)(nn.swish(h), deterministic=deterministic)
         h = Conv(self.channels, (3, 3), kernel_init=_ZEROS, dtype=self.dtype, name="conv_1")(h)
         if x.shape[-1] != self.channels:
@@ -96,6 +105,7 @@ class Layer(nn.Module):
 
     Attributes:
         channels: Output channels.
+        conditioning: As of :class:`UNet`.
         with_attention: Whether attention follows the residual block.
         num_heads: Number of heads of attention.
         num_groups: Number of groups of the group normalisation.
@@ -104,6 +114,7 @@ class Layer(nn.Module):
     """
 
     channels: int
+    conditioning: Conditioning
     with_attention: bool
     num_heads: int
     num_groups: int
@@ -116,7 +127,12 @@ class Layer(nn.Module):
     ) -> Array:
         """Maps ``[B, H, W, C]`` to ``[B, H, W, channels]``."""
         x = ResidualBlock(
-            self.channels, self.num_groups, self.dropout_rate, self.dtype, name="residual"
+            self.channels,
+            self.conditioning,
+            self.num_groups,
+            self.dropout_rate,
+            self.dtype,
+            name="residual",
         )(x, condition, deterministic)
         if self.with_attention:
             fields = (self.num_heads, self.num_groups, self.dtype)
@@ -160,8 +176,7 @@ class UNet(nn.Module):
     ``num_blocks`` residual blocks at each of ``len(multipliers)`` resolutions, each half the one
     before; two blocks around a self-attention at the last; ``num_blocks + 1`` blocks at each
     resolution on the way up, which take the activations of the way down in reverse. The condition
-    (gamma and the label) scales and shifts the channels after the second norm of each block. All
-    residual branches and the last layer start at zero.
+    is gamma and the label. All residual branches and the last layer start at zero.
 
     What comes out of the middle, the activation of the lowest resolution, is the h-space of Kwon et
     al. It is kept as the intermediate ``h`` (``apply(..., mutable="intermediates")`` gives
@@ -176,6 +191,8 @@ class UNet(nn.Module):
             block; heights that no resolution has are ignored. The middle always has attention.
         num_heads: Number of heads of attention; must divide the channels where there is attention.
         num_groups: Number of groups of the group normalisation; must divide ``channels``.
+        conditioning: How the condition acts on a residual block: it scales and shifts the channels
+            after the second norm (``"scale_shift"``), or is added before it (``"add"``).
         dropout_rate: Share of activations dropped inside the residual blocks, in [0, 1).
         fourier_exponents: Exponents of the Fourier features of ``z_t``; () for none.
         gamma_min: Gamma that the conditioning maps to 0.
@@ -191,8 +208,9 @@ class UNet(nn.Module):
             matrix products and convolutions) or ``"full"`` (each block from its input).
 
     References:
-        Ho et al., Denoising Diffusion Probabilistic Models, arXiv:2006.11239, appendix B; Dhariwal
-        and Nichol, arXiv:2105.05233, section 3, for scale and shift and for several heads; Kwon et
+        Ho et al., Denoising Diffusion Probabilistic Models, arXiv:2006.11239, appendix B, whose
+        condition is added; Dhariwal and Nichol, arXiv:2105.05233, section 3, for scale and shift
+        and for several heads; Kwon et
         al., Diffusion Models Already Have a Semantic Latent Space, arXiv:2210.10960, section 3.
     """
 
@@ -202,6 +220,7 @@ class UNet(nn.Module):
     attention_sizes: Sequence[int] = (7, 8, 14, 16)
     num_heads: int = 1
     num_groups: int = 32
+    conditioning: Conditioning = "scale_shift"
     dropout_rate: float = 0.1
     fourier_exponents: Sequence[int] = ()
     gamma_min: float = -13.3
@@ -297,6 +316,7 @@ class UNet(nn.Module):
                 with_attention = h.shape[1] in self.attention_sizes
             return layer(
                 self.channels * self.multipliers[level],
+                self.conditioning,
                 with_attention,
                 self.num_heads,
                 self.num_groups,
@@ -345,6 +365,10 @@ class UNet(nn.Module):
         for name in ("channels", "num_blocks", "num_heads", "num_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.conditioning not in get_args(Conditioning):
+            raise ValueError(
+                f"conditioning must be one of {get_args(Conditioning)}, got {self.conditioning!r}"
+            )
         if self.channels % self.num_groups:
             raise ValueError(
                 f"num_groups ({self.num_groups}) must divide channels ({self.channels})"

@@ -669,7 +669,11 @@ def test_an_official_checkpoint_is_imported_and_evaluated(tmp_path, golden):
         "--config.family.schedule.name=learned_linear",
         "--config.eval.num_times=1",
     ]
-    script = [sys.executable, "scripts/import_vdm.py", f"--checkpoint={tmp_path}/checkpoints-0"]
+    script = [
+        sys.executable,
+        "scripts/import_checkpoint.py",
+        f"--checkpoint={tmp_path}/checkpoints-0",
+    ]
     done = subprocess.run(
         [*script, *model, f"--workdir={tmp_path}/imported"],
         cwd=REPO,
@@ -681,6 +685,49 @@ def test_an_official_checkpoint_is_imported_and_evaluated(tmp_path, golden):
     run(tmp_path / "imported", "--mode=eval", base=model)
     (row,) = records(tmp_path / "imported")
     assert row["step"] == 1234 and np.isfinite(row["eval/bits_per_dim"])
+
+
+@pytest.mark.slow
+def test_a_ddpm_of_diffusers_is_imported_and_sampled(tmp_path):
+    from safetensors.numpy import save_file
+
+    with np.load(REPO / "tests" / "families" / "diffusers_ddpm.npz") as file:
+        weights = {k[2:]: v.astype(np.float32) for k, v in file.items() if k.startswith("w/")}
+    save_file(weights, tmp_path / "model.safetensors")
+    model = [
+        "--config=experiments/diffusion/digits_ddpm.py",
+        "--config.family.process.num_timesteps=1000",
+        *(f"--config.model.{key}={value}" for key, value in {
+            "channels": 8, "multipliers": "(1,2)", "num_blocks": 1, "attention_sizes": "(4,)",
+            "num_groups": 4, "conditioning": "add", "out_channels": None,
+        }.items()),
+        "--config.family.loss=simple", "--config.family.variance=fixed_large",
+        "--config.sample.num_steps=3", "--config.sample.num_samples=4",
+    ]  # fmt: skip
+
+    def imported(file, *overrides):
+        script = [sys.executable, "scripts/import_checkpoint.py", f"--checkpoint={tmp_path / file}"]
+        return subprocess.run(
+            [*script, *model, *overrides, f"--workdir={tmp_path}/imported"],
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+        )
+
+    (tmp_path / "model.bin").write_bytes(b"PK")
+    for file, overrides, message in [
+        ("model.bin", (), "no safetensors file"),
+        ("model.safetensors", ("--config.model.channels=16",), "describes another model"),
+        ("model.safetensors", ("--config.family.process.num_timesteps=10",), "1,000 steps"),
+    ]:
+        refused = imported(file, *overrides)
+        assert refused.returncode == 1 and message in refused.stderr, refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    done = imported("model.safetensors")
+    assert done.returncode == 0, done.stderr
+    run(tmp_path / "imported", "--mode=sample", base=model)
+    with np.load(tmp_path / "imported" / "samples" / "step_00000000_sample.npz") as file:
+        assert file["samples"].shape == (4, 8, 8, 1)
 
 
 @pytest.fixture(scope="module")
