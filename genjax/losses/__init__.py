@@ -30,6 +30,12 @@ from genjax.losses.ddpm import (
     posterior_mean,
     posterior_variance,
 )
+from genjax.losses.decoders import (
+    bernoulli_loss,
+    continuous_bernoulli_loss,
+    discretized_logistic_loss,
+    logistic_mixture_loss,
+)
 from genjax.losses.density_ratio import log_density_ratio
 from genjax.losses.diffusion import denoising_loss, gaussian_prior_loss
 from genjax.losses.f_divergence import (
@@ -56,6 +62,13 @@ from genjax.losses.mmd import (
     rational_quadratic_kernel,
     rbf_kernel,
 )
+from genjax.losses.variational import (
+    capacity_loss,
+    effective_sample_size,
+    free_bits_loss,
+    importance_weighted_loss,
+    shared_variance_loss,
+)
 from genjax.losses.vdm import (
     decoder_logits,
     diffusion_loss,
@@ -68,6 +81,15 @@ from genjax.losses.vdm import (
 )
 
 __all__ = [
+    "bernoulli_loss",
+    "capacity_loss",
+    "continuous_bernoulli_loss",
+    "discretized_logistic_loss",
+    "effective_sample_size",
+    "free_bits_loss",
+    "importance_weighted_loss",
+    "logistic_mixture_loss",
+    "shared_variance_loss",
     "denoising_loss",
     "discretized_gaussian_loss",
     "flow_matching_loss",

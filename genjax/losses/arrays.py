@@ -4,6 +4,7 @@ Losses are computed in float32 or wider: squares of float16 leave its range beyo
 bfloat16 stop growing after a few hundred terms.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -137,6 +138,40 @@ def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> F
             f"expected one value or one value a row ([{like.shape[0]}]), got shape {values.shape}"
         )
     return values.reshape(values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
+
+
+def for_entries(values: Float[Array, "..."], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
+    """A number, one a row, or one for each entry, to broadcast against entries.
+
+    Args:
+        values: Numbers ``[]``, ``[B]`` or ``[B, *event]``.
+        like: What they go with, ``[B, *event]``.
+
+    Returns:
+        The numbers, widened, of as many axes as ``like`` or none.
+
+    Raises:
+        ValueError: If they are none of the three.
+
+    Example:
+        >>> for_entries(jnp.ones(2), jnp.zeros((2, 3))).shape
+        (2, 1)
+    """
+    values = widened(values)
+    return values if values.shape == like.shape else per_row(values, like)
+
+
+def inverse_scale(log_scale: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """One over a scale that is given by its log, at most so large that a square of it is finite.
+
+    Args:
+        log_scale: Logs of scales, of any shape.
+
+    Returns:
+        The inverses, of the same shape: 0 over any scale is 0, not 0 times infinity.
+    """
+    limit = 0.5 * math.log(jnp.finfo(log_scale.dtype).max) - 1.0
+    return jnp.exp(jnp.minimum(-log_scale, limit))
 
 
 def sum_event(values: Float[Array, "B *event"]) -> Float[Array, " B"]:

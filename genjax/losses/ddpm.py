@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int, UInt
 
 from genjax.losses.arrays import (
     check_same_shape,
+    for_entries,
+    inverse_scale,
     paired,
     per_row,
     sum_event,
@@ -136,8 +138,8 @@ def gaussian_kl_loss(
         Ho et al., arXiv:2006.11239, eq. 5 (the terms of the steps) and eq. 8.
     """
     mean_q, mean_p = paired(mean_q=mean_q, mean_p=mean_p)
-    log_p = _for_entries(log_variance_p, mean_p)
-    excess = _for_entries(log_variance_q, mean_q) - log_p
+    log_p = for_entries(log_variance_p, mean_p)
+    excess = for_entries(log_variance_q, mean_q) - log_p
     # exp(e) - 1 - e in this order does not lose a small e in the 1.
     mismatch = jnp.expm1(excess) - excess
     return 0.5 * sum_event(mismatch + jnp.square(mean_q - mean_p) * jnp.exp(-log_p))
@@ -170,8 +172,8 @@ def gaussian_loss(
         Ho et al., arXiv:2006.11239, eq. 5 (last term), for a continuous x.
     """
     x, mean = paired(x=x, mean=mean)
-    log_variance = _for_entries(log_variance, x)
-    square = jnp.square((x - mean) * _inverse_std(0.5 * log_variance))
+    log_variance = for_entries(log_variance, x)
+    square = jnp.square((x - mean) * inverse_scale(0.5 * log_variance))
     return 0.5 * sum_event(square + log_variance + math.log(2.0 * math.pi))
 
 
@@ -217,7 +219,7 @@ def discretized_gaussian_loss(
         raise ValueError(f"num_levels must be at least 2, got {num_levels}")
     mean = widened(mean)
     check_same_shape(levels=levels, mean=mean)
-    inverse_std = _inverse_std(_for_entries(log_std, mean))
+    inverse_std = inverse_scale(for_entries(log_std, mean))
     reach = 1.0 / (num_levels - 1)
     distance = levels.astype(mean.dtype) * (2.0 * reach) - 1.0 - mean
     low, high = (distance - reach) * inverse_std, (distance + reach) * inverse_std
@@ -258,20 +260,8 @@ def interpolated_log_variance(
         authors' code has it.
     """
     share = widened(share)
-    small, large = _for_entries(log_small, share), _for_entries(log_large, share)
+    small, large = for_entries(log_small, share), for_entries(log_large, share)
     return 0.5 * ((large + small) + (large - small) * share)
-
-
-def _for_entries(values: Float[Array, "..."], like: Array) -> Array:
-    """A number, one a row, or one for each entry, widened, to broadcast against ``like``."""
-    values = widened(values)
-    return values if values.shape == like.shape else per_row(values, like)
-
-
-def _inverse_std(log_std: Array) -> Array:
-    """One over a standard deviation, at most so large that a square of it is finite."""
-    # 0 over any scale is 0: not 0 times infinity.
-    return jnp.exp(jnp.minimum(-log_std, 0.5 * math.log(jnp.finfo(log_std.dtype).max) - 1.0))
 
 
 _FAR = -10.0

@@ -14,6 +14,7 @@ WIDE = RNG.uniform(-300.0, 300.0, size=(2, 4))  # whose squares leave the range 
 NARROW = RNG.uniform(-8.0, 8.0, size=(2, 4))
 ROWS = RNG.uniform(-300.0, 300.0, size=(2, 4, 3))
 MIX, GAMMA = np.array([0.25, 0.5, 0.75, 1.0]), np.array([-8.0, -1.0, 0.0, 5.0])
+CELLS = RNG.uniform(-300.0, 300.0, size=(4, 3, 2))
 LEVELS = np.array([[0, 255, 7], [1, 2, 3], [128, 127, 126], [9, 9, 9]])
 
 
@@ -27,6 +28,21 @@ def reconstruct(z, gamma_0):
 
 def discretized(mean, log_std):
     return losses.discretized_gaussian_loss(jnp.asarray(LEVELS), mean, log_std)
+
+
+def logistic(mean, log_scale):
+    return losses.discretized_logistic_loss(jnp.asarray(LEVELS), mean, log_scale)
+
+
+def mixture(logits, means, log_scales):
+    return losses.logistic_mixture_loss(jnp.asarray(LEVELS), logits, means, log_scales)
+
+
+def weighted(z):
+    def log_weight(z, frozen):
+        return -jnp.square(z.astype(jnp.promote_types(z.dtype, jnp.float32)))
+
+    return losses.importance_weighted_loss(log_weight, jnp.asarray(z))
 
 
 # Scales alpha_s, sigma_s, alpha_t, sigma_t of four rows; a tenth of them is whole.
@@ -50,6 +66,15 @@ ONE_SIDED = {
     "decoder_logits": (lambda z, g: losses.decoder_logits(z, g, 17), (ROWS[0], GAMMA)),
     "reconstruction_loss": (reconstruct, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_decoder_loss": (losses.gaussian_decoder_loss, (ROWS[0], GAMMA)),
+    "discretized_logistic_loss": (logistic, (ROWS[0] / 300.0, GAMMA)),
+    "logistic_mixture_loss": (mixture, (NARROW.T, CELLS / 300.0, CELLS / 300.0)),
+    "effective_sample_size": (losses.effective_sample_size, WIDE[:1]),
+    "free_bits_loss": (lambda v: losses.free_bits_loss(v, 3.0), (ROWS[0],)),
+    "capacity_loss": (lambda v: losses.capacity_loss(v, 3.0, weight=2.0), WIDE[:1]),
+    "shared_variance_loss": (
+        lambda v: losses.shared_variance_loss(v, 3), np.abs(WIDE[:1]),
+    ),
+    "importance_weighted_loss": (weighted, (ROWS[0],)),
     "discretized_gaussian_loss": (discretized, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_loss": (losses.gaussian_loss, (ROWS[0], ROWS[1], GAMMA)),
     "gaussian_kl_loss": (losses.gaussian_kl_loss, (ROWS[0], GAMMA, ROWS[1], GAMMA - 2)),
@@ -74,6 +99,8 @@ PAIRS = {
     "f_divergence_bound": (
         functools.partial(losses.f_divergence_bound, divergence="pearson"), NARROW,
     ),
+    "bernoulli_loss": (losses.bernoulli_loss, np.abs(ROWS / 300.0)),
+    "continuous_bernoulli_loss": (losses.continuous_bernoulli_loss, np.abs(ROWS / 300.0)),
     "denoising_loss": (losses.denoising_loss, ROWS),
     "flow_matching_loss": (losses.flow_matching_loss, ROWS),
     "straight_path": (lambda a, b: losses.straight_path(a, b, jnp.asarray(MIX))[0], ROWS),
