@@ -132,10 +132,11 @@ def test_the_page_on_editing_edits(in_repo, capsys):
     names = {}
     for code in trained:
         code = code.replace("num_steps=2000, eval", "num_steps=5, sample_every=0, eval")
+        code = code.replace("channels=16,", "channels=8, num_blocks=1,")
         run(in_repo(code.replace("num_steps=25", "num_steps=5")), names)
     shown = capsys.readouterr().out.splitlines()
     assert shown[-2] == "(4, 8, 8, 8, 1) (8, 8, 8, 1) (8, 8, 8, 1)"
-    assert shown[-1].startswith("(100, 5, 4, 4, 32) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
+    assert shown[-1].startswith("(100, 5, 4, 4, 16) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
     run(alone)
     assert capsys.readouterr().out.startswith("[[ 1.5 ")
 

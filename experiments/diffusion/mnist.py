@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
             family=dict(
                 name="edm",
                 process=dict(name="ve", sigma_min=0.02, sigma_max=60.0),
-                times_mean=-1.0,
+                times_mean=-0.5,
                 times_std=1.3,
                 label_dropout=0.1,
                 ema_decay=0.999,
