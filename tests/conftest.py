@@ -27,6 +27,8 @@ CHECKED = """
     families.objective families.sampling families.probability_flow families.matched_flow
     families.flow_matching families.standardized families.averages families.ddpm
     families.gaussian_chain families.chain_objective ode
+    families.vae families.latent_variable families.observations families.heads
+    nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

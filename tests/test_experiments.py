@@ -26,6 +26,7 @@ SMALL = {
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
     "dcgan": dict(channels=8, min_channels=4),
+    "conv": dict(channels=8),
     "mlp": dict(hidden_size=8, num_layers=1),
     "resnet": dict(channels=8),
     "autoregressive_flow": dict(hidden_size=8, num_layers=1),
@@ -43,7 +44,7 @@ def shrink(config):
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
         net.update(SMALL[net.name])
-    if len(nets) == 2:
+    if "critic" in config.model:
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
 

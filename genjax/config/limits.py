@@ -17,7 +17,7 @@ _COUNT = re.compile(
 )
 _MAY_BE_0 = re.compile(
     r"num_(hidden_|final_)?(layers|blocks|couplings|halvings)|num_timesteps|num_workers|"
-    r"plan_devices|warmup_steps|context_size|\w+_every|\w+_limit_mib"
+    r"plan_devices|warmup_steps|capacity_steps|context_size|\w+_every|\w+_limit_mib"
 )
 # These check themselves what is least: an experiment may be made of them without a config.
 _SETTINGS = re.compile(r"data(\.streams\.[\w-]+)?|eval|parallel|sample|train")

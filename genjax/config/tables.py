@@ -35,6 +35,16 @@ CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
+ENCODERS: Table = {"conv": nets.ConvEncoder, "mlp": nets.MLPEncoder}
+DECODERS: Table = {"conv": nets.ConvDecoder, "mlp": nets.MLPDecoder}
+OBSERVATIONS: Table = {
+    "bernoulli": families.Bernoulli,
+    "categorical": families.Categorical,
+    "continuous_bernoulli": families.ContinuousBernoulli,
+    "discretized_logistic": families.DiscretizedLogistic,
+    "gaussian": families.Gaussian,
+    "logistic_mixture": families.LogisticMixture,
+}
 SCHEDULES: Table = {
     "fixed_linear": schedules.FixedLinearSchedule,
     "learned_linear": schedules.LearnedLinearSchedule,
@@ -166,6 +176,12 @@ FAMILIES: Mapping[str, Recipe] = {
     "edm": _denoising(families.EDMObjective, families.edm),
     "rectified_flow": _denoising(families.RectifiedFlowObjective, families.rectified_flow),
     "score_sde": _denoising(families.ScoreObjective, families.score_sde),
+    "vae": Recipe(
+        make=families.vae,
+        networks={"encoder": Slot(table=ENCODERS), "decoder": Slot(table=DECODERS)},
+        parts={"observation": OBSERVATIONS},
+        groups={"objective": families.VariationalObjective},
+    ),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),

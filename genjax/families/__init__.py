@@ -31,12 +31,34 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.latent_variable import VariationalObjective
 from genjax.families.objective import Objective
+from genjax.families.observations import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Entries,
+    Gaussian,
+    LogisticMixture,
+    Observation,
+)
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
+from genjax.families.vae import vae
 from genjax.families.vdm import vdm
 
 __all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Entries",
+    "Gaussian",
+    "LogisticMixture",
+    "Observation",
+    "VariationalObjective",
+    "vae",
     "Average",
     "ChainObjective",
     "EDMObjective",

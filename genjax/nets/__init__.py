@@ -1,5 +1,11 @@
 """Networks as Linen modules. They see no loss, no optimiser and no noise schedule."""
 
+from genjax.nets.autoencoder import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+)
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
@@ -16,6 +22,8 @@ from genjax.nets.unet_classifier import UNetClassifier
 __all__ = [
     "Conv",
     "ConvClassifier",
+    "ConvDecoder",
+    "ConvEncoder",
     "ConvTranspose",
     "DCGANCritic",
     "DCGANGenerator",
@@ -23,6 +31,8 @@ __all__ = [
     "Frozen",
     "InceptionV3",
     "MLPCritic",
+    "MLPDecoder",
+    "MLPEncoder",
     "MLPGenerator",
     "ResNetCritic",
     "ResNetGenerator",

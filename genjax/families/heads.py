@@ -1,0 +1,73 @@
+"""Layers that make distributions of the features of encoders and decoders."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class GaussianPosterior(nn.Module):
+    """An encoder, and a layer that makes a Gaussian of independent entries of its features.
+
+    Attributes:
+        trunk: Module ``(x, label) -> features [B, F]``.
+        latent_size: Entries of the latent.
+    """
+
+    trunk: nn.Module
+    latent_size: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B *event"], label: Int[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"]]:
+        """Mean and log of the standard deviation of the latent of each example, ``[B, Z]``."""
+        features = self.trunk(x, label)  # type: ignore[operator]
+        both = nn.Dense(2 * self.latent_size, name="gaussian")(features.astype(jnp.float32))
+        mean, log_std = jnp.split(both, 2, axis=-1)
+        return mean, log_std
+
+
+class ObservedFeatures(nn.Module):
+    """A decoder, and a layer that makes the parameters of a distribution of its features.
+
+    Attributes:
+        trunk: Module ``(latent, label) -> features``, of the example ``[B, F]`` or of each of its
+            places ``[B, *places, F]``.
+        event_shape: Shape of one example, whose last axis is the channels of a place.
+        num_outputs: Parameters of a place.
+        num_shared: Further parameters that are the same at all places, whatever the latent.
+    """
+
+    trunk: nn.Module
+    event_shape: tuple[int, ...]
+    num_outputs: int
+    num_shared: int = 0
+
+    @nn.compact
+    def __call__(
+        self, latent: Float[Array, "B Z"], label: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B *places P"]:
+        """Parameters of each place, the shared ones last, float32.
+
+        Raises:
+            ValueError: If the features are of other places than the examples have.
+        """
+        features = self.trunk(latent, label).astype(jnp.float32)  # type: ignore[operator]
+        places = self.event_shape[:-1]
+        if features.ndim == 2:
+            flat = nn.Dense(math.prod(places) * self.num_outputs, name="outputs")(features)
+            outputs = flat.reshape(-1, *places, self.num_outputs)
+        elif features.shape[1:-1] == places:
+            outputs = nn.Dense(self.num_outputs, name="outputs")(features)
+        else:
+            raise ValueError(
+                f"the decoder describes places {features.shape[1:-1]}, but examples of shape "
+                f"{self.event_shape} have {places}"
+            )
+        if not self.num_shared:
+            return outputs
+        shared = self.param("shared", nn.initializers.zeros_init(), (self.num_shared,), jnp.float32)
+        shared = jnp.broadcast_to(shared, (*outputs.shape[:-1], self.num_shared))
+        return jnp.concatenate([outputs, shared], axis=-1)

@@ -1,0 +1,315 @@
+"""A model of data by latents with Gaussian priors, and the bounds on its likelihood."""
+
+import dataclasses
+import math
+from typing import Literal, cast, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax import losses
+from genjax.families.base import (
+    Batch,
+    Metrics,
+    ModelState,
+    Params,
+    Step,
+    init_network,
+    label_of,
+    num_classes_of,
+)
+from genjax.families.draws import fold_each, keys_by_example
+from genjax.families.heads import GaussianPosterior, ObservedFeatures
+from genjax.families.levels import Ends, Reals, Units
+from genjax.families.likelihood import draws_of
+from genjax.families.observations import Entries, Observation
+from genjax.losses.variational import GradientEstimator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariationalObjective:
+    """What a variational autoencoder is trained on: keys of its family.
+
+    Attributes:
+        bound: ``"elbo"``, of which several draws are averaged, or ``"importance"``, the tighter
+            bound that several draws give together.
+        num_draws: Draws of the latent for each example in training.
+        gradient: Estimator of the encoder's gradient for the importance-weighted bound: see
+            :func:`genjax.losses.importance_weighted_loss`.
+        kl: ``"analytic"`` or ``"sampled"`` divergence in the ELBO.
+        beta: Weight of the divergence in the ELBO; with another than 1 the loss is no bound.
+        warmup_steps: Steps over which that weight is raised from 0.
+        free_bits: Nats that the divergence of each entry of the latent has for free.
+        capacity: Nats that the divergence is held at, or None.
+        capacity_steps: Steps over which the capacity is raised from 0.
+        capacity_weight: Weight of the distance from the capacity.
+
+    References:
+        Burda et al., arXiv:1509.00519; Higgins et al., beta-VAE, 2017; Kingma et al.,
+        arXiv:1606.04934, eq. 15; Burgess et al., arXiv:1804.03599, eq. 8.
+    """
+
+    bound: Literal["elbo", "importance"] = "elbo"
+    num_draws: int = 1
+    gradient: GradientEstimator = "plain"
+    kl: Literal["analytic", "sampled"] = "analytic"
+    beta: float = 1.0
+    warmup_steps: int = 0
+    free_bits: float = 0.0
+    capacity: float | None = None
+    capacity_steps: int = 0
+    capacity_weight: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.bound not in ("elbo", "importance"):
+            raise ValueError(f"bound must be 'elbo' or 'importance', got {self.bound!r}")
+        if self.kl not in ("analytic", "sampled"):
+            raise ValueError(f"kl must be 'analytic' or 'sampled', got {self.kl!r}")
+        if self.gradient not in get_args(GradientEstimator):
+            raise ValueError(
+                f"gradient must be one of {get_args(GradientEstimator)}, got {self.gradient!r}"
+            )
+        if self.num_draws < 1:
+            raise ValueError(f"num_draws must be at least 1, got {self.num_draws}")
+        least = min(self.beta, self.warmup_steps, self.free_bits, self.capacity_steps)
+        if min(least, self.capacity_weight, self.capacity or 0.0) < 0:
+            raise ValueError(f"weights, steps and nats must be at least 0, got {self}")
+        weighted = (self.beta, self.warmup_steps, self.free_bits, self.capacity) != (
+            1.0,
+            0,
+            0,
+            None,
+        )
+        if self.bound == "importance" and weighted:
+            raise ValueError(
+                "beta, warmup_steps, free_bits and capacity weigh the divergence of bound='elbo'; "
+                "the importance-weighted bound has none of its own"
+            )
+        if self.bound == "elbo" and self.gradient != "plain":
+            raise ValueError(
+                f"gradient={self.gradient!r} is of bound='importance', which with num_draws=1 is "
+                "the ELBO with a sampled divergence"
+            )
+        if self.capacity is not None and (self.free_bits or self.beta != 1.0):
+            raise ValueError("a capacity takes the place of beta and free_bits: give one of them")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentVariableModel:
+    """Encoder, decoder and prior, as functions of parameters and rows.
+
+    Attributes:
+        encoder: Module ``(x, label) -> features [B, F]``.
+        decoder: Module ``(latent, label) -> features``.
+        latent_size: Entries of the latent.
+        observation: The distribution of data at each place.
+        objective: What is minimised.
+        event_shape: Shape of one example.
+        num_levels: Number of grey levels of integer data; None for real-valued data.
+        prior: ``"standard"`` normal, or one of its own for each ``"label"``.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent_size: int
+    observation: Observation
+    objective: VariationalObjective
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    prior: Literal["standard", "label"] = "standard"
+
+    def __post_init__(self) -> None:
+        self.observation.check(self.num_levels)
+        if self.latent_size < 1:
+            raise ValueError(f"latent_size must be at least 1, got {self.latent_size}")
+        if self.prior not in ("standard", "label"):
+            raise ValueError(f"prior must be 'standard' or 'label', got {self.prior!r}")
+        if num_classes_of(self.encoder) is not None and num_classes_of(self.decoder) is None:
+            raise ValueError(
+                "the encoder is told labels that the decoder is not: set model.decoder.num_classes "
+                "too, or leave both without"
+            )
+        if self.prior == "label" and num_classes_of(self.decoder) is None:
+            raise ValueError("prior='label' needs model.decoder.num_classes")
+
+    @property
+    def num_dims(self) -> int:
+        """Entries of an example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model is one of data given labels."""
+        return num_classes_of(self.decoder) is not None
+
+    @property
+    def entries(self) -> Entries:
+        """What is observed at a place."""
+        return Entries(self.event_shape[-1], self.num_levels)
+
+    @property
+    def units(self) -> Units:
+        """Data as the encoder sees it."""
+        return Reals() if self.num_levels is None else Ends(self.num_levels)
+
+    def posterior_net(self) -> GaussianPosterior:
+        """Encoder and the layer after it."""
+        return GaussianPosterior(self.encoder, self.latent_size)
+
+    def observed_net(self) -> ObservedFeatures:
+        """Decoder and the layer after it."""
+        return ObservedFeatures(
+            self.decoder,
+            self.event_shape,
+            self.observation.num_outputs(self.entries),
+            self.observation.num_shared,
+        )
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
+        """Parameters of encoder, decoder and, of each label, the prior."""
+        label = label_of(batch, conditional=self.conditional)
+        x = self.units.encode(batch["x"])
+        params = {}
+        params["encoder"], _ = init_network(
+            self.posterior_net(), jax.random.fold_in(key, 0), x, self._told(label)
+        )
+        z = jnp.zeros((x.shape[0], self.latent_size))
+        params["decoder"], _ = init_network(
+            self.observed_net(), jax.random.fold_in(key, 1), z, label
+        )
+        if self.prior == "label":
+            count = num_classes_of(self.decoder)
+            params["prior"] = {"gaussian": jnp.zeros((count, 2, self.latent_size))}
+        return params, {}
+
+    def _told(self, label: Array | None) -> Array | None:
+        return None if num_classes_of(self.encoder) is None else label
+
+    def posterior(self, params: Params, batch: Batch) -> tuple[Array, Array]:
+        """Mean and log standard deviation of the latent of each row, ``[B, Z]``."""
+        label = self._told(label_of(batch, conditional=self.conditional))
+        x = self.units.encode(batch["x"])
+        found = self.posterior_net().apply({"params": params["encoder"]}, x, label)
+        return cast(tuple[Array, Array], found)
+
+    def prior_of(self, params: Params, label: Array | None, rows: int) -> tuple[Array, Array]:
+        """Mean and log standard deviation of the prior of each row, ``[B, Z]``."""
+        if self.prior == "standard":
+            zeros = jnp.zeros((rows, self.latent_size))
+            return zeros, zeros
+        both = params["prior"]["gaussian"][label]
+        return both[:, 0], both[:, 1]
+
+    def outputs(self, params: Params, z: Array, label: Array | None) -> Array:
+        """Parameters of the observation for latents ``[B, Z]``."""
+        return cast(Array, self.observed_net().apply({"params": params["decoder"]}, z, label))
+
+    def _data_nats(self, params: Params, batch: Batch, z: Array) -> Array:
+        """Nats of data given latents of several draws ``[K, B, Z]``, ``[K, B]``."""
+        label = label_of(batch, conditional=self.conditional)
+        count, rows = z.shape[:2]
+
+        def repeated(a: Array | None) -> Array | None:
+            return None if a is None else jnp.tile(a, (count,) + (1,) * (a.ndim - 1))
+
+        outputs = self.outputs(params, z.reshape(count * rows, -1), repeated(label))
+        x = cast(Array, repeated(batch["x"]))
+        return self.observation.nats(x, outputs, self.entries).reshape(count, rows)
+
+    def log_weights(
+        self, params: Params, batch: Batch, z: Array, posterior: tuple[Array, Array]
+    ) -> Array:
+        """Log of ``p(x, z) / q(z | x)`` of latents of several draws ``[K, B, Z]``, ``[K, B]``."""
+        label = label_of(batch, conditional=self.conditional)
+        prior = self.prior_of(params, label, z.shape[1])
+        ratio = _log_normal(z, *prior) - _log_normal(z, *posterior)
+        return ratio - self._data_nats(params, batch, z)
+
+    def kl(self, params: Params, batch: Batch, posterior: tuple[Array, Array]) -> Array:
+        """Divergence of each entry of the latent from its prior, ``[B, Z]``."""
+        label = label_of(batch, conditional=self.conditional)
+        mean_p, log_p = self.prior_of(params, label, posterior[0].shape[0])
+        mean, log_std = posterior
+        excess = 2.0 * (log_std - log_p)
+        square = jnp.square(mean - mean_p) * jnp.exp(-2.0 * log_p)
+        return 0.5 * (jnp.expm1(excess) - excess + square)
+
+    def loss(
+        self,
+        params: Params,
+        model_state: ModelState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        step: Step,
+    ) -> tuple[Array, tuple[Metrics, ModelState]]:
+        """Mean nats of a batch, weighted as the objective says."""
+        goal = self.objective
+        posterior = mean, log_std = self.posterior(params, batch)
+        noise = jax.random.normal(key, (goal.num_draws, *mean.shape))
+        z = mean + jnp.exp(log_std) * noise
+        kl = self.kl(params, batch, posterior)
+        metrics = {"kl": jnp.mean(jnp.sum(kl, axis=1))}
+        if goal.bound == "importance":
+
+            def log_weight(z: Array, frozen: bool) -> Array:
+                q = jax.lax.stop_gradient(posterior) if frozen else posterior
+                return self.log_weights(params, batch, z, q)
+
+            nats = losses.importance_weighted_loss(log_weight, z, gradient=goal.gradient)
+            return jnp.mean(nats), (metrics, model_state)
+        data = jnp.mean(self._data_nats(params, batch, z))
+        metrics |= {"reconstruction": data, "elbo": data + metrics["kl"]}
+        if goal.kl == "sampled":
+            label = label_of(batch, conditional=self.conditional)
+            prior = self.prior_of(params, label, mean.shape[0])
+            ratio = _log_entries(z, *posterior) - _log_entries(z, *prior)
+            kl = jnp.mean(ratio, axis=0)
+        return data + self._weighted(kl, step), (metrics, model_state)
+
+    def _weighted(self, kl: Array, step: Step) -> Array:
+        """The divergence ``[B, Z]`` as the loss has it."""
+        goal = self.objective
+        if goal.capacity is not None:
+            reached = _share(step, goal.capacity_steps) * goal.capacity
+            return jnp.mean(
+                losses.capacity_loss(jnp.sum(kl, axis=1), reached, weight=goal.capacity_weight)
+            )
+        weight = goal.beta * _share(step, goal.warmup_steps)
+        if goal.free_bits:
+            return weight * losses.free_bits_loss(kl, goal.free_bits)
+        return weight * jnp.mean(jnp.sum(kl, axis=1))
+
+    def draws(self, params: Params, batch: Batch, key: PRNGKeyArray, num_draws: int) -> Array:
+        """Negative log weights of draws of the latent of each row, ``[num_draws, B]``."""
+        keys = keys_by_example(key, batch["index"])
+        posterior = mean, log_std = self.posterior(params, batch)
+
+        def one_draw(index: Array) -> Array:
+            own = fold_each(keys, index)
+            noise = jax.vmap(lambda k: jax.random.normal(k, (self.latent_size,)))(own)
+            z = (mean + jnp.exp(log_std) * noise)[None]
+            return -self.log_weights(params, batch, z, posterior)[0]
+
+        return draws_of(one_draw, num_draws)
+
+    def sample(self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int) -> Array:
+        """Parameters of the observation for latents of the prior."""
+        mean, log_std = self.prior_of(params, label, rows)
+        z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        return self.outputs(params, z, label)
+
+
+def _share(step: Step, steps: int) -> Array:
+    """How far a rise over so many steps has come, in [0, 1]."""
+    return jnp.minimum(step / steps, 1.0) if steps else jnp.ones(())
+
+
+def _log_entries(z: Array, mean: Array, log_std: Array) -> Array:
+    square = jnp.square((z - mean) * jnp.exp(-log_std))
+    return -0.5 * (square + math.log(2.0 * math.pi)) - log_std
+
+
+def _log_normal(z: Array, mean: Array, log_std: Array) -> Array:
+    return jnp.sum(_log_entries(z, mean, log_std), axis=-1)
