@@ -28,6 +28,7 @@ CHECKED = """
     families.flow_matching families.standardized families.averages families.ddpm
     families.gaussian_chain families.chain_objective ode
     families.vae families.latent_variable families.observations families.heads
+    families.logistic_observations families.variational_objective
     nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

@@ -291,6 +291,9 @@ def _assemble(
         dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
     )
     given = _given(streams, settings, draws=ready.draws)
+    method = settings["data"].binarize
+    if method is not None:
+        given |= _of_bits(dataset, given)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own:
         kwargs["data_std"] = 1.0 if scale is not None else deviation()
@@ -304,9 +307,22 @@ def _assemble(
             and feature.shape == dataset.event_shape
         )
         family = families.standardized(family, scale.mean, scale.std, names=alike)
+    if method is not None and dataset.num_levels is not None:
+        family = families.binarized(family, dataset.num_levels, dataset.event_shape, method)
     made = {slot.key or name: kwargs[name] for name, slot in recipe.networks.items()}
     made |= {name: kwargs[name] for name in recipe.parts if name in kwargs}
     return _Assembled(family, made, loaders)
+
+
+def _of_bits(dataset: data.DataSet, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What families are told of data that they see in bits."""
+    if dataset.num_levels is None:
+        raise ConfigError(
+            f"data.binarize: {dataset.name} is real-valued; bits are drawn of grey levels"
+        )
+    spec = dict(given["spec"])
+    spec["x"] = dataclasses.replace(spec["x"], num_levels=2)
+    return {"num_levels": 2, "spec": spec}
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:

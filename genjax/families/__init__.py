@@ -2,6 +2,7 @@
 
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
+from genjax.families.binarized import binarized
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
 from genjax.families.ddpm import ddpm
@@ -31,21 +32,20 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
-from genjax.families.latent_variable import VariationalObjective
+from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.objective import Objective
 from genjax.families.observations import (
     Bernoulli,
     Categorical,
     ContinuousBernoulli,
-    DiscretizedLogistic,
     Entries,
     Gaussian,
-    LogisticMixture,
     Observation,
 )
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
 from genjax.families.vae import vae
+from genjax.families.variational_objective import VariationalObjective
 from genjax.families.vdm import vdm
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "rectified_flow",
     "score_sde",
     "Acts",
+    "binarized",
     "Density",
     "Family",
     "HalfLife",

@@ -23,9 +23,11 @@ class GaussianPosterior(nn.Module):
         self, x: Float[Array, "B *event"], label: Int[Array, " B"] | None = None
     ) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"]]:
         """Mean and log of the standard deviation of the latent of each example, ``[B, Z]``."""
-        features = self.trunk(x, label)  # type: ignore[operator]
-        both = nn.Dense(2 * self.latent_size, name="gaussian")(features.astype(jnp.float32))
-        mean, log_std = jnp.split(both, 2, axis=-1)
+        features = self.trunk(x, label).astype(jnp.float32)  # type: ignore[operator]
+        mean = nn.Dense(self.latent_size, name="mean")(features)
+        # All begin with the width of the prior: an exponential of random sums may be anything.
+        zeros = nn.initializers.zeros_init()
+        log_std = nn.Dense(self.latent_size, kernel_init=zeros, name="log_std")(features)
         return mean, log_std
 
 

@@ -17,10 +17,11 @@ from genjax.families.base import (
     TrainState,
     label_of,
 )
-from genjax.families.latent_variable import LatentVariableModel, VariationalObjective
+from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
 from genjax.families.observations import Observation
+from genjax.families.variational_objective import VariationalObjective
 from genjax.losses import effective_sample_size, importance_weighted_nats
 
 

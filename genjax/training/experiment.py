@@ -71,6 +71,9 @@ class DataSettings:
             deviation in the training split (of each column, of images of each channel). Samples and
             likelihoods are in the units of the data all the same. None for where an entry is far
             from mean 0 and standard deviation 1.
+        binarize: How models see bits in place of grey levels ``x``, which are their probabilities:
+            drawn anew in each step (``"dynamic"``), once for each example (``"static"``), or the
+            upper half of the range (``"threshold"``). Samples are black and white.
         streams: Further streams of the run by name, each a section like this one that says what
             differs. Their features come to the family as ``stream/x``.
     """
@@ -87,6 +90,7 @@ class DataSettings:
     event_shape: Sequence[int] | None = None
     transforms: Sequence[Mapping[str, Any]] = ()
     standardize: bool | None = None
+    binarize: Literal["dynamic", "static", "threshold"] | None = None
     streams: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -81,13 +81,17 @@ def test_with_the_exact_posterior_a_linear_model_scores_the_evidence(bound):
     state = jax.jit(family.init)(KEY, batch)
     to_mean = weight.T / std**2 / precision
     posterior = {
-        "kernel": jnp.asarray(np.concatenate([to_mean, 0 * to_mean], 1), jnp.float32),
-        "bias": jnp.asarray(
-            np.concatenate([-offset @ to_mean, -0.5 * np.log(precision)]), jnp.float32
-        ),
+        "mean": {
+            "kernel": jnp.asarray(to_mean, jnp.float32),
+            "bias": jnp.asarray(-offset @ to_mean, jnp.float32),
+        },
+        "log_std": {
+            "kernel": jnp.zeros((5, 2)),
+            "bias": jnp.asarray(-0.5 * np.log(precision), jnp.float32),
+        },
     }
     params = {
-        "encoder": {"gaussian": posterior},
+        "encoder": posterior,
         "decoder": {
             "outputs": {
                 "kernel": jnp.asarray(weight, jnp.float32),

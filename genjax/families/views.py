@@ -1,0 +1,186 @@
+"""Families that see rows otherwise than the data has them: the one place where that is undone."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.families.base import (
+    Batch,
+    Denoising,
+    Density,
+    Family,
+    Metrics,
+    PyTree,
+    Samples,
+    TrainState,
+)
+
+Kept = Mapping[str, Array]
+"""What a view keeps in the state."""
+
+
+class View(Protocol):
+    """How a family sees rows, and what its rows are in the data."""
+
+    @property
+    def name(self) -> str:
+        """Where in the state's ``model_state`` is kept what the view goes by."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """What protocols say of the data."""
+        ...
+
+    def kept(self) -> Kept:
+        """What the view goes by, so that a state is complete without the data."""
+        ...
+
+    def encode(self, kept: Kept, batch: Batch, key: PRNGKeyArray | None) -> Batch:
+        """The batch as the family sees it; without a key where only shapes are read."""
+        ...
+
+    def encode_rows(self, kept: Kept, x: Array) -> Array:
+        """Rows ``[B, *event]`` as the family sees them, without anything drawn."""
+        ...
+
+    def decode_rows(self, kept: Kept, x: Array) -> Array:
+        """The data that rows of the family stand for."""
+        ...
+
+    def decode_density(self, kept: Kept, density: Density) -> Density:
+        """A density of the plane in the units of the data."""
+        ...
+
+    def log_volume(self, kept: Kept, batch: Batch) -> Array | float:
+        """Log of the volume of the data that a unit of the family's volume stands for."""
+        ...
+
+
+def viewed(family: Family, view: View) -> Family:
+    """A family that sees data through a view, and that is about the data.
+
+    Args:
+        family: The family of what the view makes of the data.
+        view: The view.
+
+    Returns:
+        The family. Densities of data are those of what is seen less the log of the volume, and so
+        are its ``density_metrics``; samples, decoded latents and edits are data.
+    """
+
+    def inner(state: TrainState) -> TrainState:
+        kept = {name: value for name, value in state.model_state.items() if name != view.name}
+        return state.replace(model_state=kept)
+
+    def outer(state: TrainState, kept: Kept) -> TrainState:
+        return state.replace(model_state={**state.model_state, view.name: kept})
+
+    def in_units_of_data(kept: Kept, batch: Batch, metrics: Metrics) -> Metrics:
+        if not family.density_metrics:
+            return metrics
+        added = view.log_volume(kept, batch)
+        return {
+            name: value + added * family.density_metrics[name]
+            if name in family.density_metrics
+            else value
+            for name, value in metrics.items()
+        }
+
+    def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
+        kept = view.kept()
+        return outer(family.init(key, view.encode(kept, batch, key)), kept)
+
+    def train_step(
+        state: TrainState, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        kept = state.model_state[view.name]
+        made, metrics = family.train_step(inner(state), view.encode(kept, batch, key), key)
+        return outer(made, kept), in_units_of_data(kept, batch, metrics)
+
+    protocol = {**family.eval_protocol, "data": view.said}
+    return dataclasses.replace(
+        family,
+        init=init,
+        train_step=train_step,
+        eval_protocol=protocol,
+        **_scores(family, view, inner, in_units_of_data),
+        **_rows(family, view, inner),
+    )
+
+
+def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> dict[str, Any]:
+    """What a family says of rows of data."""
+    parts: dict[str, Any] = {}
+    if family.eval_step is not None:
+        score = family.eval_step
+
+        def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
+            kept = state.model_state[view.name]
+            found = score(inner(state), view.encode(kept, batch, key), key)
+            return in_units_of_data(kept, batch, found)  # type: ignore[no-any-return]
+
+        parts["eval_step"] = eval_step
+    if family.log_prob is not None:
+        density = family.log_prob
+
+        def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+            kept = state.model_state[view.name]
+            found = density(inner(state), view.encode(kept, batch, key), key)
+            return found - view.log_volume(kept, batch)
+
+        parts["log_prob"] = log_prob
+    if family.encode is not None:
+        to_latents = family.encode
+
+        def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
+            seen = view.encode(state.model_state[view.name], batch, key)
+            return to_latents(inner(state), seen, key)
+
+        parts["encode"] = encode
+    return parts
+
+
+def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
+    """What a family makes, as data."""
+    parts: dict[str, Any] = {}
+    if family.decode is not None:
+        to_rows = family.decode
+
+        def decode(state: TrainState, latents: PyTree, batch: Batch) -> Array:
+            rows = to_rows(inner(state), latents, batch)
+            return view.decode_rows(state.model_state[view.name], rows)
+
+        parts["decode"] = decode
+    if family.denoising is not None:
+        asked = family.denoising
+
+        def denoising(state: TrainState, batch: Batch) -> Denoising:
+            kept, own = state.model_state[view.name], asked(inner(state), batch)
+            return dataclasses.replace(
+                own,
+                encode=lambda x: own.encode(view.encode_rows(kept, x)),
+                decode=lambda y: view.decode_rows(kept, own.decode(y)),
+            )
+
+        parts["denoising"] = denoising
+    if family.sample is not None:
+        draw = family.sample
+
+        def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+            kept = state.model_state[view.name]
+            drawn = draw(inner(state), key, view.encode(kept, batch, None))
+            way, density = drawn.trajectory, drawn.density
+            return Samples(
+                rows=view.decode_rows(kept, drawn.rows),
+                trajectory=None if way is None else view.decode_rows(kept, way),
+                density=None if density is None else view.decode_density(kept, density),
+            )
+
+        parts["sample"] = sample
+    if family.curves is not None:
+        curves = family.curves
+        parts["curves"] = lambda state: curves(inner(state))
+    return parts
