@@ -315,13 +315,13 @@ class UNet(nn.Module):
             if with_attention is None:
                 with_attention = h.shape[1] in self.attention_sizes
             return layer(
-                self.channels * self.multipliers[level],
-                self.conditioning,
-                with_attention,
-                self.num_heads,
-                self.num_groups,
-                self.dropout_rate,
-                dtype,
+                channels=self.channels * self.multipliers[level],
+                conditioning=self.conditioning,
+                with_attention=with_attention,
+                num_heads=self.num_heads,
+                num_groups=self.num_groups,
+                dropout_rate=self.dropout_rate,
+                dtype=dtype,
                 name=name,
             )(h, condition, context, deterministic)
 

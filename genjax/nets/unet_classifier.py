@@ -127,9 +127,16 @@ class UNetClassifier(nn.Module):
         layer = with_remat(Layer, self.remat, static_argnums=(4,))
 
         def block(h: Array, level: int, name: str, with_attention: bool) -> Array:
-            channels = self.channels * self.multipliers[level]
-            fields = (self.num_heads, self.num_groups, 0.0, dtype)
-            return layer(channels, with_attention, *fields, name=name)(h, condition, None, True)
+            return layer(
+                channels=self.channels * self.multipliers[level],
+                conditioning="scale_shift",
+                with_attention=with_attention,
+                num_heads=self.num_heads,
+                num_groups=self.num_groups,
+                dropout_rate=0.0,
+                dtype=dtype,
+                name=name,
+            )(h, condition, None, True)
 
         h = Conv(self.channels, (3, 3), dtype=jnp.float32, name="conv_in")(x).astype(dtype)
         last = len(self.multipliers) - 1
