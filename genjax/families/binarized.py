@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.devices import own_key
 from genjax.families.base import Batch, Density, Family
 from genjax.families.draws import keys_by_example
+from genjax.families.levels import as_levels
 from genjax.families.views import Kept, viewed
 
 Method: TypeAlias = Literal["dynamic", "static", "threshold"]
@@ -81,8 +82,7 @@ class Binarization:
     def decode_rows(self, kept: Kept, x: Array) -> Array:
         """The lowest and the highest level."""
         del kept
-        dtype = jnp.uint8 if self.num_levels <= 256 else jnp.int32
-        return x.astype(dtype) * jnp.asarray(self.num_levels - 1, dtype)
+        return as_levels(x.astype(jnp.int32) * (self.num_levels - 1), self.num_levels)
 
     def decode_density(self, kept: Kept, density: Density) -> Density:
         """Bits have no density."""

@@ -164,9 +164,8 @@ class LatentVariableModel:
         label = label_of(batch, conditional=self.conditional)
         mean_p, log_p = self.prior_of(params, label, posterior[0].shape[0])
         mean, log_std = posterior
-        excess = 2.0 * (log_std - log_p)
-        square = jnp.square(mean - mean_p) * jnp.exp(-2.0 * log_p)
-        return 0.5 * (jnp.expm1(excess) - excess + square)
+        of_entry = jax.vmap(losses.gaussian_kl_loss, in_axes=-1, out_axes=-1)
+        return of_entry(mean, 2.0 * log_std, mean_p, 2.0 * log_p)
 
     def loss(
         self,
@@ -213,10 +212,17 @@ class LatentVariableModel:
             return weight * losses.free_bits_loss(kl, goal.free_bits)
         return weight * jnp.mean(jnp.sum(kl, axis=1))
 
-    def draws(self, params: Params, batch: Batch, key: PRNGKeyArray, num_draws: int) -> Array:
+    def draws(
+        self,
+        params: Params,
+        batch: Batch,
+        key: PRNGKeyArray,
+        num_draws: int,
+        posterior: tuple[Array, Array],
+    ) -> Array:
         """Negative log weights of draws of the latent of each row, ``[num_draws, B]``."""
         keys = keys_by_example(key, batch["index"])
-        posterior = mean, log_std = self.posterior(params, batch)
+        mean, log_std = posterior
 
         def one_draw(index: Array) -> Array:
             own = fold_each(keys, index)

@@ -62,7 +62,7 @@ class Ends:
 
     def decode(self, y: Array) -> Array:
         """The nearest levels, ``[B, *event]``."""
-        return _as_levels(jnp.round((y + 1.0) * (0.5 * (self.num_levels - 1))), self.num_levels)
+        return as_levels(jnp.round((y + 1.0) * (0.5 * (self.num_levels - 1))), self.num_levels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Centres:
 
     def decode(self, y: Array) -> Array:
         """The levels whose centres are nearest, where decoder logits have their maximum."""
-        return _as_levels(jnp.round((y + 1.0) * (0.5 * self.num_levels) - 0.5), self.num_levels)
+        return as_levels(jnp.round((y + 1.0) * (0.5 * self.num_levels) - 0.5), self.num_levels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +117,10 @@ class Bins:
         """The levels of the bins that points lie in, ``[B, *event]``."""
         if (self.low, self.high) != (0.0, 1.0):
             y = (y - self.low) / (self.high - self.low)
-        return _as_levels(jnp.floor(y * self.num_levels), self.num_levels)
+        return as_levels(jnp.floor(y * self.num_levels), self.num_levels)
 
 
-def _as_levels(values: Array, num_levels: int) -> Array:
-    """Whole numbers in floating point to grey levels: clipped to the range, of a whole type."""
+def as_levels(values: Array, num_levels: int) -> Array:
+    """Whole numbers of any type to grey levels: clipped to the range, of a whole type."""
     dtype = jnp.uint8 if num_levels <= 256 else jnp.int32
     return jnp.clip(values, 0, num_levels - 1).astype(dtype)

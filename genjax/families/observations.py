@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax import losses
+from genjax.families.levels import as_levels
 from genjax.losses.arrays import sum_event, whole_levels
 
 
@@ -127,11 +128,11 @@ class Categorical:
 
     def centre(self, outputs: Array, of: Entries) -> Array:
         """The most probable level of each entry."""
-        return _whole(jnp.argmax(_by_level(outputs, of), axis=-1), of.levels)
+        return as_levels(jnp.argmax(_by_level(outputs, of), axis=-1), of.levels)
 
     def draw(self, key: PRNGKeyArray, outputs: Array, of: Entries) -> Array:
         """Levels drawn entry by entry."""
-        return _whole(jax.random.categorical(key, _by_level(outputs, of)), of.levels)
+        return as_levels(jax.random.categorical(key, _by_level(outputs, of)), of.levels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -245,10 +246,6 @@ class Gaussian:
 
 def _by_level(outputs: Array, of: Entries) -> Array:
     return outputs.reshape(*outputs.shape[:-1], of.channels, of.levels)
-
-
-def _whole(levels: Array, num_levels: int) -> Array:
-    return levels.astype(jnp.uint8 if num_levels <= 256 else jnp.int32)
 
 
 def check_levels(name: str, num_levels: int | None) -> None:

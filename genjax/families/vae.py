@@ -103,8 +103,9 @@ def vae(
     )
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        draws = model.draws(state.ema, batch, key, eval_num_draws)
-        kl = jnp.sum(model.kl(state.ema, batch, model.posterior(state.ema, batch)), axis=1)
+        posterior = model.posterior(state.ema, batch)
+        draws = model.draws(state.ema, batch, key, eval_num_draws, posterior)
+        kl = jnp.sum(model.kl(state.ema, batch, posterior), axis=1)
         found = dict(likelihood_metrics(draws, model.num_dims))
         elbo = found.pop("nats")
         found |= {"elbo": elbo, "kl": kl, "reconstruction": elbo - kl}
@@ -114,7 +115,9 @@ def vae(
         return found
 
     def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return -importance_weighted_nats(model.draws(state.ema, batch, key, eval_num_draws))
+        posterior = model.posterior(state.ema, batch)
+        draws = model.draws(state.ema, batch, key, eval_num_draws, posterior)
+        return -importance_weighted_nats(draws)
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         label = label_of(batch, conditional=model.conditional)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, PRNGKeyArray
 
@@ -21,6 +21,7 @@ Kept = Mapping[str, Array]
 """What a view keeps in the state."""
 
 
+@runtime_checkable
 class View(Protocol):
     """How a family sees rows, and what its rows are in the data."""
 
