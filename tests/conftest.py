@@ -29,10 +29,12 @@ CHECKED = """
     families.gaussian_chain families.chain_objective ode
     families.vae families.latent_variable families.observations families.heads
     families.logistic_observations families.variational_objective
+    families.autoregressive families.autoregressive_model
     families.views families.binarized nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
+    nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous

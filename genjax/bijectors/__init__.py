@@ -1,6 +1,6 @@
 """Invertible maps with tractable log-determinants, as Linen modules."""
 
-from genjax.bijectors.autoregressive import MADE, MaskedAutoregressive, TransformerAutoregressive
+from genjax.bijectors.autoregressive import MaskedAutoregressive, TransformerAutoregressive
 from genjax.bijectors.base import Bijector
 from genjax.bijectors.containers import Chain, Invert, MultiScale, Repeat
 from genjax.bijectors.continuous import ContinuousFlow
@@ -27,7 +27,6 @@ from genjax.bijectors.recipes.points import autoregressive_flow, continuous_flow
 from genjax.bijectors.shapes import Affine, Logit, Reshape, Sigmoid, Squeeze, Tanh
 
 __all__ = [
-    "MADE",
     "ActNorm",
     "Affine",
     "Bijector",

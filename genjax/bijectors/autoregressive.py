@@ -1,109 +1,17 @@
 """Autoregressive maps: of vectors by masked networks, of sequences by causal transformers."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from genjax.bijectors.base import Bijector
-from genjax.bijectors.elementwise import Elementwise, at_least_float32, by_entry, sum_event
-from genjax.nets.dense import Dense, columns_are_faster, dense
-from genjax.nets.flow_transformer import Cache, CausalTransformer
-
-
-class MaskedDense(nn.Module):
-    """A dense layer whose outputs see only inputs of a lower or equal degree.
-
-    Attributes:
-        degrees_in: The degree of each input: the last entry of the event that it has seen.
-        degrees_out: The degree of each output.
-        columns: Whether input and output are columns, ``[I, B]``, instead of rows.
-        strict: Whether the degree of an input must be lower than that of the output.
-        kernel_init: Initialiser of the weights.
-    """
-
-    degrees_in: tuple[int, ...]
-    degrees_out: tuple[int, ...]
-    columns: bool
-    strict: bool = False
-    kernel_init: Callable = nn.initializers.lecun_normal()
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps ``[..., inputs]`` to ``[..., outputs]``, or columns to columns."""
-        before, after = np.asarray(self.degrees_in)[:, None], np.asarray(self.degrees_out)
-        mask = after > before if self.strict else after >= before
-        kernel = self.param("kernel", self.kernel_init, mask.shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), mask.shape[1:])
-        # The mask is applied in each pass, not once at initialisation: an optimiser would move
-        # weights that are merely 0.
-        return dense(x, jnp.where(mask, kernel, 0.0), bias, columns=self.columns)
-
-
-class MADE(nn.Module):
-    """A network whose outputs for entry ``i`` depend on entries before ``i`` only.
-
-    Attributes:
-        num_outputs: Number of outputs for each entry.
-        hidden_size: Width of every layer.
-        num_layers: Number of hidden layers; from the second on they are residual.
-
-    References:
-        Germain et al., MADE, arXiv:1502.03509; residual: Nash and Durkan, arXiv:1904.05626.
-    """
-
-    num_outputs: int
-    hidden_size: int = 64
-    num_layers: int = 2
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "*batch D"], context: Float[Array, "*rows C"] | None = None
-    ) -> Float[Array, "... D P"]:
-        """Maps ``[B, D]`` to ``[B, D, num_outputs]``; zero at initialisation.
-
-        Args:
-            x: The entries in their order, ``[B, D]``.
-            context: What all outputs may depend on, ``[B, C]``, or None.
-        """
-        size = x.shape[-1]
-        entries = tuple(range(1, size + 1))
-        # Degree of a hidden unit: the last entry it has seen. With one entry it may see none. All
-        # degrees in turn, or, where there are fewer units, spread over the entries.
-        units = np.arange(self.hidden_size)
-        degrees = units % max(1, size - 1) + min(1, size - 1)
-        if self.hidden_size < size - 1:
-            degrees = size - 1 - units * (size - 1) // self.hidden_size
-        hidden = tuple(degrees.tolist())
-        outputs = tuple(np.repeat(entries, self.num_outputs).tolist())
-
-        columns = columns_are_faster(self.hidden_size, x, context)
-        zeros = nn.initializers.zeros_init()
-
-        def with_context(h: Array, name: str, **options: Any) -> Array:
-            # Without a mask: a context comes before all entries.
-            if context is None:
-                return h
-            width = h.shape[0 if columns else -1]
-            layer = Dense(width, columns, use_bias=False, name=name, **options)
-            return h + layer(context.T if columns else context)
-
-        h = MaskedDense(entries, hidden, columns, name="dense_in")(x.T if columns else x)
-        h = with_context(h, "context_in")
-        for i in range(self.num_layers - 1):
-            r = MaskedDense(hidden, hidden, columns, name=f"dense_{i}")(nn.relu(h))
-            h += with_context(r, f"context_{i}")
-        # Strictly lower here alone: an output must not see its own entry, a hidden unit of the same
-        # degree may.
-        last = MaskedDense(
-            hidden, outputs, columns, strict=True, kernel_init=zeros, name="dense_out"
-        )
-        y = with_context(last(nn.relu(h)), "context_out", kernel_init=zeros)
-        return by_entry(y.T if columns else y, self.num_outputs)
+from genjax.bijectors.elementwise import Elementwise, at_least_float32, sum_event
+from genjax.nets.flow_transformer import CausalTransformer
+from genjax.nets.made import MADE
+from genjax.nets.transformer import Cache
 
 
 class MaskedAutoregressive(Bijector):

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.nets.dense import by_entry
+
 Value: TypeAlias = Float[Array, "*#shape"]
 """Numbers that are mapped, or logs of slopes."""
 
@@ -40,25 +42,6 @@ class Elementwise(NamedTuple):
     def towards(self, *, forward: bool) -> Callable[[Array, Array], tuple[Array, Array]]:
         """The maps if ``forward``, else their inverses."""
         return self.forward if forward else self.inverse
-
-
-def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Array, "*batch D P"]:
-    """Splits the last axis, ``[..., D number]``, into ``[..., D, number]``.
-
-    Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
-    as splines take it.
-
-    Args:
-        outputs: Outputs of a network, ``[..., D number]``.
-        number: Number of outputs for each entry.
-
-    Returns:
-        ``[..., D, number]``.
-    """
-    entries = outputs.shape[-1] // number  # not -1, which batches without rows do not allow
-    if outputs.ndim == 2:
-        return jnp.moveaxis(outputs.T.reshape(entries, number, outputs.shape[0]), -1, 0)
-    return outputs.reshape(*outputs.shape[:-1], entries, number)
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -37,6 +37,13 @@ CLASSIFIERS: Table = {
 }
 ENCODERS: Table = {"conv": nets.ConvEncoder, "mlp": nets.MLPEncoder}
 DECODERS: Table = {"conv": nets.ConvDecoder, "mlp": nets.MLPDecoder}
+AUTOREGRESSIVE_NETS: Table = {
+    "gated_pixelcnn": nets.GatedPixelCNN,
+    "made": nets.MaskedMLP,
+    "pixelcnn": nets.PixelCNN,
+    "pixelcnn_plus": nets.PixelCNNPlus,
+    "transformer": nets.AutoregressiveTransformer,
+}
 OBSERVATIONS: Table = {
     "bernoulli": families.Bernoulli,
     "categorical": families.Categorical,
@@ -141,6 +148,18 @@ def _denoising(
 
 
 FAMILIES: Mapping[str, Recipe] = {
+    "autoregressive": Recipe(
+        make=families.autoregressive,
+        networks={
+            "net": Slot(
+                table=AUTOREGRESSIVE_NETS,
+                # The family sets them when it knows the data and the observation.
+                given={"num_levels": None, "num_outputs": 1},
+            )
+        },
+        parts={"observation": OBSERVATIONS},
+        groups={"choosing": families.Choosing},
+    ),
     "classifier": Recipe(
         make=families.classifier,
         networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)},

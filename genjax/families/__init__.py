@@ -1,5 +1,7 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
+from genjax.families.autoregressive import autoregressive
+from genjax.families.autoregressive_model import Choosing
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
 from genjax.families.binarized import binarized
@@ -57,7 +59,9 @@ __all__ = [
     "Gaussian",
     "LogisticMixture",
     "Observation",
+    "Choosing",
     "VariationalObjective",
+    "autoregressive",
     "vae",
     "Average",
     "ChainObjective",

@@ -1,6 +1,7 @@
 """Layers that make distributions of the features of encoders and decoders."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -29,6 +30,48 @@ class GaussianPosterior(nn.Module):
         zeros = nn.initializers.zeros_init()
         log_std = nn.Dense(self.latent_size, kernel_init=zeros, name="log_std")(features)
         return mean, log_std
+
+
+class WithShared(nn.Module):
+    """A network of outputs of each place, and further ones that are the same at all places.
+
+    Attributes:
+        trunk: Module ``(x, label) -> outputs [B, *places, P]``. It may take in entries one by one:
+            ``empty_cache`` and ``step``.
+        num_shared: Number of outputs that all places share.
+    """
+
+    trunk: nn.Module
+    num_shared: int
+
+    def setup(self) -> None:
+        """Makes the shared outputs."""
+        if self.num_shared:
+            zeros = nn.initializers.zeros_init()
+            self.shared = self.param("shared", zeros, (self.num_shared,), jnp.float32)
+
+    def _joined(self, outputs: Array) -> Array:
+        if not self.num_shared:
+            return outputs
+        shared = jnp.broadcast_to(self.shared, (*outputs.shape[:-1], self.num_shared))
+        return jnp.concatenate([outputs, shared], axis=-1)
+
+    def __call__(
+        self, x: Array, label: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B *places P"]:
+        """Outputs of each place, the shared ones last."""
+        return self._joined(self.trunk(x, label))  # type: ignore[operator]
+
+    def empty_cache(self, batch_size: int) -> Any:
+        """The network's cache of no entries yet."""
+        return self.trunk.empty_cache(batch_size)
+
+    def step(
+        self, entry: Array, index: Array, cache: Any, label: Array | None = None
+    ) -> tuple[Array, Any]:
+        """Outputs of the entry at ``index``, ``[B, P]``, and the cache moved on."""
+        outputs, cache = self.trunk.step(entry, index, cache, label)
+        return self._joined(outputs), cache
 
 
 class ObservedFeatures(nn.Module):

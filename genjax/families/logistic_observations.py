@@ -24,6 +24,7 @@ class DiscretizedLogistic:
 
     scale: Literal["shared", "learned"] = "learned"
     least_log_scale: float = -7.0
+    gives_logits = False
 
     def __post_init__(self) -> None:
         if self.scale not in ("shared", "learned"):
@@ -88,6 +89,7 @@ class LogisticMixture:
     coupled: bool = True
     least_log_scale: float = -7.0
     num_shared = 0
+    gives_logits = False
 
     def __post_init__(self) -> None:
         if self.num_components < 1:

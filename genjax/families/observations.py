@@ -52,6 +52,11 @@ class Observation(Protocol):
         """Parameters that all places share, which come last in ``P``."""
         ...
 
+    @property
+    def gives_logits(self) -> bool:
+        """Whether the parameters are logits of values, which a temperature may divide."""
+        ...
+
     def nats(self, x: Array, outputs: Array, of: Entries) -> Array:
         """Negative log-probability (or log-density) of data ``[B, *event]``, ``[B]``."""
         ...
@@ -70,6 +75,7 @@ class Bernoulli:
     """Binary data: one logit a channel."""
 
     num_shared = 0
+    gives_logits = True
 
     def check(self, num_levels: int | None) -> None:
         """Refuses all but two levels.
@@ -107,6 +113,7 @@ class Categorical:
     """Grey levels with a probability each: as many logits a channel as there are levels."""
 
     num_shared = 0
+    gives_logits = True
 
     def check(self, num_levels: int | None) -> None:
         """Refuses real numbers.
@@ -140,6 +147,7 @@ class ContinuousBernoulli:
     """Real-valued data in [0, 1]: one logit a channel."""
 
     num_shared = 0
+    gives_logits = False
 
     def check(self, num_levels: int | None) -> None:
         """Refuses grey levels.
@@ -194,6 +202,7 @@ class Gaussian:
 
     variance: Literal["fixed", "shared", "learned"] = "shared"
     std: float = 1.0
+    gives_logits = False
 
     def __post_init__(self) -> None:
         if self.variance not in ("fixed", "shared", "learned"):

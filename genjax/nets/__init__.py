@@ -6,6 +6,7 @@ from genjax.nets.autoencoder import (
     MLPDecoder,
     MLPEncoder,
 )
+from genjax.nets.causal_transformer import AutoregressiveTransformer
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
@@ -14,12 +15,16 @@ from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.inception import InceptionV3, inception_variables
+from genjax.nets.made import MADE, MaskedMLP
+from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
+from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
+    "AutoregressiveTransformer",
     "Conv",
     "ConvClassifier",
     "ConvDecoder",
@@ -29,11 +34,16 @@ __all__ = [
     "DCGANGenerator",
     "DiT",
     "Frozen",
+    "GatedPixelCNN",
     "InceptionV3",
+    "MADE",
     "MLPCritic",
     "MLPDecoder",
     "MLPEncoder",
     "MLPGenerator",
+    "MaskedMLP",
+    "PixelCNN",
+    "PixelCNNPlus",
     "ResNetCritic",
     "ResNetGenerator",
     "ScoreMLP",

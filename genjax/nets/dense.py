@@ -62,6 +62,25 @@ def dense(
     return y if bias is None else y + bias[:, None]
 
 
+def by_entry(outputs: Float[Array, "*batch outputs"], number: int) -> Float[Array, "*batch D P"]:
+    """Splits the last axis, ``[..., D number]``, into ``[..., D, number]``.
+
+    Of rows ``[B, D number]`` the batch is innermost in memory: as networks on columns leave it, and
+    as splines take it.
+
+    Args:
+        outputs: Outputs of a network, ``[..., D number]``.
+        number: Number of outputs for each entry.
+
+    Returns:
+        ``[..., D, number]``.
+    """
+    entries = outputs.shape[-1] // number  # not -1, which batches without rows do not allow
+    if outputs.ndim == 2:
+        return jnp.moveaxis(outputs.T.reshape(entries, number, outputs.shape[0]), -1, 0)
+    return outputs.reshape(*outputs.shape[:-1], entries, number)
+
+
 class Dense(nn.Module):
     """The layer of :class:`flax.linen.Dense` with its parameters, on rows or on columns.
 

@@ -1,88 +1,15 @@
 """Transformers inside flows: of couplings (all tokens see each other) and autoregressive ones."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genjax.nets.attention import attention
+from genjax.nets.transformer import Cache, TransformerBlock, check_heads
 
 _ZEROS = nn.initializers.zeros_init()
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens a causal transformer has seen.
-
-    Attributes:
-        keys: Keys of each layer, ``[B, T, heads, head_size]``.
-        values: Values of each layer, ``[B, T, heads, head_size]``.
-    """
-
-    keys: tuple[Array, ...]
-    values: tuple[Array, ...]
-
-
-class _Block(nn.Module):
-    """Pre-normalised self-attention and a perceptron; normalisations and softmax in float32."""
-
-    hidden_size: int
-    num_heads: int
-    causal: bool
-    dtype: Any
-
-    def setup(self) -> None:
-        """Makes the layers."""
-        dense = nn.Dense
-        self.norm_attention = nn.LayerNorm()
-        self.norm_mlp = nn.LayerNorm()
-        self.query_key_value = dense(3 * self.hidden_size, dtype=self.dtype)
-        self.attention_out = dense(self.hidden_size, dtype=self.dtype)
-        self.mlp_in = dense(4 * self.hidden_size, dtype=self.dtype)
-        self.mlp_out = dense(self.hidden_size, dtype=self.dtype)
-
-    def _heads(
-        self, x: Float[Array, "B T W"]
-    ) -> tuple[Float[Array, "B T H S"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
-        joined = self.query_key_value(self.norm_attention(x))
-        query, key, value = jnp.split(joined, 3, axis=-1)
-        shape = (*x.shape[:2], self.num_heads, self.hidden_size // self.num_heads)
-        return query.reshape(shape), key.reshape(shape), value.reshape(shape)
-
-    def _rest(
-        self, x: Float[Array, "B T W"], attended: Float[Array, "B T H S"]
-    ) -> Float[Array, "B T W"]:
-        x = x + self.attention_out(attended.reshape(x.shape))
-        return x + self.mlp_out(nn.gelu(self.mlp_in(self.norm_mlp(x))))
-
-    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
-        """Maps ``[B, T, hidden_size]`` to the same shape."""
-        query, key, value = self._heads(x)
-        attended = attention(query, key, value, causal=self.causal)
-        return self._rest(x, attended)
-
-    def step(
-        self,
-        x: Float[Array, "B 1 W"],
-        keys: Float[Array, "B T H S"],
-        values: Float[Array, "B T H S"],
-        index: Int[Array, ""],
-    ) -> tuple[Float[Array, "B 1 W"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
-        """One token ``[B, 1, hidden_size]`` at position ``index``, and its cache moved on."""
-        query, key, value = self._heads(x)
-        keys = jax.lax.dynamic_update_slice_in_dim(keys, key.astype(keys.dtype), index, 1)
-        values = jax.lax.dynamic_update_slice_in_dim(values, value.astype(keys.dtype), index, 1)
-        # The cache has room for all tokens; those after this one hold nothing yet.
-        seen = (jnp.arange(keys.shape[1]) <= index)[None, None, None, :]
-        attended = jax.nn.dot_product_attention(query.astype(keys.dtype), keys, values, mask=seen)
-        return self._rest(x, attended), keys, values
-
-
-def _check_heads(hidden_size: int, num_heads: int) -> None:
-    if hidden_size % num_heads:
-        raise ValueError(f"num_heads {num_heads} does not divide hidden_size {hidden_size}")
 
 
 class CouplingTransformer(nn.Module):
@@ -110,14 +37,16 @@ class CouplingTransformer(nn.Module):
         self, x: Float[Array, "B T D"], context: Float[Array, "B C"] | None = None
     ) -> Float[Array, "B T K"]:
         """Maps tokens and a context, which is added to all of them."""
-        _check_heads(self.hidden_size, self.num_heads)
+        check_heads(self.hidden_size, self.num_heads)
         start = nn.initializers.normal(1.0 / math.sqrt(self.hidden_size))
         h = nn.Dense(self.hidden_size, name="dense_in")(x)
         h += self.param("position", start, (x.shape[1], self.hidden_size))
         if context is not None:
             h += nn.Dense(self.hidden_size, name="context")(context)[:, None]
         for i in range(self.num_blocks):
-            h = _Block(self.hidden_size, self.num_heads, False, self.dtype, name=f"block_{i}")(h)
+            h = TransformerBlock(
+                self.hidden_size, self.num_heads, False, self.dtype, name=f"block_{i}"
+            )(h)
         h = nn.LayerNorm(name="norm_out")(h)
         return nn.Dense(self.num_outputs, kernel_init=_ZEROS, name="dense_out")(h)
 
@@ -146,14 +75,14 @@ class CausalTransformer(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        _check_heads(self.hidden_size, self.num_heads)
+        check_heads(self.hidden_size, self.num_heads)
         self.dense_in = nn.Dense(self.hidden_size)
         self.position = self.param(
             "position", nn.initializers.normal(0.02), (self.num_tokens, self.hidden_size)
         )
         self.context_in = nn.Dense(self.hidden_size)
         self.blocks = [
-            _Block(self.hidden_size, self.num_heads, True, self.dtype)
+            TransformerBlock(self.hidden_size, self.num_heads, True, self.dtype)
             for _ in range(self.num_blocks)
         ]
         self.norm_out = nn.LayerNorm()

@@ -8,6 +8,7 @@ from genjax import bijectors as bij
 from genjax import ode
 from genjax.nets.flow_conv import ConvNet
 from genjax.nets.flow_mlp import ConcatSquashMLP
+from genjax.nets.made import MADE
 
 KEY = jax.random.key(0)
 SPLINE = bij.rational_quadratic_spline(num_bins=5, bound=3.0)
@@ -384,7 +385,7 @@ def test_maps_of_arrays_are_the_maps_of_their_entries(x64, elementwise, shape):
 @pytest.mark.slow
 def test_made_outputs_see_all_that_comes_before_and_nothing_else():
     for size, hidden_size in ((1, 7), (2, 7), (5, 7), (10, 4)):
-        net = bij.MADE(3, hidden_size=hidden_size, num_layers=3)
+        net = MADE(3, hidden_size=hidden_size, num_layers=3)
         x = jax.random.normal(KEY, (1, size))
         variables = net.init(KEY, x)
         variables = jax.tree.map(lambda p: p + 0.3, variables)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.bijectors import MADE
 from genjax.nets.dense import Dense
 from genjax.nets.flow_mlp import ResidualMLP
+from genjax.nets.made import MADE
 
 KEY = jax.random.key(0)
 

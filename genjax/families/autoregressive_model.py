@@ -1,0 +1,343 @@
+"""A model of data entry by entry: its likelihood in one pass, and samples one after the other."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from genjax.devices import own_key
+from genjax.diffusion.guidance import NO_LABEL
+from genjax.families.base import (
+    Batch,
+    Metrics,
+    ModelState,
+    Params,
+    Step,
+    init_network,
+    label_of,
+    num_classes_of,
+)
+from genjax.families.draws import check_label_dropout, drop_labels, spread_rows
+from genjax.families.heads import WithShared
+from genjax.families.observations import Entries, Observation
+from genjax.losses.arrays import whole_levels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """How entries are drawn from what the model says of them: keys of the family.
+
+    Attributes:
+        temperature: What logits are divided by; below 1 likely values become likelier.
+        top_k: Only the likeliest so many values are drawn; None for all.
+        guidance_scale: Classifier-free guidance of logits, ``l_0 + w (l_c - l_0)``: 1 is none. The
+            model must have been trained with labels left out (``label_dropout``).
+
+    References:
+        Guidance: Ho and Salimans, arXiv:2207.12598, applied to logits as in Gafni et al.,
+        Make-A-Scene, arXiv:2203.13131, section 3.4.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    guidance_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples are those of the model whose likelihood is evaluated."""
+        return self == Choosing()
+
+    def check(self, observation: Observation, *, conditional: bool, drops_labels: bool) -> None:
+        """Refuses what does not fit a model.
+
+        Args:
+            observation: Its distribution of an entry.
+            conditional: Whether it takes labels.
+            drops_labels: Whether it is trained without labels, too.
+
+        Raises:
+            ValueError: If logits are asked for that there are not, or labels.
+        """
+        if not self.plain and not observation.gives_logits:
+            raise ValueError(
+                "temperature, top_k and guidance_scale act on logits, which "
+                f"{type(observation).__name__} has not: take 'categorical' or 'bernoulli'"
+            )
+        if self.guidance_scale != 1.0 and not (conditional and drops_labels):
+            raise ValueError(
+                "guidance_scale needs a model that is trained with and without labels: set "
+                "model.num_classes and family.label_dropout"
+            )
+
+    def logits(self, outputs: Array, of: Entries) -> Array:
+        """Outputs of an observation, changed."""
+        outputs = outputs / self.temperature
+        if self.top_k is None or of.levels == 2 or self.top_k >= of.levels:
+            return outputs
+        by_level = outputs.reshape(*outputs.shape[:-1], of.channels, of.levels)
+        least = jax.lax.top_k(by_level, self.top_k)[0][..., -1:]
+        return jnp.where(by_level < least, -jnp.inf, by_level).reshape(outputs.shape)
+
+    def in_words(self) -> str:
+        """What protocols say of it, and of what it means."""
+        if self.plain:
+            return ""
+        parts = [f"temperature {self.temperature:g}"] if self.temperature != 1.0 else []
+        parts += [f"the likeliest {self.top_k}"] if self.top_k is not None else []
+        parts += [f"guidance {self.guidance_scale:g}"] if self.guidance_scale != 1.0 else []
+        return f", {', '.join(parts)} (not the distribution whose likelihood is evaluated)"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoregressiveModel:
+    """A causal network and what its outputs mean, as functions of parameters and rows.
+
+    Attributes:
+        net: Module ``(x, label) -> outputs``, whose outputs of an entry (or of a pixel, if
+            ``net.by_pixel``) depend on those before it in raster order. Its fields ``num_levels``
+            and ``num_outputs`` are set here. It may have ``empty_cache`` and ``step``.
+        observation: The distribution of an entry or of the channels of a pixel.
+        event_shape: Shape of one example.
+        num_levels: Number of levels; None for real-valued data.
+        choosing: How entries are drawn.
+        label_dropout: Share of labels left out in training.
+    """
+
+    net: nn.Module
+    observation: Observation
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    choosing: Choosing = Choosing()
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.observation.check(self.num_levels)
+        missing = [
+            name
+            for name in ("num_levels", "num_outputs", "by_pixel")
+            if not hasattr(self.net, name)
+        ]
+        if missing:
+            raise ValueError(
+                f"{type(self.net).__name__} has no {' and no '.join(missing)}: an autoregressive "
+                "network has fields num_levels and num_outputs and says whether it is by_pixel"
+            )
+        check_label_dropout(self.label_dropout, conditional=self.conditional)
+        drops = self.label_dropout > 0.0
+        self.choosing.check(self.observation, conditional=self.conditional, drops_labels=drops)
+
+    @property
+    def num_dims(self) -> int:
+        """Entries of an example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model is one of data given labels."""
+        return num_classes_of(self.net) is not None
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether the channels of a pixel are described together."""
+        return bool(self.net.by_pixel)  # type: ignore[attr-defined]
+
+    @property
+    def entries(self) -> Entries:
+        """What is observed at a place."""
+        return Entries(self.event_shape[-1] if self.by_pixel else 1, self.num_levels)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Shape of the places that have outputs."""
+        return self.event_shape[:-1] if self.by_pixel else self.event_shape
+
+    @property
+    def cached(self) -> bool:
+        """Whether the network takes in entries one by one."""
+        return hasattr(self.net, "step") and not self.by_pixel
+
+    def observed_net(self) -> WithShared:
+        """The network, told what its outputs are."""
+        count = self.observation.num_outputs(self.entries)
+        net = self.net.clone(num_levels=self.num_levels, num_outputs=count)
+        return WithShared(net, self.observation.num_shared)
+
+    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
+        """Parameters of the network."""
+        label = label_of(batch, conditional=self.conditional)
+        params, state = init_network(self.observed_net(), key, self._checked(batch["x"]), label)
+        if state:
+            raise ValueError(
+                f"{type(self.net).__name__} carries {', '.join(state)} besides parameters, which "
+                "an autoregressive model does not: batch statistics leak between rows"
+            )
+        return {"net": params}, {}
+
+    def _checked(self, x: Array) -> Array:
+        return x if self.num_levels is None else whole_levels(x, self.num_levels)
+
+    def outputs(self, params: Params, x: Array, label: Array | None, rngs: Any = None) -> Array:
+        """Parameters of the observation of each place given those before, ``[B, *places, P]``."""
+        variables = {"params": params["net"]}
+        return cast(Array, self.observed_net().apply(variables, x, label, rngs=rngs))
+
+    def nats(self, params: Params, batch: Batch, rngs: Any = None, label: Any = None) -> Array:
+        """Negative log-probability or log-density of rows, ``[B]``."""
+        x = self._checked(batch["x"])
+        if label is None:
+            label = label_of(batch, conditional=self.conditional)
+        outputs = self.outputs(params, x, label, rngs)
+        return self.observation.nats(self._at_places(x), outputs, self.entries)
+
+    def _at_places(self, x: Array) -> Array:
+        """Data as it is observed, ``[B, *places, channels]``."""
+        return x if self.by_pixel else x[..., None]
+
+    def loss(
+        self,
+        params: Params,
+        model_state: ModelState,
+        batch: Batch,
+        key: PRNGKeyArray,
+        step: Step,
+    ) -> tuple[Array, tuple[Metrics, ModelState]]:
+        """Mean nats of a batch."""
+        of_labels, of_dropout = jax.random.split(own_key(key))
+        label = label_of(batch, conditional=self.conditional)
+        label = drop_labels(of_labels, label, self.label_dropout)
+        nats = self.nats(params, batch, {"dropout": of_dropout}, label)
+        return jnp.mean(nats), ({}, model_state)
+
+    def draw(self, key: PRNGKeyArray, outputs: Array) -> Array:
+        """Data of all places at once, each with noise of its own position, ``[B, *event]``."""
+        rows = outputs.shape[0]
+        count = math.prod(self.places)
+        flat = outputs.reshape(rows, count, outputs.shape[-1])
+        drawn = jax.vmap(self._draw_place, in_axes=(None, 0, 1), out_axes=1)(
+            key, jnp.arange(count), flat
+        )
+        return drawn.reshape(rows, *self.event_shape)
+
+    def _draw_place(self, key: PRNGKeyArray, index: Array, outputs: Array) -> Array:
+        """Data of one place ``[B, channels]`` of its outputs ``[B, P]``."""
+        # A function of the position alone, whether places are drawn together or one by one.
+        own = jax.random.fold_in(key, index)
+        return self.observation.draw(own, self.choosing.logits(outputs, self.entries), self.entries)
+
+    def _guided(self, outputs: Array) -> Array:
+        """Of outputs with labels and then without, the guided ones."""
+        told, untold = jnp.split(outputs, 2)
+        return untold + self.choosing.guidance_scale * (told - untold)
+
+    @property
+    def _asks_twice(self) -> bool:
+        return self.choosing.guidance_scale != 1.0
+
+    def _twice(self, label: Array | None) -> Array | None:
+        if not self._asks_twice:
+            return label
+        assert label is not None
+        return jnp.concatenate([label, jnp.full_like(label, NO_LABEL)])
+
+    def sample(self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int) -> Array:
+        """Data drawn from the model, ``[rows, *event]``."""
+        if self.cached:
+            return self.sample_cached(params, key, label, rows)
+        return self.sample_by_iteration(params, key, label, rows)[0]
+
+    def _empty(self, rows: int) -> Array:
+        of_type = self.draw_type()
+        return spread_rows(jnp.zeros((rows, *self.event_shape), of_type))
+
+    def draw_type(self) -> Any:
+        """The type of what is drawn."""
+        shape = (1, self.observation.num_outputs(self.entries) + self.observation.num_shared)
+        example = jax.ShapeDtypeStruct(shape, jnp.float32)
+        draw: Callable[[Array], Array] = lambda o: self.observation.draw(  # noqa: E731
+            jax.random.key(0), o, self.entries
+        )
+        return jax.eval_shape(draw, example).dtype
+
+    def sample_by_iteration(
+        self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int
+    ) -> tuple[Array, Array]:
+        """Data drawn by iterating on all entries at once until none changes.
+
+        With the noise of each entry fixed, a sample is the fixed point of one function: after ``n``
+        passes at least the first ``n`` entries are what drawing them one after the other gives, bit
+        for bit, and mostly many more.
+
+        Args:
+            params: Parameters.
+            key: Key of the noise.
+            label: Class ids, ``[B]``, or None.
+            rows: Number of samples.
+
+        Returns:
+            The samples, ``[rows, *event]``, and the number of passes.
+
+        References:
+            Song et al., Accelerating Feedforward Computation via Parallel Nonlinear Equation
+            Solving, arXiv:2002.03629, section 4.
+        """
+        label = self._twice(label)
+
+        def drawn(x: Array) -> Array:
+            seen = jnp.concatenate([x, x]) if self._asks_twice else x
+            outputs = self.outputs(params, seen, label)
+            return self.draw(key, self._guided(outputs) if self._asks_twice else outputs)
+
+        def going_on(carry: tuple[Array, Array, Array]) -> Array:
+            _, changed, count = carry
+            return changed & (count <= math.prod(self.places))
+
+        def iterate(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            x, _, count = carry
+            new = drawn(x)
+            return new, jnp.any(new != x), count + 1
+
+        start = (self._empty(rows), jnp.ones((), bool), jnp.zeros((), jnp.int32))
+        x, _, count = jax.lax.while_loop(going_on, iterate, start)
+        return x, count
+
+    def sample_cached(
+        self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int
+    ) -> Array:
+        """Data drawn entry by entry, by a network that keeps what it has seen.
+
+        Args:
+            params: Parameters.
+            key: Key of the noise: that of the other way gives the same samples, but for rounding.
+            label: Class ids, ``[B]``, or None.
+            rows: Number of samples.
+
+        Returns:
+            The samples, ``[rows, *event]``.
+        """
+        net = self.observed_net()
+        label = self._twice(label)
+        copies = 2 if self._asks_twice else 1
+        variables = {"params": params["net"]}
+
+        def one(carry: tuple[Any, Array], index: Array) -> tuple[tuple[Any, Array], Array]:
+            cache, entry = carry
+            seen = jnp.tile(entry, copies)
+            outputs, cache = net.apply(variables, seen, index, cache, label, method="step")
+            drawn = self._draw_place(key, index, self._guided(outputs) if copies > 1 else outputs)
+            return (cache, drawn[:, 0]), drawn[:, 0]
+
+        cache = net.apply(variables, copies * rows, method="empty_cache")
+        start = (cache, jnp.zeros((rows,), self.draw_type()))
+        _, drawn = jax.lax.scan(one, start, jnp.arange(self.num_dims))
+        return jnp.moveaxis(drawn, 0, 1).reshape(rows, *self.event_shape)
