@@ -15,6 +15,7 @@ from genjax.families.autoregressive_model import AutoregressiveModel, Choosing
 
 KEY = jax.random.key(0)
 SIZE = (4, 4, 1)
+CATEGORICAL = families.Categorical()
 NETS = {
     "made": lambda: nets.MaskedMLP(hidden_size=60, num_layers=2),
     "pixelcnn": lambda: nets.PixelCNN(channels=8, num_blocks=2),
@@ -35,7 +36,7 @@ def shaken(params):
 
 
 @functools.cache
-def model_of(name, *, levels=2, shape=SIZE, observation=families.Categorical(), **fields):
+def model_of(name, *, levels=2, shape=SIZE, observation=CATEGORICAL, **fields):
     net = NETS[name]()
     own = {k: v for k, v in fields.items() if hasattr(net, k)}
     rest = {k: v for k, v in fields.items() if k not in own}
