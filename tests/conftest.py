@@ -30,6 +30,7 @@ CHECKED = """
     families.vae families.latent_variable families.observations families.heads
     families.logistic_observations families.variational_objective
     families.autoregressive families.autoregressive_model
+    families.quantizers families.vq_vae families.latents nets.grid_autoencoder
     families.views families.binarized nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

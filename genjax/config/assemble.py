@@ -15,6 +15,7 @@ from genjax.config.arguments import REQUIRED, arguments, call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, at, complete, every_section
 from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
+from genjax.config.first_stage import FirstStageSettings
 from genjax.config.frozen import build_frozen, build_network
 from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
@@ -29,7 +30,7 @@ from genjax.config.tables import (
     look_up_function,
     look_up_logger,
 )
-from genjax.families.base import Acts, Family
+from genjax.families.base import Acts, Family, FirstStage
 from genjax.families.sampling import Sampling
 from genjax.training.experiment import (
     DataSettings,
@@ -88,13 +89,18 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     # One pass over the rows, however often a family is made of them.
     measured = functools.cache(lambda: data.moments(streams[""].train))
     deviation = functools.cache(lambda: data.deviation(streams[""].train))
-    made = _assemble(recipe, sections, streams, settings, ready, rates, measured, deviation)
+    basis = _Basis(
+        streams=streams, settings=settings, measured=measured, deviation=deviation, rates=rates
+    )
+    made = _assemble(recipe, sections, basis, ready)
 
     def resampled(sample: SampleSettings, **values: Any) -> Family:
         given = {name: value for name, value in values.items() if value is not None}
         _check_steps(recipe, sections, given)
         other = {**settings, "sample": dataclasses.replace(sample, **given)}
-        return _assemble(recipe, sections, streams, other, ready, {}, measured, deviation).family
+        return _assemble(
+            recipe, sections, dataclasses.replace(basis, settings=other, rates={}), ready
+        ).family
 
     parts: dict[str, Any] = dict(
         family=made.family,
@@ -243,37 +249,112 @@ class _Assembled(NamedTuple):
     loaders: Mapping[str, Callable[[], Any]]
 
 
-def _assemble(
-    recipe: Recipe,
-    sections: Mapping[str, Any],
-    streams: Mapping[str, Stream],
-    settings: Mapping[str, Any],
-    ready: _Ready,
-    rates: dict[str, Callable[[int], float]],
-    measured: Callable[[], data.Moments],
-    deviation: Callable[[], float],
-) -> _Assembled:
-    """Makes the family from its sections.
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a family sees: examples of this shape, with this many levels."""
 
-    Learning rates of its optimisers, as far as they are known, are put into ``rates``; ``measured``
-    gives the moments of the training rows, ``deviation`` that of all their entries together.
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+
+
+class _Made(NamedTuple):
+    """A family of what it sees, its arguments, and what loads its frozen networks."""
+
+    family: Family
+    kwargs: Mapping[str, Any]
+    loaders: dict[str, Callable[[], Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Basis:
+    """What families are made of besides their sections.
+
+    Attributes:
+        streams: The data.
+        settings: The sections of a run as records.
+        measured: Gives the moments of the training rows.
+        deviation: Gives the standard deviation of all their entries together.
+        rates: Where learning rates of optimisers are put, as far as they are known.
     """
-    dataset = streams[""].train
+
+    streams: Mapping[str, Stream]
+    settings: Mapping[str, Any]
+    measured: Callable[[], data.Moments]
+    deviation: Callable[[], float]
+    rates: dict[str, Callable[[int], float]]
+
+    @property
+    def dataset(self) -> data.DataSet:
+        """The training rows."""
+        return self.streams[""].train
+
+    def seen(self) -> _Seen:
+        """What families see of the data."""
+        found = self.dataset
+        if self.settings["data"].binarize is None:
+            return _Seen(found.event_shape, found.num_levels)
+        if found.num_levels is None:
+            raise ConfigError(
+                f"data.binarize: {found.name} is real-valued; bits are drawn of grey levels"
+            )
+        return _Seen(found.event_shape, 2)
+
+
+def _assemble(
+    recipe: Recipe, sections: Mapping[str, Any], basis: _Basis, ready: _Ready
+) -> _Assembled:
+    """Makes the family from its sections, and as one of the data."""
+    dataset, settings, seen = basis.dataset, basis.settings["data"], basis.seen()
+    first = variables = None
+    if settings.first_stage is not None:
+        asked = FirstStageSettings(**settings.first_stage)
+        first, variables = _first_stage(asked, basis)
+        seen = _Seen(first.event_shape, first.num_levels)
+    made = _family_of(recipe, sections, basis, ready, seen)
+    scale = _moments(
+        dataset, settings, [made.kwargs[name] for name in recipe.networks], basis.measured
+    )
+    family = made.family
+    if first is not None and variables is not None:
+        family = families.of_latents(family, first, variables, dataset.event_shape)
+        made.loaders["first_stage"] = asked.load
+    if scale is not None:
+        alike = tuple(
+            name
+            for name, feature in spec_of(basis.streams).items()
+            if name.split("/")[-1] == "x"
+            and feature.num_levels is None
+            and feature.shape == dataset.event_shape
+        )
+        family = families.standardized(family, scale.mean, scale.std, names=alike)
+    if settings.binarize is not None and dataset.num_levels is not None:
+        of = (dataset.num_levels, dataset.event_shape, settings.binarize)
+        family = families.binarized(family, *of)
+    networks = {slot.key or name: made.kwargs[name] for name, slot in recipe.networks.items()}
+    networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
+    return _Assembled(family, networks, made.loaders)
+
+
+def _family_of(
+    recipe: Recipe, sections: Mapping[str, Any], basis: _Basis, ready: _Ready, seen: _Seen
+) -> _Made:
+    """Makes the family of what it sees."""
+    dataset = basis.dataset
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
         if name in ready.frozen:
-            found = build_frozen(ready.frozen[name], f"{where}.frozen", dataset.event_shape)
+            found = build_frozen(ready.frozen[name], f"{where}.frozen", seen.event_shape)
             kwargs[name] = found.module()
             loaders[slot.key or name] = found.for_state
         else:
             section = ready.networks[name]
             if slot.classes_of_data and slot.classes in section:
                 _fill_in_classes(section, slot.classes, dataset, where)
-            kwargs[name] = build_network(slot, section, where, dataset.event_shape)
-        _check_fit(kwargs[name], dataset, where, slot)
+            kwargs[name] = build_network(slot, section, where, seen.event_shape)
+        _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
-        kwargs[name] = _optimizer_factory(sections, where, rates)
+        kwargs[name] = _optimizer_factory(sections, where, basis.rates)
     kwargs |= ready.parts
     taken_out = {"name", *recipe.parts}
     section = {k: v for k, v in sections["family"].items() if k not in taken_out}
@@ -287,42 +368,39 @@ def _assemble(
         fields = {f for f in arguments(group) if f not in own and f not in recipe.fixes}
         taken = {f: section.pop(f) for f in sorted(fields & set(section))}
         kwargs[name] = refusing("family", group, **taken)
-    scale = _moments(
-        dataset, settings["data"], [kwargs[name] for name in recipe.networks], measured
-    )
-    given = _given(streams, settings, draws=ready.draws)
-    method = settings["data"].binarize
-    if method is not None:
-        given |= _of_bits(dataset, given)
+    given = _given(basis, seen, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own:
-        kwargs["data_std"] = 1.0 if scale is not None else deviation()
-    family = refusing("family", recipe.make, **section, **kwargs)
-    if scale is not None:
-        alike = tuple(
-            name
-            for name, feature in spec_of(streams).items()
-            if name.split("/")[-1] == "x"
-            and feature.num_levels is None
-            and feature.shape == dataset.event_shape
-        )
-        family = families.standardized(family, scale.mean, scale.std, names=alike)
-    if method is not None and dataset.num_levels is not None:
-        family = families.binarized(family, dataset.num_levels, dataset.event_shape, method)
-    made = {slot.key or name: kwargs[name] for name, slot in recipe.networks.items()}
-    made |= {name: kwargs[name] for name in recipe.parts if name in kwargs}
-    return _Assembled(family, made, loaders)
+        networks = [kwargs[name] for name in recipe.networks]
+        standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
+        kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
+    return _Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders)
 
 
-def _of_bits(dataset: data.DataSet, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What families are told of data that they see in bits."""
-    if dataset.num_levels is None:
+def _first_stage(asked: FirstStageSettings, basis: _Basis) -> tuple[FirstStage, Any]:
+    """The trained model whose latents the family is of, and shapes of what it was trained to be."""
+    assert asked.config is not None
+    recipe = look_up_family(asked.config["family"]["name"])
+    made = _family_of(
+        recipe,
+        asked.config,
+        dataclasses.replace(basis, rates={}),
+        _before_data(recipe, asked.config),
+        basis.seen(),
+    )
+    first = made.family.first_stage
+    if first is None:
         raise ConfigError(
-            f"data.binarize: {dataset.name} is real-valued; bits are drawn of grey levels"
+            f"data.first_stage: the run in {asked.workdir} is of the family "
+            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae"
         )
-    spec = dict(given["spec"])
-    spec["x"] = dataclasses.replace(spec["x"], num_levels=2)
-    return {"num_levels": 2, "spec": spec}
+    spec = spec_of(basis.streams)
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *feature.shape), feature.dtype)
+        for name, feature in spec.items()
+    }
+    state = jax.eval_shape(made.family.init, jax.random.key(0), batch)
+    return first, {"ema": state.ema, "model_state": state.model_state}
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:
@@ -365,26 +443,25 @@ def _moments(
     return found if asked or len(found.far_from_standard()) else None
 
 
-def _given(
-    streams: Mapping[str, Stream], settings: Mapping[str, Any], *, draws: bool
-) -> dict[str, Any]:
+def _given(basis: _Basis, seen: _Seen, *, draws: bool) -> dict[str, Any]:
     """What families are told besides their section: see :data:`~genjax.config.recipes.GIVEN`."""
-    dataset = streams[""].train
-    evaluation: EvalSettings = settings["eval"]
-    sampling: SampleSettings = settings["sample"]
+    evaluation: EvalSettings = basis.settings["eval"]
+    sampling: SampleSettings = basis.settings["sample"]
     parts = {
-        name: build_sampling_part(name, getattr(sampling, name), dataset, draws=draws)
+        name: build_sampling_part(name, getattr(sampling, name), basis.dataset, draws=draws)
         for name in SAMPLING
     }
+    spec = dict(spec_of(basis.streams))
+    spec["x"] = dataclasses.replace(spec["x"], shape=seen.event_shape, num_levels=seen.num_levels)
     return {
-        "batch_size": streams[""].batch_size,
+        "batch_size": basis.streams[""].batch_size,
         "eval_num_draws": evaluation.num_times,
         "eval_num_times": evaluation.num_times,
-        "event_shape": dataset.event_shape,
-        "num_levels": dataset.num_levels,
+        "event_shape": seen.event_shape,
+        "num_levels": seen.num_levels,
         "sample_num_steps": sampling.num_steps,
         "sampling": Sampling(num_steps=sampling.num_steps, **parts),
-        "spec": spec_of(streams),
+        "spec": spec,
     }
 
 
@@ -431,15 +508,15 @@ def _make_optimizer(sections: Mapping[str, Any], where: str) -> Callable[..., An
     return make
 
 
-def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot) -> None:
+def _check_fit(net: Any, dataset: data.DataSet, where: str, slot: Slot, seen: _Seen) -> None:
     """Whether a network takes such examples, as far as it says what it takes."""
     rank = getattr(net, "event_rank", None)
-    if rank is not None and len(dataset.event_shape) != rank:
+    if rank is not None and len(seen.event_shape) != rank:
         kinds = {1: "points [D]", 3: "images [H, W, C]"}
         called = type(net).__name__ if not isinstance(net, nets.Frozen) else "the frozen network"
         raise ConfigError(
             f"{where}: {called} takes {kinds.get(rank, f'{rank} axes')}, but an example of "
-            f"{dataset.name} has shape {dataset.event_shape}"
+            f"{dataset.name} has shape {seen.event_shape}"
         )
     classes, key = getattr(net, slot.classes, None), f"{where}.{slot.classes}"
     if classes is not None and dataset.num_classes is None:

@@ -58,7 +58,7 @@ def complete_frozen(section: Any, where: str) -> dict[str, Any]:
     # Written down once, the run in the workdir is not needed to build the network again.
     if filled["model"] is not None:
         return filled
-    config = _config_of(filled["workdir"], where)
+    config = config_of(filled["workdir"], where)
     recipe = look_up_family(config["family"].get("name"))
     name = filled["network"]
     if name is None:
@@ -105,20 +105,7 @@ class FrozenNetwork:
         Raises:
             ConfigError: If the workdir has no checkpoint of it.
         """
-        place = resolved(self.place)
-        try:
-            with Checkpoints(place, read_only=True) as checkpoints:
-                found = checkpoints.restore_any(replicated(make_mesh()))
-        except CheckpointError as error:
-            raise ConfigError(f"frozen.workdir: {error}") from error
-        except Exception as error:  # noqa: BLE001 - damaged files may raise anything
-            raise ConfigError(
-                f"frozen.workdir: the checkpoint in {self.place} cannot be read: "
-                f"{first_line(error)}"
-            ) from error
-        if found is None:
-            raise ConfigError(f"frozen.workdir: {self.place} has no checkpoint yet")
-        step, state = found
+        state, step = read_state(self.place, "frozen")
         kept = state.get("model_state") or {}
         try:
             params = jax.device_get(state[self.what][self.key])
@@ -173,7 +160,47 @@ def build_network(
     return build_named(slot.table, section, where, event_shape=event_shape, **slot.given)
 
 
-def _config_of(workdir: str, where: str) -> dict[str, Any]:
+def read_state(workdir: str, where: str) -> tuple[dict[str, Any], int]:
+    """The newest checkpoint of the run in a workdir.
+
+    Args:
+        workdir: The workdir.
+        where: Name of the section that asks, for messages.
+
+    Returns:
+        Its state as nested dicts, and its step.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    try:
+        with Checkpoints(resolved(workdir), read_only=True) as checkpoints:
+            found = checkpoints.restore_any(replicated(make_mesh()))
+    except CheckpointError as error:
+        raise ConfigError(f"{where}.workdir: {error}") from error
+    except Exception as error:  # noqa: BLE001 - damaged files may raise anything
+        raise ConfigError(
+            f"{where}.workdir: the checkpoint in {workdir} cannot be read: {first_line(error)}"
+        ) from error
+    if found is None:
+        raise ConfigError(f"{where}.workdir: {workdir} has no checkpoint yet")
+    step, state = found
+    return state, step
+
+
+def config_of(workdir: str, where: str) -> dict[str, Any]:
+    """The config of the run in a workdir.
+
+    Args:
+        workdir: The workdir.
+        where: Name of the section that asks, for messages.
+
+    Returns:
+        The config, complete.
+
+    Raises:
+        ConfigError: If there is no trained run.
+    """
     try:
         place = resolved(workdir)
     except WorkdirError as error:

@@ -44,6 +44,12 @@ AUTOREGRESSIVE_NETS: Table = {
     "pixelcnn_plus": nets.PixelCNNPlus,
     "transformer": nets.AutoregressiveTransformer,
 }
+GRID_ENCODERS: Table = {"grid": nets.GridEncoder}
+GRID_DECODERS: Table = {"grid": nets.GridDecoder}
+QUANTIZERS: Table = {
+    "fsq": families.FiniteScalarQuantizer,
+    "vq": families.VectorQuantizer,
+}
 OBSERVATIONS: Table = {
     "bernoulli": families.Bernoulli,
     "categorical": families.Categorical,
@@ -200,6 +206,11 @@ FAMILIES: Mapping[str, Recipe] = {
         networks={"encoder": Slot(table=ENCODERS), "decoder": Slot(table=DECODERS)},
         parts={"observation": OBSERVATIONS},
         groups={"objective": families.VariationalObjective},
+    ),
+    "vq_vae": Recipe(
+        make=families.vq_vae,
+        networks={"encoder": Slot(table=GRID_ENCODERS), "decoder": Slot(table=GRID_DECODERS)},
+        parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
     ),
     "fgan": _game(families.fgan),
     "gan": _GAN,

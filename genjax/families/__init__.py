@@ -3,7 +3,7 @@
 from genjax.families.autoregressive import autoregressive
 from genjax.families.autoregressive_model import Choosing
 from genjax.families.averages import Average, HalfLife
-from genjax.families.base import Acts, Density, Family, Samples, Suspicion, TrainState
+from genjax.families.base import Acts, Density, Family, FirstStage, Samples, Suspicion, TrainState
 from genjax.families.binarized import binarized
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
@@ -34,6 +34,7 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.latents import of_latents
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.objective import Objective
 from genjax.families.observations import (
@@ -44,11 +45,13 @@ from genjax.families.observations import (
     Gaussian,
     Observation,
 )
+from genjax.families.quantizers import FiniteScalarQuantizer, Quantizer, VectorQuantizer
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
 from genjax.families.vae import vae
 from genjax.families.variational_objective import VariationalObjective
 from genjax.families.vdm import vdm
+from genjax.families.vq_vae import vq_vae
 
 __all__ = [
     "Bernoulli",
@@ -60,6 +63,12 @@ __all__ = [
     "LogisticMixture",
     "Observation",
     "Choosing",
+    "FiniteScalarQuantizer",
+    "FirstStage",
+    "Quantizer",
+    "VectorQuantizer",
+    "of_latents",
+    "vq_vae",
     "VariationalObjective",
     "autoregressive",
     "vae",

@@ -104,7 +104,5 @@ def autoregressive(
         reads=reads,
         unlabelled=reads if label_dropout else (),
         sample_protocol={"drawn": way + choosing.in_words()},
-        density_metrics=density_metrics(model.num_dims, "bits_per_dim", in_nats=("loss", "nats"))
-        if num_levels is None
-        else {},
+        density_metrics=density_metrics(model.num_dims, "bits_per_dim", in_nats=("loss", "nats")),
     )

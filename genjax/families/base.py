@@ -132,6 +132,31 @@ class Denoising:
     decode: Callable[[Array], Array]
 
 
+Variables: TypeAlias = Mapping[str, PyTree]
+"""What of a trained state a first stage needs: ``ema`` and ``model_state``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FirstStage:
+    """A trained model of data by latents, as a model of its latents asks it.
+
+    Attributes:
+        event_shape: Shape of the latents of one example.
+        num_levels: Number of codes; None for real-valued latents.
+        encode: ``(variables, batch, key) -> latents [B, *event_shape]`` of rows; a draw, where the
+            model has a distribution of them. The batch of evaluation has ``index``.
+        decode: ``(variables, latents, batch) -> rows [B, *event]``.
+        nats: ``(variables, batch, latents) -> [B]``: with the negative log-density of its latents
+            added, a row has a bound on that of the data.
+    """
+
+    event_shape: tuple[int, ...]
+    num_levels: int | None
+    encode: Callable[[Variables, Batch, PRNGKeyArray], Array]
+    decode: Callable[[Variables, Array, Batch], Array]
+    nats: Callable[[Variables, Batch, Array], Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Suspicion:
     """What looks wrong in the logged means of a run.
@@ -171,14 +196,15 @@ class Family:
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
         denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
             what does not denoise.
+        first_stage: The model as one of its latents asks it; None for what has none.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
         unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
         sample_protocol: What must be said beside samples and numbers about them: how they are
             drawn, in how many network calls.
         density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
-            of real-valued ``x``, and how much a nat of an example is in each: they follow a change
-            of the units of ``x``.
+            of ``x``, and how much a nat of an example is in each (1 for those in nats): they follow
+            a change of the units of ``x``.
         batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
             batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.
@@ -194,6 +220,7 @@ class Family:
     encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
+    first_stage: FirstStage | None = None
     reads: tuple[str, ...] = ()
     steers: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()

@@ -36,6 +36,8 @@ class Binarization:
     event_shape: tuple[int, ...]
     method: Method = "dynamic"
     name: str = "binarization"
+    shrinks = 1.0
+    scores_in_training = True
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -44,13 +46,14 @@ class Binarization:
             raise ValueError(f"num_levels must be at least 2, got {self.num_levels}")
 
     @property
-    def said(self) -> str:
+    def protocol(self) -> dict[str, str]:
         """What protocols say of the data."""
-        return {
+        said = {
             "dynamic": "binarized anew in each step, of each test example once",
             "static": "binarized once (an own draw, not Larochelle's files)",
             "threshold": "binarized at half of the range",
-        }[self.method]
+        }
+        return {"data": said[self.method]}
 
     def kept(self) -> Kept:
         """Nothing."""
@@ -89,9 +92,9 @@ class Binarization:
         del kept
         return density
 
-    def log_volume(self, kept: Kept, batch: Batch) -> float:
+    def log_volume(self, kept: Kept, batch: Batch, seen: Batch) -> float:
         """Bits have probabilities."""
-        del kept, batch
+        del kept, batch, seen
         return 0.0
 
     def _of_content(self, x: Array) -> Array:

@@ -32,6 +32,24 @@ class GaussianPosterior(nn.Module):
         return mean, log_std
 
 
+class Vectors(nn.Module):
+    """An encoder of grids, and a layer that makes a vector of the features of each place.
+
+    Attributes:
+        trunk: Module ``x -> features [B, *places, F]``.
+        size: Length of a vector.
+    """
+
+    trunk: nn.Module
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *event"]) -> Float[Array, "B *places D"]:
+        """Vectors of the places of each example."""
+        features = self.trunk(x).astype(jnp.float32)  # type: ignore[operator]
+        return nn.Dense(self.size, name="vectors")(features)
+
+
 class WithShared(nn.Module):
     """A network of outputs of each place, and further ones that are the same at all places.
 
@@ -92,7 +110,7 @@ class ObservedFeatures(nn.Module):
 
     @nn.compact
     def __call__(
-        self, latent: Float[Array, "B Z"], label: Int[Array, " B"] | None = None
+        self, latent: Float[Array, "B *latent"], label: Int[Array, " B"] | None = None
     ) -> Float[Array, "B *places P"]:
         """Parameters of each place, the shared ones last, float32.
 

@@ -23,7 +23,13 @@ class Standardization:
     std: ArrayLike
     names: tuple[str, ...] = ("x",)
     name: str = "standardization"
-    said: str = "standardized"
+    shrinks = 1.0
+    scores_in_training = True
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What protocols say of the data."""
+        return {"data": "standardized"}
 
     def kept(self) -> Kept:
         """The moments."""
@@ -52,7 +58,7 @@ class Standardization:
         extent = jnp.stack([low_x, high_x, low_y, high_y]) * width + centre
         return Density(values=density.values / jnp.prod(std), extent=extent)
 
-    def log_volume(self, kept: Kept, batch: Batch) -> Array:
+    def log_volume(self, kept: Kept, batch: Batch, seen: Batch) -> Array:
         """Sum of the logarithms of the standard deviations of an example's entries."""
         rows = batch[self.names[0]]
         event = rows.shape[rows.ndim - kept["mean"].ndim :]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import (
@@ -31,8 +32,8 @@ class View(Protocol):
         ...
 
     @property
-    def said(self) -> str:
-        """What protocols say of the data."""
+    def protocol(self) -> Mapping[str, str]:
+        """What is to be said beside scores."""
         ...
 
     def kept(self) -> Kept:
@@ -55,8 +56,30 @@ class View(Protocol):
         """A density of the plane in the units of the data."""
         ...
 
-    def log_volume(self, kept: Kept, batch: Batch) -> Array | float:
-        """Log of the volume of the data that a unit of the family's volume stands for."""
+    def log_volume(self, kept: Kept, batch: Batch, seen: Batch) -> Array | float:
+        """What the log-density of the data is lower by than that of what is seen of it.
+
+        For a change of units it is the log of the volume that one unit of the family's volume
+        stands for.
+
+        Args:
+            kept: What the view goes by.
+            batch: Rows of the data.
+            seen: What :meth:`encode` made of them.
+
+        Returns:
+            Nats of each row, ``[B]``, or the same number for all.
+        """
+        ...
+
+    @property
+    def shrinks(self) -> float:
+        """Entries of what is seen for each entry of the data."""
+        ...
+
+    @property
+    def scores_in_training(self) -> bool:
+        """Whether metrics of training are those of the data, too; else they are of what is seen."""
         ...
 
 
@@ -79,13 +102,20 @@ def viewed(family: Family, view: View) -> Family:
     def outer(state: TrainState, kept: Kept) -> TrainState:
         return state.replace(model_state={**state.model_state, view.name: kept})
 
-    def in_units_of_data(kept: Kept, batch: Batch, metrics: Metrics) -> Metrics:
-        if not family.density_metrics:
+    weights = {
+        # Those in nats are of an example; those in bits, of an entry.
+        name: weight if weight == 1.0 else weight * view.shrinks
+        for name, weight in family.density_metrics.items()
+    }
+
+    def in_units_of_data(kept: Kept, batch: Batch, seen: Batch, metrics: Metrics) -> Metrics:
+        if not weights:
             return metrics
-        added = view.log_volume(kept, batch)
+        added = view.log_volume(kept, batch, seen)
+        own = family.density_metrics
         return {
-            name: value + added * family.density_metrics[name]
-            if name in family.density_metrics
+            name: (value / own[name] + (added if jnp.ndim(value) else jnp.mean(added))) * weight
+            if (weight := weights.get(name))
             else value
             for name, value in metrics.items()
         }
@@ -98,15 +128,19 @@ def viewed(family: Family, view: View) -> Family:
         state: TrainState, batch: Batch, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
         kept = state.model_state[view.name]
-        made, metrics = family.train_step(inner(state), view.encode(kept, batch, key), key)
-        return outer(made, kept), in_units_of_data(kept, batch, metrics)
+        seen = view.encode(kept, batch, key)
+        made, metrics = family.train_step(inner(state), seen, key)
+        if view.scores_in_training:
+            metrics = in_units_of_data(kept, batch, seen, metrics)
+        return outer(made, kept), metrics
 
-    protocol = {**family.eval_protocol, "data": view.said}
+    protocol = {**family.eval_protocol, **view.protocol}
     return dataclasses.replace(
         family,
         init=init,
         train_step=train_step,
         eval_protocol=protocol,
+        density_metrics=weights,
         **_scores(family, view, inner, in_units_of_data),
         **_rows(family, view, inner),
     )
@@ -120,8 +154,9 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
 
         def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
             kept = state.model_state[view.name]
-            found = score(inner(state), view.encode(kept, batch, key), key)
-            return in_units_of_data(kept, batch, found)  # type: ignore[no-any-return]
+            seen = view.encode(kept, batch, key)
+            found = score(inner(state), seen, key)
+            return in_units_of_data(kept, batch, seen, found)  # type: ignore[no-any-return]
 
         parts["eval_step"] = eval_step
     if family.log_prob is not None:
@@ -129,8 +164,8 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
 
         def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
             kept = state.model_state[view.name]
-            found = density(inner(state), view.encode(kept, batch, key), key)
-            return found - view.log_volume(kept, batch)
+            seen = view.encode(kept, batch, key)
+            return density(inner(state), seen, key) - view.log_volume(kept, batch, seen)
 
         parts["log_prob"] = log_prob
     if family.encode is not None:

@@ -14,6 +14,7 @@ from genjax.nets.dit import DiT
 from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
+from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.made import MADE, MaskedMLP
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
@@ -35,6 +36,8 @@ __all__ = [
     "DiT",
     "Frozen",
     "GatedPixelCNN",
+    "GridDecoder",
+    "GridEncoder",
     "InceptionV3",
     "MADE",
     "MLPCritic",

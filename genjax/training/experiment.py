@@ -74,6 +74,7 @@ class DataSettings:
         binarize: How models see bits in place of grey levels ``x``, which are their probabilities:
             drawn anew in each step (``"dynamic"``), once for each example (``"static"``), or the
             upper half of the range (``"threshold"``). Samples are black and white.
+        first_stage: ``dict(workdir=...)`` of a run whose latents (codes) the model is of.
         streams: Further streams of the run by name, each a section like this one that says what
             differs. Their features come to the family as ``stream/x``.
     """
@@ -91,6 +92,7 @@ class DataSettings:
     transforms: Sequence[Mapping[str, Any]] = ()
     standardize: bool | None = None
     binarize: Literal["dynamic", "static", "threshold"] | None = None
+    first_stage: Mapping[str, Any] | None = None
     streams: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

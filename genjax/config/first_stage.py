@@ -1,0 +1,78 @@
+"""A trained model whose latents a second one is of.
+
+``data.first_stage=dict(workdir=...)`` makes a family one of the latents (codes) of the run there. A
+new run copies what was trained into its own state, once: from then on it needs the other workdir no
+more.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from genjax.config.arguments import arguments, check, fill_in
+from genjax.config.errors import ConfigError, shown
+from genjax.config.frozen import config_of, read_state
+
+WHERE = "data.first_stage"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FirstStageSettings:
+    """The section ``data.first_stage``.
+
+    Attributes:
+        workdir: Directory of the run that trained it.
+        config: Its config; found in the workdir if None.
+    """
+
+    workdir: str
+    config: Mapping[str, Any] | None = None
+
+    def load(self) -> dict[str, Any]:
+        """What was trained, as families ask it: ``ema`` and ``model_state``.
+
+        Raises:
+            ConfigError: If the workdir has no checkpoint of it.
+        """
+        state, _ = read_state(self.workdir, WHERE)
+        kept = dict(state.get("model_state") or {})
+        for view in ("binarization", "standardization"):  # are the second model's own
+            kept.pop(view, None)
+        return {"ema": jax.device_get(state["ema"]), "model_state": jax.device_get(kept)}
+
+
+def complete_first_stage(section: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with what the workdir says of the first model.
+
+    Args:
+        section: The section.
+        data: The section ``data`` that it stands in.
+
+    Returns:
+        The completed section.
+
+    Raises:
+        ConfigError: If it is wrong, the workdir has no run, or that run is of other data.
+    """
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{WHERE} must be a mapping with a workdir, got {shown(section)}")
+    valid = arguments(FirstStageSettings)
+    check(section, valid, WHERE)
+    filled = fill_in(section, valid)
+    # Written down once, the run in the workdir is not needed to build the model again.
+    if filled["config"] is None:
+        whole = config_of(filled["workdir"], WHERE)
+        names = ("data", "family", "model", "optimizer", "eval", "sample")
+        filled["config"] = {name: whole.get(name, {}) for name in names}
+    theirs = filled["config"]["data"]
+    for name in ("name", "options", "binarize", "standardize"):
+        if theirs.get(name) != data.get(name):
+            raise ConfigError(
+                f"{WHERE}: the run in {filled['workdir']} has data.{name} {theirs.get(name)!r}, "
+                f"and this one {data.get(name)!r}: both stages must see the same data"
+            )
+    if theirs.get("first_stage") is not None:
+        raise ConfigError(f"{WHERE}: the run in {filled['workdir']} has a first stage itself")
+    return filled
