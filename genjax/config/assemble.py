@@ -320,6 +320,8 @@ def _of_bits(dataset: data.DataSet, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"data.binarize: {dataset.name} is real-valued; bits are drawn of grey levels"
         )
+    if dataset.vocabulary is not None:
+        raise ConfigError(f"data.binarize: {dataset.name} is text; bits are drawn of grey levels")
     spec = dict(given["spec"])
     spec["x"] = dataclasses.replace(spec["x"], num_levels=2)
     return {"num_levels": 2, "spec": spec}
