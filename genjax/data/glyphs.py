@@ -56,6 +56,7 @@ _LARGEST = 256
 def glyphs(
     split: str,
     *,
+    data_dir: str | None = None,
     memory_limit_mib: int = 2048,
     size: int = 28,
     variants: int = 4,
@@ -72,6 +73,7 @@ def glyphs(
 
     Args:
         split: ``train`` or ``test``.
+        data_dir: Not looked at: the fonts are where matplotlib is.
         memory_limit_mib: Larger sets are refused.
         size: Pixels of a side.
         variants: Further pictures of each of the 1,302 glyphs: of 0.8 to 1 times the size, sheared
@@ -90,6 +92,7 @@ def glyphs(
         MissingDataError: If the installed matplotlib lacks a face, or a face a character.
         ValueError: If an argument is out of range.
     """
+    del data_dir
     if not 8 <= size <= _LARGEST:
         raise ValueError(f"size must be from 8 to {_LARGEST} pixels, got {size}")
     if variants < 0 or seed < 0:

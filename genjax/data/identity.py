@@ -54,9 +54,7 @@ def _of_text(dataset: DataSet) -> dict[str, Any]:
         return {}
     tokens = np.frombuffer("\0".join(vocabulary.tokens).encode(), np.uint8)
     checksum = f"{crc32(tokens):08x}"
-    return {
-        "vocabulary": {"kind": vocabulary.kind, "size": vocabulary.size, "checksum": checksum}
-    }
+    return {"vocabulary": {"kind": vocabulary.kind, "size": vocabulary.size, "checksum": checksum}}
 
 
 def _checksum(rows: Mapping[str, np.ndarray]) -> str:

@@ -118,7 +118,7 @@ def _joined(place: str) -> str:
 
 
 def _read(file: str) -> str:
-    """The text of a file, all line breaks as ``\\n``, without a byte order mark."""
+    """The text of a file, its line breaks those of Unix, without a byte order mark."""
     try:
         with open(file, encoding="utf-8-sig") as opened:
             return opened.read()

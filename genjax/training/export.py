@@ -36,8 +36,8 @@ def export(
     -> nats [batch_size]``, of a mapping of ``x``, further features and ``index``, int32, which
     numbers the rows (draws of noise are keyed by it). Numbers of rows are those of
     ``sample.num_samples`` and ``eval.batch_size``. ``weights`` is the mapping of names to arrays
-    that is in ``weights.safetensors``, whose metadata holds the config. Of text, ``vocabulary.json``
-    says what the numbers of rows stand for.
+    that is in ``weights.safetensors``, whose metadata holds the config. Of text,
+    ``vocabulary.json`` says what the numbers of rows stand for.
 
     Args:
         experiment: What was trained.
