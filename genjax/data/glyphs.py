@@ -82,7 +82,8 @@ def glyphs(
         seed: Seed of the variants.
         split_by: What the test split holds: ``"combination"``, a tenth of the pairs of character
             and face, always the same ones, whose characters and faces all occur in training in
-            other pairs; or ``"font"``, the faces :data:`HELD_OUT_FONTS` as a whole.
+            other pairs; or ``"font"``, the faces DejaVuSerif-Italic, STIXGeneralBol, cmr10 and
+            cmss10 as a whole.
 
     Returns:
         The split: ``x`` uint8 ``[size, size, 1]``; ``label``, the character; and ``font``,

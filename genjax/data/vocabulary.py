@@ -9,6 +9,7 @@ import numpy as np
 
 Tokens: TypeAlias = Literal["byte", "character", "word"]
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+"""What stands in texts for what is unknown."""
 # A space goes with what follows it: nothing is lost, and texts of words are half as long.
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 

@@ -1,5 +1,6 @@
 """What a run draws: files beside each other, and pictures that never end it."""
 
+import json
 import logging
 
 import jax
@@ -128,6 +129,10 @@ def test_samples_of_text_are_written_as_text(tmp_path, monkeypatch, caplog, caps
     said = capsys.readouterr().out
     assert f"step 1: the first begins {texts[0]!r}" in said
     assert "step_00000001.txt" in said and "examples of shape (6,), of 10 tokens" in said
+
+    exported = json.loads((run.export() / "vocabulary.json").read_text())
+    assert exported == dict(kind="character", tokens=list(made.train_data.vocabulary.tokens))
+    capsys.readouterr()
 
     def fails(*args):
         raise ValueError("no such\nword")
