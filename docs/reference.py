@@ -113,7 +113,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "edits": ("Edits", "`edit`, which `--mode=edit` does", tables.EDITS),
     "transforms": ("Transforms", "each of `data.transforms`", tables.TRANSFORMS),
-    "loaders": ("Files", "`data.options`, as `data.name` says", LOADERS),
+    "loaders": ("Data sets with options", "`data.options`, as `data.name` says", LOADERS),
     "features": ("Features of samples", "`eval.features`", FEATURES),
     "samplers": ("Samplers", "`sample.sampler` of diffusion models", SAMPLING["sampler"]),
     "guidance": ("Guidance", "`sample.guidance` of diffusion models", SAMPLING["guidance"]),

@@ -429,7 +429,7 @@ def test_config_keys_named_exist(page):
     sections = known_keys()
     named = re.findall(rf"(?:`|--config\.)({'|'.join(sections)})\.(\w+)", TEXTS[page])
     for section, key in named:
-        assert key in sections[section] or key in ("npy", "npz", "py", "json", "csv"), (
+        assert key in sections[section] or key in ("npy", "npz", "py", "json", "csv", "txt"), (
             f"{section}.{key}"
         )
 

@@ -25,7 +25,7 @@ ALLOWED = {
         "beartype", "etils", "flax", "ml_collections", "numpy", "torch",
     },
     "data": {
-        "data", "PIL", "absl", "array_record", "grain", "numpy", "pyarrow", "sklearn",
+        "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "sklearn",
         "tensorflow_datasets",
     },
     "evaluation": {"evaluation", "numpy", "ot", "scipy"},

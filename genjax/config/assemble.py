@@ -297,6 +297,8 @@ class _Basis:
             raise ConfigError(
                 f"data.binarize: {found.name} is real-valued; bits are drawn of grey levels"
             )
+        if found.vocabulary is not None:
+            raise ConfigError(f"data.binarize: {found.name} is text; bits are drawn of grey levels")
         return _Seen(found.event_shape, 2)
 
 

@@ -28,6 +28,7 @@ from genjax.data.transforms import (
     augmenter,
     prepared,
 )
+from genjax.data.vocabulary import UNKNOWN, Vocabulary
 
 __all__ = [
     "ArraySource",
@@ -48,6 +49,8 @@ __all__ = [
     "Source",
     "TrainBatches",
     "Transform",
+    "UNKNOWN",
+    "Vocabulary",
     "augmenter",
     "check_rows",
     "column",

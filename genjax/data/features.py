@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from genjax.data.vocabulary import Vocabulary
+
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
@@ -46,12 +48,17 @@ class DataSet:
         spec: Its features. By convention ``x`` is what is modelled, and ``label`` a class id.
         mixture: Centres ``[K, D]`` and standard deviation of the components, if ``x`` is a known
             mixture of equally weighted Gaussians.
+        vocabulary: What the levels of ``x`` stand for, if it is text.
+        origin: What the rows were made by, such as versions of packages, for those who wonder why
+            they differ from others of this name.
     """
 
     name: str
     source: Source
     spec: Mapping[str, Feature]
     mixture: tuple[np.ndarray, float] | None = None
+    vocabulary: Vocabulary | None = None
+    origin: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -42,7 +42,19 @@ def identity(dataset: DataSet) -> dict[str, Any]:
             for name, feature in sorted(dataset.spec.items())
         },
         "checksums": checksums,
+        **_of_text(dataset),
+        **({"origin": dict(dataset.origin)} if dataset.origin else {}),
     }
+
+
+def _of_text(dataset: DataSet) -> dict[str, Any]:
+    """What tells a vocabulary from another: the same numbers may be other words."""
+    vocabulary = dataset.vocabulary
+    if vocabulary is None:
+        return {}
+    tokens = np.frombuffer("\0".join(vocabulary.tokens).encode(), np.uint8)
+    checksum = f"{crc32(tokens):08x}"
+    return {"vocabulary": {"kind": vocabulary.kind, "size": vocabulary.size, "checksum": checksum}}
 
 
 def _checksum(rows: Mapping[str, np.ndarray]) -> str:
@@ -65,8 +77,9 @@ def crc32(array: np.ndarray, before: int = 0) -> int:
 def difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """What shows that a split is not the one that was recorded, in words; None if nothing does.
 
-    The name is none of it: the same rows may lie elsewhere. Checksums are compared where both are
-    over the same rows: those of all depend on the memory a set may take.
+    The name is none of it: the same rows may lie elsewhere. Neither is the origin, which is said
+    where something else differs. Checksums are compared where both are over the same rows: those
+    of all depend on the memory a set may take.
 
     Args:
         recorded: An :func:`identity`.
@@ -77,6 +90,19 @@ def difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | N
         >>> difference(old, {**old, "num_examples": 4})
         '4 examples in place of 5'
     """
+    changed = _changed(recorded, found)
+    before, now = recorded.get("origin"), found.get("origin")
+    if changed is None or before == now:
+        return changed
+    return f"{changed}; it comes of {_origin(now)}, and came of {_origin(before)}"
+
+
+def _origin(origin: Mapping[str, str] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (origin or {}).items()) or "elsewhere"
+
+
+def _changed(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """What differs between two identities."""
     features, others = recorded.get("features", {}), found.get("features", {})
     for name in sorted(set(features) | set(others)):
         old, new = features.get(name), others.get(name)
@@ -84,6 +110,8 @@ def difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | N
             return f"{name} is {_feature(new)} in place of {_feature(old)}"
     if recorded.get("num_examples") != found.get("num_examples"):
         return f"{found.get('num_examples')} examples in place of {recorded.get('num_examples')}"
+    if recorded.get("vocabulary") != found.get("vocabulary"):
+        return "another vocabulary"
     before, now = recorded["checksums"], found["checksums"]
     for rows in before.keys() & now.keys():
         if before[rows] != now[rows]:

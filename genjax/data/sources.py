@@ -12,10 +12,12 @@ import numpy as np
 from genjax.data.arrays import npy
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import ArraySource, DataSet, Feature, Source, class_ids, from_arrays
+from genjax.data.glyphs import glyphs
 from genjax.data.huggingface import huggingface
 from genjax.data.images import images
 from genjax.data.splits import sliced, split_name
 from genjax.data.tables import table
+from genjax.data.text import text
 
 
 class TfdsSource:
@@ -68,12 +70,15 @@ class TfdsSource:
 
 
 LOADERS: Mapping[str, Callable[..., DataSet]] = {
+    "glyphs": glyphs,
     "huggingface": huggingface,
     "images": images,
     "npy": npy,
     "table": table,
+    "text": text,
 }
-"""What reads files of the user's; their further arguments are ``data.options``."""
+"""What reads files of the user's, or makes rows of what is installed; their further arguments are
+``data.options``."""
 
 
 def load(
@@ -87,8 +92,8 @@ def load(
     """Loads one split of a data set.
 
     Args:
-        name: ``digits``, one of the densities (:data:`DENSITIES`), one of :data:`LOADERS` for files
-            of one's own, or a TFDS name such as ``mnist`` or ``cifar10``.
+        name: ``digits``, one of the densities (:data:`DENSITIES`), one of :data:`LOADERS`, which
+            have options, or a TFDS name such as ``mnist`` or ``cifar10``.
         split: ``train``, ``test``, or what the set has besides; a part of it may be asked for, such
             as ``train[:90%]``.
         data_dir: Where the files are; of TFDS sets, where they are prepared, None for

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
 from genjax.devices import mapped_axes
 
@@ -157,9 +157,11 @@ class VectorQuantizer:
             sums = jnp.where(dead[:, None], chosen / self.num_codes, sums)
         return {"usage": usage, "sums": sums, "vectors": book}
 
-    def look_up(self, codebook: Codebook, codes: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
+    def look_up(
+        self, codebook: Codebook, codes: Integer[Array, "*shape"]
+    ) -> Float[Array, "*shape D"]:
         """Vectors of codes."""
-        return codebook["vectors"][codes]
+        return codebook["vectors"][codes.astype(jnp.int32)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -235,10 +237,12 @@ class FiniteScalarQuantizer:
             share = jax.lax.pmean(share, axes)
         return {"usage": self.decay * codebook["usage"] + (1.0 - self.decay) * share}
 
-    def look_up(self, codebook: Codebook, codes: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
+    def look_up(
+        self, codebook: Codebook, codes: Integer[Array, "*shape"]
+    ) -> Float[Array, "*shape D"]:
         """Vectors of codes."""
         del codebook
         levels = jnp.asarray(self.levels)
-        digits = codes[..., None] // jnp.asarray(self._basis()) % levels
+        digits = codes.astype(jnp.int32)[..., None] // jnp.asarray(self._basis()) % levels
         half = levels // 2
         return (digits - half).astype(jnp.float32) / half

@@ -18,7 +18,7 @@ from genjax.families.base import (
     TrainState,
 )
 
-Kept = Mapping[str, Array]
+Kept = Mapping[str, PyTree]
 """What a view keeps in the state."""
 
 

@@ -62,10 +62,13 @@ class Reporter:
         table.add_row("total", "", f"{total:,}")
         self.console.print(table)
         for name, stream in experiment.streams.items():
+            train = stream.train
+            of = "" if train.vocabulary is None else f", of {train.num_levels:,} tokens"
+            said = "; ".join(f"{what} {value}" for what, value in train.origin.items())
             self.say(
-                f"{name + ': ' if name else ''}{stream.train.name}: "
-                f"{len(stream.train.source):,} training and {len(stream.test.source):,} test "
-                f"examples of shape {stream.train.event_shape}"
+                f"{name + ': ' if name else ''}{train.name}: {len(train.source):,} training and "
+                f"{len(stream.test.source):,} test examples of shape {train.event_shape}{of}"
+                f"{f' ({said})' if said else ''}"
             )
         self.say(f"{mesh.size} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
         if experiment.config is not None:

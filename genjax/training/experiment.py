@@ -58,7 +58,7 @@ class DataSettings:
         batch_size: Examples a step, over all devices.
         data_dir: Where the data is. None for ``$TFDS_DATA_DIR`` or the TFDS default.
         options: Further arguments of what loads the data: of ``images``, ``table``,
-            ``huggingface``, or of a function named by an import path.
+            ``huggingface``, ``glyphs``, ``text``, or of a function named by an import path.
         train_split: Split to train on, or a part of one, such as ``train[:90%]``.
         test_split: Split to evaluate on.
         memory_limit_mib: Larger sets are streamed.

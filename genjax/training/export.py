@@ -1,5 +1,6 @@
 """Trained models for use without genjax: StableHLO programs by ``jax.export``, and safetensors."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 """What programs are lowered for."""
 
 WEIGHTS_FILE = "weights.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
 
 
 def export(
@@ -34,7 +36,8 @@ def export(
     -> nats [batch_size]``, of a mapping of ``x``, further features and ``index``, int32, which
     numbers the rows (draws of noise are keyed by it). Numbers of rows are those of
     ``sample.num_samples`` and ``eval.batch_size``. ``weights`` is the mapping of names to arrays
-    that is in ``weights.safetensors``, whose metadata holds the config.
+    that is in ``weights.safetensors``, whose metadata holds the config. Of text,
+    ``vocabulary.json`` says what the numbers of rows stand for.
 
     Args:
         experiment: What was trained.
@@ -83,7 +86,12 @@ def export(
     metadata = {"step": str(int(state.step)), "config": json.dumps(experiment.config)}
     arrays: Any = {name: jnp.asarray(value) for name, value in weights.items()}
     (place / WEIGHTS_FILE).write_bytes(save(arrays, metadata=metadata))
-    return [*written, WEIGHTS_FILE]
+    written.append(WEIGHTS_FILE)
+    vocabulary = experiment.train_data.vocabulary
+    if vocabulary is not None:
+        (place / VOCABULARY_FILE).write_text(json.dumps(dataclasses.asdict(vocabulary), indent=2))
+        written.append(VOCABULARY_FILE)
+    return written
 
 
 def _programs(experiment: Experiment) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:

@@ -106,6 +106,11 @@ class MetricLog:
             self._events().add_image(name, pixels, step, dataformats="HWC")
             self._loggers.image(step, name, pixels)
 
+    def text(self, step: int, name: str, text: str) -> None:
+        """Adds a text to the event files."""
+        if self._active:
+            self._events().add_text(name, _verbatim(text), step)
+
     def describe(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """Logs the config: in the event files as text, and as hyper-parameters to compare runs by.
 
@@ -118,9 +123,7 @@ class MetricLog:
         from tensorboardX.summary import hparams
 
         events = self._events()
-        # Indented by four, it is code to TensorBoard, which reads Markdown.
-        text = json.dumps(config, indent=2, sort_keys=True).replace("\n", "\n    ")
-        events.add_text("config", f"    {text}", 0)
+        events.add_text("config", _verbatim(json.dumps(config, indent=2, sort_keys=True)), 0)
         # The writer's own add_hparams would make a folder, and with it a run, of each call.
         for summary in hparams(dict(flat(config)), dict.fromkeys(metrics)):
             events.file_writer.add_summary(summary)
@@ -164,6 +167,11 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     path = epath.Path(workdir) / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     return [record for record in map(_record, lines) if record is not None]
+
+
+def _verbatim(text: str) -> str:
+    """A text for TensorBoard, which reads Markdown: indented by four, it is code."""
+    return "    " + text.replace("\n", "\n    ")
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

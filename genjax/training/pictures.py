@@ -120,21 +120,23 @@ def of_samples(
 ) -> dict[str, Callable[[], np.ndarray]]:
     """All pictures of what a family drew, each of which may fail on its own.
 
+    Of texts there are none of samples and their trajectory.
+
     Args:
         drawn: Samples, on the host.
         dataset: Data they imitate.
         curves: Computes curves of the state; None if there are none.
 
     Returns:
-        What draws each picture, ``[H, W, 3]`` uint8: ``samples``, and ``trajectory``, ``density``
-        and ``curves`` where there are any.
+        What draws each picture, ``[H, W, 3]`` uint8: ``samples``, ``trajectory``, ``density`` and
+        ``curves``, where there are any.
     """
     levels = dataset.num_levels
     rows = np.asarray(drawn.rows)
-    shown: dict[str, Callable[[], np.ndarray]] = {
-        "samples": functools.partial(samples_picture, rows, levels)
-    }
-    if drawn.trajectory is not None:
+    shown: dict[str, Callable[[], np.ndarray]] = {}
+    if dataset.vocabulary is None:
+        shown["samples"] = functools.partial(samples_picture, rows, levels)
+    if dataset.vocabulary is None and drawn.trajectory is not None:
         frames = np.asarray(drawn.trajectory)
         shown["trajectory"] = functools.partial(trajectory_picture, frames, levels)
     if drawn.density is not None:

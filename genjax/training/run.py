@@ -398,7 +398,11 @@ class Run(Trained):
             for name, draw in drawing.items()
             if self._picture(step, name, draw, folder / f"{stem}{suffix_of[name]}.png")
         ]
-        where = f"{folder}/{stem}.{'png' if 'samples' in done else 'npz'}"
+        ending = "png" if "samples" in done else "npz"
+        if dataset.vocabulary is not None:
+            texts = functools.partial(dataset.vocabulary.decode, np.asarray(drawn.rows))
+            ending = "txt" if self._text(step, texts, folder / f"{stem}.txt") else ending
+        where = f"{folder}/{stem}.{ending}"
         left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
         said = f"; {left_out} values that are not finite are left out of pictures"
         made = "".join(f" ({how})" for how in self.family.sample_protocol.values())
@@ -426,21 +430,42 @@ class Run(Trained):
     def _picture(
         self, step: int, name: str, draw: Callable[[], np.ndarray], path: epath.Path
     ) -> bool:
-        """Draws and writes one picture; says so if it cannot, which is no reason to end a run."""
-        try:
+        """Draws and writes one picture, if it can."""
+
+        def write() -> None:
             pixels = draw()
             pictures.write_png(path, pixels)
             self.log.image(step, name, pixels)
-        except Exception as error:
-            logging.warning(
-                "step %d: no picture of %s (%s: %s); the run goes on, the samples are in the .npz",
-                step,
-                name,
-                type(error).__name__,
-                " ".join(str(error).split()),
-            )
-            return False
-        return True
+
+        return _tried(step, f"picture of {name}", write)
+
+    def _text(self, step: int, read: Callable[[], list[str]], path: epath.Path) -> bool:
+        """Writes samples as texts and says the first of them, if it can."""
+
+        def write() -> None:
+            texts = read()
+            content = "\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(texts, 1)) + "\n"
+            path.write_bytes(content.encode())
+            self.log.text(step, "samples", content)
+            self.report.say(f"step {step}: the first begins {texts[0][:200]!r}")
+
+        return _tried(step, "text of samples", write)
+
+
+def _tried(step: int, what: str, write: Callable[[], None]) -> bool:
+    """Writes something; says so if that cannot be done, which is no reason to end a run."""
+    try:
+        write()
+    except Exception as error:
+        logging.warning(
+            "step %d: no %s (%s: %s); the run goes on, the samples are in the .npz",
+            step,
+            what,
+            type(error).__name__,
+            " ".join(str(error).split()),
+        )
+        return False
+    return True
 
 
 def _called(edit: Edit) -> str:

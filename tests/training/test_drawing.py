@@ -1,5 +1,6 @@
 """What a run draws: files beside each other, and pictures that never end it."""
 
+import json
 import logging
 
 import jax
@@ -96,3 +97,49 @@ def test_values_that_are_not_finite_are_counted_in_pictures_and_measures(tmp_pat
     assert "_sample.png" in said and "values that are not finite are left out" in said
     found = run.evaluate()
     assert np.isnan(found["eval/w1"]) and found["eval/w1_num_nonfinite"] == 30
+
+
+def test_samples_of_text_are_written_as_text(tmp_path, monkeypatch, caplog, capsys):
+    (tmp_path / "news.txt").write_text("a cat sat on a mat. " * 40)
+    mlp = dict(name="mlp", hidden_size=4, num_layers=1)
+    made = genjax.build(
+        dict(
+            data=dict(
+                name="text", data_dir=str(tmp_path / "news.txt"), options=dict(length=6),
+                batch_size=10,
+            ),
+            model=dict(encoder=mlp, decoder=mlp),
+            family=dict(name="vae", observation=dict(name="categorical"), latent_size=2),
+            optimizer=dict(name="adam"),
+            train=dict(num_steps=1, eval_every=0, sample_every=1),
+            sample=dict(num_samples=3),
+        )
+    )  # fmt: skip
+    run = genjax.Run(made, tmp_path / "run")
+    run.train()
+    folder = tmp_path / "run" / "samples"
+    assert {path.name for path in folder.iterdir()} == {"step_00000001.npz", "step_00000001.txt"}
+    with np.load(folder / "step_00000001.npz") as file:
+        assert file["num_levels"] == made.train_data.num_levels == 10
+        texts = made.train_data.vocabulary.decode(file["samples"])
+    written = (folder / "step_00000001.txt").read_text()
+    assert written == "".join(f"--- {i} ---\n{text}\n" for i, text in enumerate(texts, 1))
+    events = b"".join(p.read_bytes() for p in (tmp_path / "run" / "tensorboard").iterdir())
+    assert b"samples/text_summary" in events and texts[2].encode() in events
+    said = capsys.readouterr().out
+    assert f"step 1: the first begins {texts[0]!r}" in said
+    assert "step_00000001.txt" in said and "examples of shape (6,), of 10 tokens" in said
+
+    exported = json.loads((run.export() / "vocabulary.json").read_text())
+    assert exported == dict(kind="character", tokens=list(made.train_data.vocabulary.tokens))
+    capsys.readouterr()
+
+    def fails(*args):
+        raise ValueError("no such\nword")
+
+    monkeypatch.setattr(type(made.train_data.vocabulary), "decode", fails)
+    with caplog.at_level(logging.WARNING):
+        run.draw()
+    (line,) = [r.getMessage() for r in caplog.records if "no text of samples" in r.getMessage()]
+    assert line.endswith("(ValueError: no such word); the run goes on, the samples are in the .npz")
+    assert "step_00000001_sample.npz" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_samples_and_trajectories_of_any_shape_have_pictures(shape, num_levels):
         density=Density(np.ones((4, 4)), np.array([-2.0, 2.0, -2.0, 2.0])),
     )
     points = ArraySource(x=RNG.normal(size=(5, 2)))
-    data = types.SimpleNamespace(num_levels=num_levels, source=points)
+    data = types.SimpleNamespace(num_levels=num_levels, source=points, vocabulary=None)
     drawing = pictures.of_samples(drawn, data, lambda: {"a": (np.arange(3), np.arange(3))})
     assert set(drawing) == {"samples", "trajectory", "density", "curves"}
     for draw in drawing.values():

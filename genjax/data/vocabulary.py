@@ -1,0 +1,109 @@
+"""Text as rows of whole numbers, and back."""
+
+import collections
+import dataclasses
+import re
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+Tokens: TypeAlias = Literal["byte", "character", "word"]
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+"""What stands in texts for what is unknown."""
+# A space goes with what follows it: nothing is lost, and texts of words are half as long.
+_WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """What the numbers of a text stand for: the number of a token is its position.
+
+    Attributes:
+        kind: What the tokens are: UTF-8 bytes, characters, or words, which are runs of letters and
+            digits, single other characters, either with a space before them if there is one, and
+            white space. Concatenated, tokens are the text.
+        tokens: The tokens; of characters and words the first stands for all that are unknown. Of
+            bytes none are listed: they stand for themselves.
+    """
+
+    kind: Tokens
+    tokens: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return 256 if self.kind == "byte" else len(self.tokens)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers: uint8 if they fit, else int32."""
+        return np.dtype(np.uint8 if self.size <= 256 else np.int32)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The numbers ``[T]`` of a text; 0 for what is unknown.
+
+        Example:
+            >>> Vocabulary("character", (UNKNOWN, "a", "b")).encode("abc").tolist()
+            [1, 2, 0]
+        """
+        if self.kind == "byte":
+            return np.frombuffer(text.encode(), np.uint8)
+        position = {token: number for number, token in enumerate(self.tokens)}
+        return np.array([position.get(t, 0) for t in _split(text, self.kind)], self.dtype)
+
+    def decode(self, rows: np.ndarray) -> list[str]:
+        r"""The text of each row.
+
+        Args:
+            rows: Whole numbers ``[N, T]``.
+
+        Returns:
+            ``N`` strings, in which ``"\ufffd"`` stands for what is unknown, and for bytes that are
+            no UTF-8.
+
+        Raises:
+            ValueError: If these are no numbers of tokens.
+        """
+        rows = np.asarray(rows)
+        whole = rows.ndim == 2 and np.issubdtype(rows.dtype, np.integer)
+        if not whole or (rows.size and not 0 <= rows.min() <= rows.max() < self.size):
+            span = f" from {rows.min()} to {rows.max()}" if rows.size else ""
+            raise ValueError(
+                f"expected whole numbers [N, T] from 0 to {self.size - 1}, got {rows.dtype} "
+                f"{list(rows.shape)}{span}"
+            )
+        if self.kind == "byte":
+            return [row.astype(np.uint8).tobytes().decode(errors="replace") for row in rows]
+        return ["".join(self.tokens[number] for number in row) for row in rows.tolist()]
+
+
+def vocabulary_of(text: str, kind: Tokens, min_count: int) -> Vocabulary:
+    """The vocabulary of a text.
+
+    Args:
+        text: The text, of the training split alone.
+        kind: What the tokens are.
+        min_count: Characters and words that occur less often are unknown.
+
+    Returns:
+        The vocabulary: :data:`UNKNOWN`, then tokens from the most frequent to the rarest, and by
+        code points among those as frequent. Of bytes all 256.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if kind not in ("byte", "character", "word"):
+        raise ValueError(f"tokens must be 'byte', 'character' or 'word', got {kind!r}")
+    if min_count < 1:
+        raise ValueError(f"min_count must be at least 1, got {min_count}")
+    if kind == "byte":
+        return Vocabulary(kind)
+    counts = collections.Counter(_split(text, kind))
+    known = [t for t, count in counts.items() if count >= min_count and t != UNKNOWN]
+    known.sort(key=lambda token: (-counts[token], token))
+    return Vocabulary(kind, (UNKNOWN, *known))
+
+
+def _split(text: str, kind: Tokens) -> str | list[str]:
+    """The tokens of a text, characters or words."""
+    return text if kind == "character" else _WORD.findall(text)
