@@ -17,7 +17,7 @@ from genjax.config.arguments import arguments, call
 from genjax.config.errors import ConfigError, nearest, shown
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.diffusion import schedules
-from genjax.training import edits, loggers, optimizers
+from genjax.training import edits, latent_edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
@@ -110,10 +110,12 @@ TRANSFORMS: Table = {
     "resize": data.Resize,
 }
 EDITS: Table = {
+    "attribute": latent_edits.Attribute,
     "class_direction": edits.ClassDirection,
     "components": edits.Components,
     "inpaint": edits.Inpaint,
     "interpolate": edits.Interpolate,
+    "latent_map": latent_edits.LatentMap,
     "vary": edits.Vary,
 }
 LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}

@@ -87,6 +87,14 @@ class Editor:
         """
         return Editor(self._model.resampled(sampler, guidance))
 
+    def latents(self, x: ArrayLike, **features: Any) -> Any:
+        """Latents of rows: see :meth:`~genjax.training.trained.Trained.encode`."""
+        return self._model.encode(x, **features)
+
+    def rows(self, latents: Any, **features: Any) -> np.ndarray:
+        """Rows of latents: see :meth:`~genjax.training.trained.Trained.decode`."""
+        return self._model.decode(latents, **features)
+
     def interpolate(
         self, x0: ArrayLike, x1: ArrayLike, num: int = 8, **features: Any
     ) -> np.ndarray:

@@ -73,6 +73,10 @@ class Context:
             return image_grid(flat, self.num_levels, columns=len(columns))
         return scatter(np.stack([c.reshape(len(c), -1)[:, :2] for c in columns]))
 
+    def grid(self, images: np.ndarray, columns: int) -> np.ndarray:
+        """Images row by row."""
+        return image_grid(images, self.num_levels, columns=columns)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfRows(Edit, abc.ABC):
@@ -135,7 +139,7 @@ class Vary(OfRows):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_strengths(self.strengths)
+        check_strengths(self.strengths)
         if not all(0.0 < strength <= 1.0 for strength in self.strengths):
             raise ValueError(f"strengths must be above 0 and at most 1, got {self.strengths}")
 
@@ -146,7 +150,7 @@ class Vary(OfRows):
         for strength in self.strengths:
             made.append(context.editor.vary(x, strength, seed=self.seed, **reads))
             numbers[f"rms_{strength:g}"] = context.rms(x, made[-1])
-            numbers |= _known(**{f"label_kept_{strength:g}": context.kept(x, made[-1])})
+            numbers |= known_numbers(**{f"label_kept_{strength:g}": context.kept(x, made[-1])})
         arrays = {"x": x, "variations": np.stack(made), "strengths": np.array(self.strengths)}
         return Edited({"": context.picture([x, *made])}, arrays, numbers)
 
@@ -198,7 +202,7 @@ class Inpaint(OfRows):
         numbers = {
             "num_changed_known": float((filled != x)[:, known].sum()),
             "unknown_rms": context.rms(x[:, ~known], filled[:, ~known]),
-            **_known(label_kept=context.kept(x, filled)),
+            **known_numbers(label_kept=context.kept(x, filled)),
         }
         seen = np.where(known[..., None], x, np.zeros((), x.dtype))
         arrays = {"x": x, "known": known, "filled": filled}
@@ -254,7 +258,7 @@ class OfMiddle(Edit, abc.ABC):
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.num_random < 0:
             raise ValueError(f"num_random must not be negative, got {self.num_random}")
-        _check_strengths(self.strengths, least=2)
+        check_strengths(self.strengths, least=2)
 
     def recorded(self, context: Context, **reads: Any) -> Recorded:
         """Samples and their activations, of another seed than those that are edited."""
@@ -288,7 +292,7 @@ class OfMiddle(Edit, abc.ABC):
                 )
         if context.classify is not None:
             found["label_kept"] = float(np.mean([context.kept(plain, end) for end in ends]))
-        return _known(**found)
+        return known_numbers(**found)
 
     def random(
         self,
@@ -433,11 +437,20 @@ class ClassDirection(OfMiddle):
         return Edited({"": picture}, arrays, numbers)
 
 
-def _check_strengths(strengths: Sequence[float], *, least: int = 1) -> None:
+def check_strengths(strengths: Sequence[float], *, least: int = 1) -> None:
+    """Refuses too few strengths, and the same one twice.
+
+    Args:
+        strengths: The strengths.
+        least: How many there must be.
+
+    Raises:
+        ValueError: If there are fewer, or two alike.
+    """
     if len(strengths) < least or len(set(strengths)) < len(strengths):
         raise ValueError(f"strengths must be at least {least} different numbers, got {strengths}")
 
 
-def _known(**numbers: float | None) -> dict[str, float]:
+def known_numbers(**numbers: float | None) -> dict[str, float]:
     """Those of some numbers that are known."""
     return {name: value for name, value in numbers.items() if value is not None}
