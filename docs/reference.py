@@ -95,6 +95,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     "encoders": ("Encoders", "`model.encoder` of `vae`", tables.ENCODERS),
     "decoders": ("Decoders", "`model.decoder` of `vae`", tables.DECODERS),
     "observations": ("Observations", "`family.observation` of `vae`", tables.OBSERVATIONS),
+    "components": (
+        "Components",
+        "`family.component` of `mixture` and `hidden_markov`",
+        tables.COMPONENTS,
+    ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),

@@ -381,6 +381,7 @@ def _given(
         "eval_num_draws": evaluation.num_times,
         "eval_num_times": evaluation.num_times,
         "event_shape": dataset.event_shape,
+        "num_classes": dataset.num_classes,
         "num_levels": dataset.num_levels,
         "sample_num_steps": sampling.num_steps,
         "sampling": Sampling(num_steps=sampling.num_steps, **parts),

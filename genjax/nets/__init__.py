@@ -6,7 +6,7 @@ from genjax.nets.autoencoder import (
     MLPDecoder,
     MLPEncoder,
 )
-from genjax.nets.classifier import ConvClassifier
+from genjax.nets.classifier import ConvClassifier, LinearClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
@@ -30,6 +30,7 @@ __all__ = [
     "DiT",
     "Frozen",
     "InceptionV3",
+    "LinearClassifier",
     "MLPCritic",
     "MLPDecoder",
     "MLPEncoder",
