@@ -31,7 +31,7 @@ CHECKED = """
     families.logistic_observations families.variational_objective
     families.views families.binarized nets.autoencoder
     families.components families.discrete_components families.seeding families.mixture
-    families.hidden_markov families.expectation_maximization
+    families.linear_algebra families.hidden_markov families.expectation_maximization
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

@@ -26,6 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "categorical_mixture": dict(
         num_components=20, component=dict(name="categorical", smoothing=0.1)
     ),
+    "logistic": dict(name="classifier", ema_decay=0.0),
     "hidden_markov": dict(
         name="hidden_markov", num_states=32, component=dict(name="gaussian", shrinkage=0.05)
     ),
@@ -37,6 +38,8 @@ def get_config(model: str = "lda") -> ConfigDict:
     """Returns the config of a model of :data:`MODELS`."""
     if model not in MODELS:
         raise ValueError(f"the model must be one of {', '.join(MODELS)}, got {model!r}")
+    if model == "logistic":
+        return _logistic()
     # With labels each step fits the same rows anew: one would be enough.
     known = MODELS[model].get("labels", False)
     num_steps = 2 if known and "num_components" not in MODELS[model] else 50
@@ -50,5 +53,24 @@ def get_config(model: str = "lda") -> ConfigDict:
             ),
             eval=dict(batch_size=360),
             sample=dict(num_samples=100),
+        )
+    )
+
+
+def _logistic() -> ConfigDict:
+    """The discriminative counterpart, whose posterior has the form of that of ``lda``."""
+    return ConfigDict(
+        dict(
+            data=dict(name="digits", batch_size=128),
+            model=dict(name="linear"),
+            family=dict(MODELS["logistic"]),
+            optimizer=dict(name="adamw", learning_rate=1e-2, weight_decay=0.01, decay_steps=1000),
+            train=dict(
+                num_steps=1000,
+                steps_per_call=100,
+                sample_every=0,
+                best_metric="eval/error",
+            ),
+            eval=dict(batch_size=360),
         )
     )

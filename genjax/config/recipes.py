@@ -17,9 +17,10 @@ GIVEN = (
 """Arguments of families that other sections or the data decide, so that they are no keys.
 
 ``spec`` is the mapping of all features (:class:`genjax.data.Feature`); ``event_shape`` and
-``num_levels`` are those of ``x``, ``num_classes`` is that of ``label``, None without labels; ``eval_num_times`` and ``eval_num_draws`` are ``eval.num_times``.
-``sampling`` is the section ``sample`` as :class:`~genjax.families.sampling.Sampling`. ``data_std``
-is the standard deviation of all entries of ``x`` in the training split: of grey levels in [-1, 1].
+``num_levels`` are those of ``x``, ``num_classes`` is that of ``label``, None without labels;
+``eval_num_times`` and ``eval_num_draws`` are ``eval.num_times``. ``sampling`` is the section
+``sample`` as :class:`~genjax.families.sampling.Sampling`. ``data_std`` is the standard deviation of
+all entries of ``x`` in the training split: of grey levels in [-1, 1].
 """
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from genjax.families.components import Parameters, Rows, Sums, log_shares, matmul
+from genjax.families.components import Parameters, Rows, Sums, log_shares
+from genjax.families.linear_algebra import matmul
 from genjax.families.observations import Entries
 
 

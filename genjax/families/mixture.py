@@ -1,4 +1,4 @@
-"""Mixtures, naive Bayes and discriminant analysis: a discrete latent with closed-form components."""
+"""Mixtures, naive Bayes and discriminant analysis: a discrete latent, fitted in closed form."""
 
 import dataclasses
 import math
@@ -15,7 +15,6 @@ from genjax.families.levels import as_levels
 from genjax.families.likelihood import density_metrics, likelihood_metrics, plane_density
 from genjax.families.observations import Entries
 from genjax.families.seeding import clusters
-from genjax.losses import nats_to_bits_per_dim
 from genjax.losses.arrays import whole_levels
 
 
@@ -198,9 +197,7 @@ def mixture(
         return model.log_prob(parameters_of(state.params), batch["x"], label_of(batch))
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        found = dict(
-            likelihood_metrics(-log_prob(state, batch, key)[None], math.prod(event_shape))
-        )
+        found = dict(likelihood_metrics(-log_prob(state, batch, key)[None], math.prod(event_shape)))
         if labels:
             joint = model.log_joint(parameters_of(state.params), batch["x"])
             of_class = jax.nn.logsumexp(joint, axis=2)

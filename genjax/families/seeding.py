@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.families.components import matmul
+from genjax.families.linear_algebra import matmul
 
 NUM_ROUNDS = 10
 """Rounds of k-means after its centres were chosen."""
