@@ -28,6 +28,9 @@ MODELS: dict[str, dict[str, Any]] = {
     ),
     "logistic": dict(name="classifier", ema_decay=0.0),
     "hidden_markov": dict(
+        name="hidden_markov", num_states=32, component=dict(name="categorical", smoothing=0.1)
+    ),
+    "gaussian_hidden_markov": dict(
         name="hidden_markov", num_states=32, component=dict(name="gaussian", shrinkage=0.05)
     ),
 }
