@@ -1,9 +1,9 @@
 """How many labels generative and discriminative classifiers of the digits need: a table, a figure.
 
 A generative classifier (naive Bayes, linear discriminant analysis) is fitted to p(x, y) and a
-discriminative one (logistic regression) to p(y | x). Where the model of x is wrong, the latter ends
-with fewer errors, and the former is there with fewer labels (Ng and Jordan, On Discriminative vs.
-Generative Classifiers, 2001). Each number of labels is drawn anew, each class alike as far as
+discriminative one (logistic regression) to p(y | x). Ng and Jordan (On Discriminative vs. Generative
+Classifiers, 2001) found that naive Bayes comes to its errors with fewer labels, and logistic
+regression in the end to fewer errors. Each number of labels is drawn anew, each class alike as far as
 numbers allow, for several seeds; errors are those on the 360 test digits.
 
     python scripts/generative_vs_discriminative.py --figure=figure.png
@@ -28,9 +28,9 @@ _SIZES = flags.DEFINE_list(
 GENERATIVE = {
     "naive Bayes, own variances": families.GaussianComponent(covariance="diagonal"),
     "naive Bayes, shared variances": families.GaussianComponent(covariance="diagonal", shared=True),
-    "linear discriminant analysis": families.GaussianComponent(shared=True),
-    "the same, shrinkage 0.1": families.GaussianComponent(shared=True, shrinkage=0.1),
-    "quadratic, shrinkage 0.1": families.GaussianComponent(shrinkage=0.1),
+    "linear discriminant": families.GaussianComponent(shared=True),
+    "linear discriminant, shrinkage 0.1": families.GaussianComponent(shared=True, shrinkage=0.1),
+    "quadratic discriminant, shrinkage 0.1": families.GaussianComponent(shrinkage=0.1),
 }
 """Gaussians of grey levels as bins, whose covariance has 1/12 on its diagonal at least."""
 DISCRIMINATIVE = ("logistic regression, C = 1", "logistic regression, C = 10000")
