@@ -1,10 +1,10 @@
 """How many labels generative and discriminative classifiers of the digits need: a table, a figure.
 
 A generative classifier (naive Bayes, linear discriminant analysis) is fitted to p(x, y) and a
-discriminative one (logistic regression) to p(y | x). Ng and Jordan (On Discriminative vs. Generative
-Classifiers, 2001) found that naive Bayes comes to its errors with fewer labels, and logistic
-regression in the end to fewer errors. Each number of labels is drawn anew, each class alike as far as
-numbers allow, for several seeds; errors are those on the 360 test digits.
+discriminative one (logistic regression) to p(y | x). Ng and Jordan (On Discriminative vs.
+Generative Classifiers, 2001) found that naive Bayes comes to its errors with fewer labels, and
+logistic regression in the end to fewer errors. Each number of labels is drawn anew, each class
+alike as far as numbers allow, for several seeds; errors are those on the 360 test digits.
 
     python scripts/generative_vs_discriminative.py --figure=figure.png
 """

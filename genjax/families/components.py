@@ -35,6 +35,10 @@ class Component(Protocol):
         """Refuses data that it is no distribution of; ``num_levels`` is None for real numbers."""
         ...
 
+    def said(self, num_levels: int | None) -> str:
+        """What protocols say of its scores: ``"exact"``, or which bound they are."""
+        ...
+
     def start(self, x: Rows, count: int, of: Entries) -> Parameters:
         """Parameters of so many components, which are alike: what first sums are taken about."""
         ...
@@ -84,7 +88,8 @@ class GaussianComponent:
         shrinkage: How far covariances are moved to a multiple of the identity of the same trace, in
             [0, 1].
         floor: What is added to each variance, in squared units of what the model sees, so that a
-            component which holds a single row has a density.
+            component which holds a single row has a density. A covariance that is not positive
+            definite in float32 is NaN, and the run stops: raise this, or the shrinkage.
 
     References:
         Dempster, Laird and Rubin, Maximum Likelihood from Incomplete Data via the EM Algorithm,
@@ -117,6 +122,12 @@ class GaussianComponent:
                 "component 'gaussian' is of real numbers or of many grey levels, but the data has "
                 "2 levels: take 'bernoulli'"
             )
+
+    def said(self, num_levels: int | None) -> str:
+        """A density is exact, a score of grey levels a bound."""
+        if num_levels is None:
+            return "exact"
+        return "lower bound: mean log-density of each component over the bins of grey levels"
 
     def start(self, x: Rows, count: int, of: Entries) -> Parameters:
         """The mean of the rows, with unit variances."""

@@ -55,6 +55,10 @@ class BernoulliComponent:
                 "set data.binarize for grey levels, or take 'gaussian'"
             )
 
+    def said(self, num_levels: int | None) -> str:
+        """Probabilities are exact."""
+        return "exact"
+
     def start(self, x: Rows, count: int, of: Entries) -> Parameters:
         """Even odds."""
         return {"log_odds": jnp.zeros((count, x.shape[1]))}
@@ -107,6 +111,10 @@ class CategoricalComponent:
             ValueError: If the data is real-valued.
         """
         _check_levels("categorical", num_levels)
+
+    def said(self, num_levels: int | None) -> str:
+        """Probabilities are exact."""
+        return "exact"
 
     def start(self, x: Rows, count: int, of: Entries) -> Parameters:
         """All levels alike."""
@@ -176,6 +184,10 @@ class MultinomialComponent:
             ValueError: If the data is real-valued.
         """
         _check_levels("multinomial", num_levels)
+
+    def said(self, num_levels: int | None) -> str:
+        """Probabilities are exact."""
+        return "exact"
 
     def start(self, x: Rows, count: int, of: Entries) -> Parameters:
         """All entries and all totals alike."""

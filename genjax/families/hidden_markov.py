@@ -12,7 +12,6 @@ from genjax.families.components import Component, Parameters, Sums, log_shares
 from genjax.families.expectation_maximization import expectation_maximization
 from genjax.families.levels import as_levels
 from genjax.families.likelihood import density_metrics, likelihood_metrics
-from genjax.families.mixture import density_of
 from genjax.families.observations import Entries
 from genjax.families.seeding import clusters
 from genjax.losses.arrays import whole_levels
@@ -254,7 +253,7 @@ def hidden_markov(
         sample=sample,
         log_prob=log_prob,
         encode=encode,
-        eval_protocol={"density": density_of(component, num_levels), "parameters": "current"},
+        eval_protocol={"density": component.said(num_levels), "parameters": "current"},
         density_metrics=density_metrics(
             math.prod(event_shape), "bits_per_dim", in_nats=("loss", "nats")
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from genjax.families.base import Batch, Family, Metrics, Params, PyTree, Samples, TrainState
-from genjax.families.components import Component, GaussianComponent, Parameters, Sums, log_shares
+from genjax.families.components import Component, Parameters, Sums, log_shares
 from genjax.families.draws import spread_rows
 from genjax.families.expectation_maximization import expectation_maximization
 from genjax.families.levels import as_levels
@@ -231,7 +231,7 @@ def mixture(
         log_prob=log_prob,
         encode=encode,
         eval_protocol={
-            "density": density_of(component, num_levels),
+            "density": component.said(num_levels),
             **({"given": "label"} if labels else {}),
             "parameters": "current",
         },
@@ -243,18 +243,3 @@ def mixture(
         if num_levels is None
         else {},
     )
-
-
-def density_of(component: Component, num_levels: int | None) -> str:
-    """What protocols say of a score that components make.
-
-    Args:
-        component: The components.
-        num_levels: Number of grey levels of integer data; None for real-valued data.
-
-    Returns:
-        Whether it is exact.
-    """
-    if num_levels is None or not isinstance(component, GaussianComponent):
-        return "exact"
-    return "lower bound: mean log-density of each component over the bins of grey levels"
