@@ -107,6 +107,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`family.observation` of `vae`, `vq_vae` and `autoregressive`",
         tables.OBSERVATIONS,
     ),
+    "components": (
+        "Components",
+        "`family.component` of `mixture` and `hidden_markov`",
+        tables.COMPONENTS,
+    ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),

@@ -50,6 +50,19 @@ def average(tree: T) -> T:
     return jax.lax.pmean(tree, axes) if axes else tree
 
 
+def total(tree: T) -> T:
+    """Sums over devices of arrays that are sums over a device's rows.
+
+    Args:
+        tree: Arrays.
+
+    Returns:
+        The sums over all rows, on every device.
+    """
+    axes = mapped_axes()
+    return jax.lax.psum(tree, axes) if axes else tree
+
+
 def average_changes(old: Any, new: Any) -> Any:
     """What networks carry after a step, the same on all devices.
 

@@ -32,6 +32,8 @@ CHECKED = """
     families.autoregressive families.autoregressive_model
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
     families.views families.binarized nets.autoencoder
+    families.components families.discrete_components families.seeding families.mixture
+    families.linear_algebra families.hidden_markov families.expectation_maximization
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

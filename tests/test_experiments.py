@@ -25,6 +25,7 @@ SMALL = {
     "score_mlp": dict(hidden_size=16, num_layers=1),
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
+    "linear": dict(),
     "dcgan": dict(channels=8, min_channels=4),
     "conv": dict(channels=8),
     "mlp": dict(hidden_size=8, num_layers=1),
@@ -65,6 +66,7 @@ def marked(path):
             "flow/toy2d",
             "gan/ring2d",
             "classifier/digits",
+            "classics/",
         )
     )
     return pytest.param(path, marks=[] if quick else [pytest.mark.slow])
@@ -163,6 +165,17 @@ def test_every_flow_builds_at_its_full_size(file, flow, request):
     assert experiment.family.sample is not None
     with pytest.raises(ValueError, match="the flow must be one of"):
         FLOW_FILES[file].get_config("glwo")
+
+
+CLASSICS = {name: load(f"experiments/classics/{name}.py") for name in ("digits", "toy2d")}
+
+
+@pytest.mark.parametrize("file, model", [(f, m) for f in CLASSICS for m in CLASSICS[f].MODELS])
+def test_every_classic_model_builds(file, model):
+    experiment = configs.build(CLASSICS[file].get_config(model))
+    assert (experiment.family.sample is None) == (model == "logistic")
+    with pytest.raises(ValueError, match="the model must be one of"):
+        CLASSICS[file].get_config("ldaa")
 
 
 RING = load("experiments/gan/ring2d.py")

@@ -460,6 +460,7 @@ def _given(basis: _Basis, seen: _Seen, *, draws: bool) -> dict[str, Any]:
         "eval_num_draws": evaluation.num_times,
         "eval_num_times": evaluation.num_times,
         "event_shape": seen.event_shape,
+        "num_classes": basis.dataset.num_classes,
         "num_levels": seen.num_levels,
         "sample_num_steps": sampling.num_steps,
         "sampling": Sampling(num_steps=sampling.num_steps, **parts),

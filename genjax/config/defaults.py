@@ -138,6 +138,8 @@ def complete(config: Any) -> dict[str, Any]:
     recipe = look_up_family(sections["family"].get("name")) if "family" in sections else None
     if recipe is not None and not recipe.optimizers:
         sections.setdefault("optimizer", {})
+    if recipe is not None and not recipe.networks:
+        sections.setdefault("model", {})
     for name in sorted(SECTIONS):
         # What is to be edited is no part of a run, and need not be said.
         if name not in sections and name != "edit":
@@ -226,7 +228,14 @@ def every_section(
 def _check_players(section: Mapping[str, Any], where: str, places: list[str]) -> None:
     """Whether a section that describes several things has a section for each."""
     players = [place.partition(".")[2] for place in places]
-    if players in ([], [""]):
+    if players == [""]:
+        return
+    if not players:
+        if section:
+            what = "network" if where == "model" else "optimiser"
+            raise ConfigError(
+                f"{where} must be left out: the family has no {what}; got {', '.join(section)}"
+            )
         return
     if set(section) != set(players) or not all(isinstance(v, Mapping) for v in section.values()):
         raise ConfigError(

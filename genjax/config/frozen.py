@@ -61,6 +61,11 @@ def complete_frozen(section: Any, where: str) -> dict[str, Any]:
     config = config_of(filled["workdir"], where)
     recipe = look_up_family(config["family"].get("name"))
     name = filled["network"]
+    if not recipe.networks:
+        raise ConfigError(
+            f"{where}: the run in {filled['workdir']} has no network: its family is "
+            f"{config['family']['name']!r}"
+        )
     if name is None:
         if len(recipe.networks) > 1:
             raise ConfigError(

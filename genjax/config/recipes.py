@@ -11,15 +11,16 @@ Table = Mapping[str, Callable[..., Any]]
 """What a ``name`` in a section may be; an import path ``package.module:NAME`` always may, too."""
 
 GIVEN = (
-    "batch_size", "data_std", "eval_num_draws", "eval_num_times", "event_shape", "num_levels",
-    "sample_num_steps", "sampling", "spec",
+    "batch_size", "data_std", "eval_num_draws", "eval_num_times", "event_shape", "num_classes",
+    "num_levels", "sample_num_steps", "sampling", "spec",
 )  # fmt: skip
 """Arguments of families that other sections or the data decide, so that they are no keys.
 
 ``spec`` is the mapping of all features (:class:`genjax.data.Feature`); ``event_shape`` and
-``num_levels`` are those of ``x``; ``eval_num_times`` and ``eval_num_draws`` are ``eval.num_times``.
-``sampling`` is the section ``sample`` as :class:`~genjax.families.sampling.Sampling`. ``data_std``
-is the standard deviation of all entries of ``x`` in the training split: of grey levels in [-1, 1].
+``num_levels`` are those of ``x``, ``num_classes`` is that of ``label``, None without labels;
+``eval_num_times`` and ``eval_num_draws`` are ``eval.num_times``. ``sampling`` is the section
+``sample`` as :class:`~genjax.families.sampling.Sampling`. ``data_std`` is the standard deviation of
+all entries of ``x`` in the training split: of grey levels in [-1, 1].
 """
 
 
@@ -49,10 +50,10 @@ class Recipe:
     Attributes:
         make: Function that makes the family.
         networks: Its networks, by argument. The only one is described by the section ``model``,
-            several by ``model.ARGUMENT`` each.
+            several by ``model.ARGUMENT`` each. A family without any has no section ``model``.
         optimizers: Arguments that are optimisers: ``optimizer`` is described by the section
-            ``optimizer``, ``critic_optimizer`` by ``optimizer.critic``. None for what has no
-            optimiser.
+            ``optimizer``, ``critic_optimizer`` by ``optimizer.critic``. Empty for what has no
+            optimiser, and no section ``optimizer``.
         parts: Arguments that are described by a section of their own in ``family``, with a name of
             these tables.
         groups: Arguments that are records, whose fields are keys of ``family`` itself.
@@ -61,7 +62,7 @@ class Recipe:
     """
 
     make: Callable[..., Family]
-    networks: Mapping[str, Slot]
+    networks: Mapping[str, Slot] = dataclasses.field(default_factory=dict)
     optimizers: tuple[str, ...] = ("optimizer",)
     parts: Mapping[str, Table] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)

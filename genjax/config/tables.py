@@ -33,6 +33,7 @@ GENERATORS: Table = {
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
+    "linear": nets.LinearClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
 ENCODERS: Table = {"conv": nets.ConvEncoder, "mlp": nets.MLPEncoder}
@@ -57,6 +58,12 @@ OBSERVATIONS: Table = {
     "discretized_logistic": families.DiscretizedLogistic,
     "gaussian": families.Gaussian,
     "logistic_mixture": families.LogisticMixture,
+}
+COMPONENTS: Table = {
+    "bernoulli": families.BernoulliComponent,
+    "categorical": families.CategoricalComponent,
+    "gaussian": families.GaussianComponent,
+    "multinomial": families.MultinomialComponent,
 }
 SCHEDULES: Table = {
     "fixed_linear": schedules.FixedLinearSchedule,
@@ -182,6 +189,10 @@ FAMILIES: Mapping[str, Recipe] = {
         make=families.flow_matching,
         networks={"velocity_net": _OF_TIME},
     ),
+    "hidden_markov": Recipe(
+        make=families.hidden_markov, optimizers=(), parts={"component": COMPONENTS}
+    ),
+    "mixture": Recipe(make=families.mixture, optimizers=(), parts={"component": COMPONENTS}),
     "vdm": Recipe(
         make=families.vdm,
         # Its estimate of the noise is a correction of the latent.

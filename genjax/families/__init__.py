@@ -7,6 +7,7 @@ from genjax.families.base import Acts, Density, Family, FirstStage, Samples, Sus
 from genjax.families.binarized import binarized
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.classifier import classifier
+from genjax.families.components import Component, GaussianComponent
 from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
@@ -17,6 +18,11 @@ from genjax.families.diffusion import (
     edm,
     rectified_flow,
     score_sde,
+)
+from genjax.families.discrete_components import (
+    BernoulliComponent,
+    CategoricalComponent,
+    MultinomialComponent,
 )
 from genjax.families.draws import Latent
 from genjax.families.flow import flow
@@ -34,8 +40,10 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.hidden_markov import hidden_markov
 from genjax.families.latents import of_latents
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
+from genjax.families.mixture import mixture
 from genjax.families.objective import Objective
 from genjax.families.observations import (
     Bernoulli,
@@ -55,12 +63,17 @@ from genjax.families.vq_vae import vq_vae
 
 __all__ = [
     "Bernoulli",
+    "BernoulliComponent",
     "Categorical",
+    "CategoricalComponent",
+    "Component",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Entries",
     "Gaussian",
+    "GaussianComponent",
     "LogisticMixture",
+    "MultinomialComponent",
     "Observation",
     "Choosing",
     "FiniteScalarQuantizer",
@@ -103,8 +116,10 @@ __all__ = [
     "flow",
     "flow_matching",
     "gan",
+    "hidden_markov",
     "hinge_gan",
     "lsgan",
+    "mixture",
     "mmd_gan",
     "r3gan",
     "sngan",

@@ -25,7 +25,7 @@ from genjax.families.base import (
     init_network,
 )
 from genjax.families.draws import fold_each, keys_by_example
-from genjax.families.levels import Centres, Ends, Units
+from genjax.families.levels import Centres, Ends, Reals, Units
 from genjax.families.minimizing import minimizing
 from genjax.losses.arrays import check_same_shape, per_row, widened
 
@@ -38,24 +38,25 @@ def classifier(
     net: nn.Module,
     optimizer: Optimizer,
     event_shape: tuple[int, ...],
-    num_levels: int,
+    num_levels: int | None,
     process: Process | None = None,
     eval_num_times: int = 1,
     ema_decay: float = 0.99,
 ) -> Family:
-    r"""Classifier of images, or of latents of a process, trained on cross-entropy.
+    r"""Classifier of examples, or of latents of a process, trained on cross-entropy.
 
     With a process it is trained on latents :math:`z_t = \alpha_t x + \sigma_t \epsilon` at uniform
     stratified times, and told the time: its slope in ``z_t`` guides diffusion models
     (:class:`~genjax.diffusion.ClassifierGuidance`).
 
     Args:
-        net: Module ``images -> (logits, features)``, of images in [-1, 1]; with a process
+        net: Module ``x -> (logits, features)``, of grey levels in [-1, 1] or real numbers as they
+            are; with a process
             ``(latents, times) -> (logits, features)``, of latents of about unit size.
         optimizer: Its optimiser.
         event_shape: Shape of one example.
-        num_levels: Number of grey levels.
-        process: The process of the latents; None for a classifier of clean images.
+        num_levels: Number of grey levels; None for real-valued data.
+        process: The process of the latents; None for a classifier of clean examples.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation,
             where there is a process.
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
@@ -148,16 +149,18 @@ def classifier(
     return Family(init=init, train_step=train_step, eval_step=eval_step, eval_protocol=protocol)
 
 
-def units_of(num_levels: int, process: Process | None) -> Units:
+def units_of(num_levels: int | None, process: Process | None) -> Units:
     """Grey levels to the units that a classifier takes: diffusion models' where it has a process.
 
     Args:
-        num_levels: Number of grey levels.
-        process: The process of the latents; None for clean images.
+        num_levels: Number of grey levels; None for real numbers, which are taken as they are.
+        process: The process of the latents; None for clean examples.
 
     Returns:
         The units.
     """
+    if num_levels is None:
+        return Reals()
     return Ends(num_levels) if process is None else Centres(num_levels)
 
 

@@ -7,7 +7,7 @@ from genjax.nets.autoencoder import (
     MLPEncoder,
 )
 from genjax.nets.causal_transformer import AutoregressiveTransformer
-from genjax.nets.classifier import ConvClassifier
+from genjax.nets.classifier import ConvClassifier, LinearClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
@@ -40,6 +40,7 @@ __all__ = [
     "GridEncoder",
     "InceptionV3",
     "MADE",
+    "LinearClassifier",
     "MLPCritic",
     "MLPDecoder",
     "MLPEncoder",

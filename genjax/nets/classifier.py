@@ -9,6 +9,49 @@ from genjax.nets.embeddings import NoiseAndLabel
 from genjax.nets.normalization import GroupNorm
 
 
+class LinearClassifier(nn.Module):
+    """Logistic regression: logits are affine in the entries of an example.
+
+    It is the discriminative counterpart of linear discriminant analysis, whose posterior has the
+    same form.
+
+    Attributes:
+        num_classes: Number of classes; experiments may leave it None for that of their data.
+
+    References:
+        Ng and Jordan, On Discriminative vs. Generative Classifiers, 2001.
+    """
+
+    num_classes: int | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B *event"], times: Float[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B F"]]:
+        """Classifies examples.
+
+        Args:
+            x: Images in [-1, 1], or real-valued rows, ``[B, *event]``.
+            times: None: affine logits cannot depend on how noisy an example is.
+
+        Returns:
+            Logits ``[B, num_classes]`` and features, the entries ``[B, F]`` themselves.
+
+        Raises:
+            ValueError: If there are times, or the number of classes is not given.
+        """
+        if self.num_classes is None:
+            raise ValueError("num_classes is None: give the number of classes")
+        if times is not None:
+            raise ValueError(
+                "a linear classifier is of clean examples: leave family.process out, or take "
+                "'conv_classifier' or 'unet_classifier'"
+            )
+        features = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        zeros = nn.initializers.zeros_init()  # convex: where it starts does not matter
+        return nn.Dense(self.num_classes, kernel_init=zeros, name="logits")(features), features
+
+
 class ConvClassifier(nn.Module):
     """Convolutions (3x3, then stride 2) with group normalisation, a dense layer, and logits.
 

@@ -67,6 +67,13 @@ GAN = dict(
 )
 
 
+MIXTURE = dict(
+    data=dict(name="two_moons", batch_size=16),
+    family=dict(name="mixture", component=dict(name="gaussian")),
+    train=dict(num_steps=2, eval_every=0),
+)
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     place = tmp_path_factory.mktemp("parts")
@@ -110,6 +117,15 @@ def test_a_score_network_of_another_shape_is_found_at_build_time(parts, family, 
     (VDM, {"optimizer": dict(name="optax", optimizer="loin")}, "did you mean 'lion'"),
     (VDM, {"optimizer.name": "a:b:c"}, "'a:b:c' is no import path: expected package"),
     (VDM, {"data.streams": {"a/b": dict(name="digits")}}, "a stream must be of letters"),
+    (MIXTURE, {"model": dict(name="unet")}, "model must be left out: the family has no network; g"),
+    (MIXTURE, {"optimizer": dict(name="adam")}, "optimizer must be left out: the family has no op"),
+    (MIXTURE, {"family.labels": True}, "family: labels is True, but the data has no labels"),
+    (MIXTURE, {"family.component": dict(name="bernoulli")}, "binary data .* data has real numbers"),
+    (MIXTURE, {"family.component": dict(name="gaussian", shrinkage=2.0)}, r"shrinkage must be in"),
+    (MIXTURE, {"family.component": dict(name="gausian")}, "did you mean 'gaussian'"),
+    (MIXTURE, {"family.num_components": 0}, "family.num_components must be at least 1, got 0"),
+    (MIXTURE, {"family.num_classes": 3}, "unknown config key 'family.num_classes'"),
+    (MIXTURE, {"sample": dict(sampler=dict(name="heun"))}, "does not go from noise to data"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_one_line_that_says_what_to_do(parts, config, changes, message):
     with pytest.raises(configs.ConfigError, match=message) as caught:

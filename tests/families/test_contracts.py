@@ -1,4 +1,4 @@
-"""The two step shapes carry what families need: three toy families, on one device and on four."""
+"""The step shapes carry what families need: toy families, on one device and on four."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from genjax.families.adversarial import Adversarial
 from genjax.families.base import Acts, make_optimizer
 from genjax.families.players import Player
 
-# A codebook with running counts, a game of two networks against two, a regularised generator.
+# A codebook with running counts, a game of two networks against two, a regularised generator, and
+# two models that are fitted from sums over rows of several steps.
 TOYS = '''
 import jax, jax.numpy as jnp, numpy as np, optax
 from genjax.families.adversarial import Adversarial
@@ -20,6 +21,23 @@ from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
+from genjax.families import GaussianComponent, hidden_markov, mixture
+
+
+def components():
+    """Two components, whose parameters stand still every other step."""
+    return mixture(
+        component=GaussianComponent(floor=0.1), event_shape=(2,), num_levels=None,
+        num_components=2, accumulate_steps=2,
+    )
+
+
+def states():
+    """Two states of a chain of two places."""
+    return hidden_markov(
+        component=GaussianComponent(covariance="diagonal", floor=0.1), event_shape=(2,),
+        num_levels=None, num_states=2, accumulate_steps=2,
+    )
 
 
 def codebook():
@@ -144,7 +162,7 @@ mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
 found = {}
-for make in (codebook, two_against_two, regularized):
+for make in (codebook, two_against_two, regularized, components, states):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -188,7 +206,7 @@ for make in (codebook, two_against_two, regularized):
 print(json.dumps(found))
 """
 )
-NAMES = ("codebook", "two_against_two", "regularized")
+NAMES = ("codebook", "two_against_two", "regularized", "components", "states")
 
 
 @pytest.fixture(scope="module")
