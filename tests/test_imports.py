@@ -10,7 +10,7 @@ ALLOWED = {
     "losses": {"losses"},
     "diffusion": {"losses", "diffusion", "ode", "flax", "numpy"},
     "bijectors": {"bijectors", "nets", "ode", "flax", "numpy"},
-    "nets": {"devices", "nets", "flax"},
+    "nets": {"devices", "nets", "flax", "numpy"},
     "families": {
         "devices", "losses", "diffusion", "bijectors", "families", "ode", "flax", "numpy",
         "optax",
