@@ -5,7 +5,7 @@ one for all components (tied).
 
 Command:  python scripts/run.py --config=experiments/classics/toy2d.py \
               --workdir=/tmp/genjax/classics_toy2d
-Expected: experiments/README.md has the nats beside those of flows.
+Expected: 0.320 +- 0.010 nats on the test points (the entropy is 0.312), in seconds on a CPU.
 
 Any density of genjax.data will do: `--config.data.name=swirl`.
 """

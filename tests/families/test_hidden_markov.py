@@ -93,12 +93,14 @@ def test_scores_states_paths_and_steps_are_those_of_all_paths(name):
         np.testing.assert_allclose(factor @ factor.transpose(0, 2, 1), spread, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_likelihood_never_falls(name):
     _, _, losses = fitted(name, 25)
     assert (np.diff(losses) < 1e-4).all() and losses[-1] < losses[0] - 0.01
 
 
+@pytest.mark.slow
 def test_samples_follow_the_chain_and_training_finds_it():
     family, state, _ = fitted("symbols", 0)
     log_initial = jnp.log(jnp.array([0.8, 0.1, 0.1]))
@@ -127,6 +129,7 @@ def test_samples_follow_the_chain_and_training_finds_it():
     assert float(metrics["loss"]) == pytest.approx(entropy, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_sequence_of_one_place_is_a_mixture():
     x = VECTORS[:, :1]
     chain = families.hidden_markov(

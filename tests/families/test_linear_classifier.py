@@ -74,6 +74,7 @@ def test_of_two_gaussians_both_find_the_best_decision():
     np.testing.assert_allclose(np.linalg.solve(factor @ factor.T, between), slope, atol=0.2)
 
 
+@pytest.mark.slow
 def test_a_table_with_labels_is_classified(tmp_path):
     rows = two_gaussians(400, 2)
     lines = [

@@ -13,6 +13,7 @@ from genjax.families.linear_algebra import triangular_inverse
 from genjax.families.seeding import clusters
 
 KEY = jax.random.key(0)
+SLOW = dict(marks=pytest.mark.slow)
 GENERATOR = np.random.default_rng(0)
 CENTRES = np.array([[0.0, 0.0, 3.0], [4.0, -1.0, 0.0], [-1.0, 5.0, 1.0]])
 LABEL = np.arange(150) % 3
@@ -82,7 +83,7 @@ def oracle(name, x):
 @pytest.mark.parametrize("name, component, x, num_levels", [
     ("gaussian", gaussian(covariance="diagonal"), POINTS, None),
     ("lda", gaussian(shared=True), POINTS, None),
-    ("shrunk_lda", gaussian(shared=True, shrinkage=0.2), POINTS, None),
+    pytest.param("shrunk_lda", gaussian(shared=True, shrinkage=0.2), POINTS, None, **SLOW),
     ("bernoulli", families.BernoulliComponent(), BITS, 2),
     ("categorical", families.CategoricalComponent(), LEVELS, 8),
     ("multinomial", families.MultinomialComponent(), LEVELS, 8),
@@ -102,6 +103,7 @@ def test_with_labels_the_posterior_is_scikit_learns(name, component, x, num_leve
     np.testing.assert_allclose(joint + found["nats_marginal"], true, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_joint_densities_are_those_of_naive_bayes_and_of_quadratic_discriminant_analysis():
     x = POINTS.astype(float)
     family = made(gaussian(covariance="diagonal"), POINTS, labels=True)
@@ -127,8 +129,10 @@ def test_joint_densities_are_those_of_naive_bayes_and_of_quadratic_discriminant_
 
 
 @pytest.mark.parametrize("covariance, theirs, shared", [
-    ("full", "full", False), ("full", "tied", True), ("diagonal", "diag", False),
-    ("spherical", "spherical", False),
+    ("full", "full", False),
+    pytest.param("full", "tied", True, **SLOW),
+    pytest.param("diagonal", "diag", False, **SLOW),
+    pytest.param("spherical", "spherical", False, **SLOW),
 ])  # fmt: skip
 def test_steps_of_a_gaussian_mixture_are_scikit_learns(covariance, theirs, shared):
     component = families.GaussianComponent(covariance=covariance, shared=shared)
@@ -167,6 +171,7 @@ def covariances(parameters, covariance, shared, then):
     return found[:, 0] if covariance == "spherical" else found
 
 
+@pytest.mark.slow
 def test_one_component_is_the_mean_and_covariance_of_the_data_at_once():
     family = made(gaussian(), POINTS)
     state, losses = fitted(family, POINTS, steps=3)
@@ -178,9 +183,9 @@ def test_one_component_is_the_mean_and_covariance_of_the_data_at_once():
 
 @pytest.mark.parametrize("component, x, num_levels", [
     (families.BernoulliComponent(smoothing=1e-3), BITS, 2),
-    (families.CategoricalComponent(smoothing=1e-3), LEVELS, 8),
-    (families.MultinomialComponent(smoothing=1e-3), LEVELS, 8),
-    (families.GaussianComponent(), LEVELS, 8),
+    pytest.param(families.CategoricalComponent(smoothing=1e-3), LEVELS, 8, **SLOW),
+    pytest.param(families.MultinomialComponent(smoothing=1e-3), LEVELS, 8, **SLOW),
+    pytest.param(families.GaussianComponent(), LEVELS, 8, **SLOW),
 ])  # fmt: skip
 def test_the_likelihood_of_levels_never_falls_and_says_whether_it_is_exact(
     component, x, num_levels
@@ -219,6 +224,7 @@ def test_a_grey_level_is_scored_by_a_bound_on_the_probability_of_its_bin():
     )
 
 
+@pytest.mark.slow
 def test_sums_of_several_batches_make_the_step_of_one_that_holds_them_all():
     whole = made(gaussian(), POINTS, num_components=3)
     split = made(gaussian(), POINTS, num_components=3, accumulate_steps=3)
@@ -257,10 +263,10 @@ def test_a_label_that_is_missing_is_a_hidden_one_and_classes_may_have_several_co
 
 @pytest.mark.parametrize("component, x, num_levels", [
     (gaussian(), POINTS, None),
-    (gaussian(shared=True), POINTS, None),
-    (families.BernoulliComponent(), BITS, 2),
-    (families.CategoricalComponent(), LEVELS, 8),
-    (families.MultinomialComponent(), LEVELS, 8),
+    pytest.param(gaussian(shared=True), POINTS, None, **SLOW),
+    pytest.param(families.BernoulliComponent(), BITS, 2, **SLOW),
+    pytest.param(families.CategoricalComponent(), LEVELS, 8, **SLOW),
+    pytest.param(families.MultinomialComponent(), LEVELS, 8, **SLOW),
 ])  # fmt: skip
 def test_samples_have_the_moments_of_what_was_fitted(component, x, num_levels):
     family = made(component, x, num_levels=num_levels, num_components=2)
@@ -282,6 +288,7 @@ def test_samples_have_the_moments_of_what_was_fitted(component, x, num_levels):
         np.testing.assert_allclose(np.cov(drawn.T), np.cov(x.T), rtol=0.1, atol=0.2)
 
 
+@pytest.mark.slow
 def test_points_of_the_plane_come_with_their_density_and_seeds_find_what_is_apart():
     x = POINTS[:, :2] - 20.0
     family = made(gaussian(), x, num_components=3, num_classes=None)
@@ -297,6 +304,7 @@ def test_points_of_the_plane_come_with_their_density_and_seeds_find_what_is_apar
     assert bool(jnp.isfinite(alike).all()) and float(alike.sum()) == 150.0
 
 
+@pytest.mark.slow
 def test_data_far_from_0_keeps_its_digits():
     # Second moments about 0 are 1e6: in float32 they say nothing of a variance of 0.25.
     far = POINTS + 1000.0
@@ -314,6 +322,7 @@ def test_triangular_inverses_are_inverses(size):
     np.testing.assert_allclose(found, np.linalg.inv(factor), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_order_of_components_does_not_matter():
     family = made(gaussian(), POINTS, num_components=3)
     start = jax.jit(family.init)(KEY, rows(POINTS))
