@@ -32,6 +32,7 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.hierarchical_vae import hierarchical_vae
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.objective import Objective
 from genjax.families.observations import (
@@ -90,6 +91,7 @@ __all__ = [
     "flow",
     "flow_matching",
     "gan",
+    "hierarchical_vae",
     "hinge_gan",
     "lsgan",
     "mmd_gan",
