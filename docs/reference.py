@@ -94,7 +94,17 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "encoders": ("Encoders", "`model.encoder` of `vae`", tables.ENCODERS),
     "decoders": ("Decoders", "`model.decoder` of `vae`", tables.DECODERS),
-    "observations": ("Observations", "`family.observation` of `vae`", tables.OBSERVATIONS),
+    "bottom_up": (
+        "Encoders of groups of latents",
+        "`model.encoder` of `hierarchical_vae`",
+        tables.BOTTOM_UP,
+    ),
+    "top_down": (
+        "Decoders of groups of latents",
+        "`model.decoder` of `hierarchical_vae`",
+        tables.TOP_DOWN,
+    ),
+    "observations": ("Observations", "`family.observation` of `vae` and `hierarchical_vae`", tables.OBSERVATIONS),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),

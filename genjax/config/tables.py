@@ -35,8 +35,18 @@ CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
-ENCODERS: Table = {"conv": nets.ConvEncoder, "mlp": nets.MLPEncoder}
-DECODERS: Table = {"conv": nets.ConvDecoder, "mlp": nets.MLPDecoder}
+ENCODERS: Table = {
+    "conv": nets.ConvEncoder,
+    "mlp": nets.MLPEncoder,
+    "mlp_layers": nets.MLPLayers,
+}
+DECODERS: Table = {
+    "conv": nets.ConvDecoder,
+    "mlp": nets.MLPDecoder,
+    "mlp_layers": nets.MLPLayers,
+}
+BOTTOM_UP: Table = {"bottom_up": nets.BottomUpEncoder}
+TOP_DOWN: Table = {"top_down": nets.TopDownDecoder}
 OBSERVATIONS: Table = {
     "bernoulli": families.Bernoulli,
     "categorical": families.Categorical,
@@ -140,6 +150,15 @@ def _denoising(
     )
 
 
+def _latent(make: Callable[..., families.Family], encoders: Table, decoders: Table) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={"encoder": Slot(table=encoders), "decoder": Slot(table=decoders)},
+        parts={"observation": OBSERVATIONS},
+        groups={"objective": families.VariationalObjective},
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
         make=families.classifier,
@@ -176,12 +195,8 @@ FAMILIES: Mapping[str, Recipe] = {
     "edm": _denoising(families.EDMObjective, families.edm),
     "rectified_flow": _denoising(families.RectifiedFlowObjective, families.rectified_flow),
     "score_sde": _denoising(families.ScoreObjective, families.score_sde),
-    "vae": Recipe(
-        make=families.vae,
-        networks={"encoder": Slot(table=ENCODERS), "decoder": Slot(table=DECODERS)},
-        parts={"observation": OBSERVATIONS},
-        groups={"objective": families.VariationalObjective},
-    ),
+    "vae": _latent(families.vae, ENCODERS, DECODERS),
+    "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),

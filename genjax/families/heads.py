@@ -89,7 +89,7 @@ class ObservedGroups(ObservedFeatures):
     @nn.compact
     def __call__(  # type: ignore[override]
         self,
-        seen: tuple[Float[Array, "B H_i W_i C"], ...] | None,
+        seen: tuple[Float[Array, "B _ _ C"], ...] | None,
         label: Int[Array, " B"] | None = None,
         *,
         noise: Float[Array, "B Z"] | None = None,

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from genjax.families.base import Params, PyTree
 
-Gaussians: TypeAlias = tuple[Float[Array, "*rows Z"], Float[Array, "*rows Z"]]
-"""Means and logs of standard deviations of all entries of the latents, ``[B, Z]`` each."""
+Gaussians: TypeAlias = tuple[Array, Array]
+"""Means and logs of standard deviations of entries of latents, ``[B, Z]`` each."""
 
 
 class Explanation(NamedTuple):

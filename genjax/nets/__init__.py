@@ -5,6 +5,7 @@ from genjax.nets.autoencoder import (
     ConvEncoder,
     MLPDecoder,
     MLPEncoder,
+    MLPLayers,
 )
 from genjax.nets.classifier import ConvClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
@@ -16,10 +17,12 @@ from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
+    "BottomUpEncoder",
     "Conv",
     "ConvClassifier",
     "ConvDecoder",
@@ -34,10 +37,12 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MLPGenerator",
+    "MLPLayers",
     "ResNetCritic",
     "ResNetGenerator",
     "ScoreMLP",
     "ScoreResNet",
+    "TopDownDecoder",
     "UNet",
     "UNetClassifier",
     "inception_variables",
