@@ -104,7 +104,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model.decoder` of `hierarchical_vae`",
         tables.TOP_DOWN,
     ),
-    "observations": ("Observations", "`family.observation` of `vae` and `hierarchical_vae`", tables.OBSERVATIONS),
+    "observations": (
+        "Observations",
+        "`family.observation` of `vae` and `hierarchical_vae`",
+        tables.OBSERVATIONS,
+    ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),

@@ -102,9 +102,7 @@ def latent_family(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         label = label_of(batch, conditional=model.conditional)
         of_latents, of_data = jax.random.split(key)
-        outputs = model.sample(
-            state.ema, of_latents, label, batch["x"].shape[0], temperature
-        )
+        outputs = model.sample(state.ema, of_latents, label, batch["x"].shape[0], temperature)
         if shown == "centre":
             return Samples(rows=observation.centre(outputs, model.entries))
         return Samples(rows=observation.draw(of_data, outputs, model.entries))

@@ -164,7 +164,7 @@ class TopDownDecoder(nn.Module):
         event_shape: Shape of the images, ``(H, W, C)``.
         channels: Channels of the state, and of the features.
         num_blocks: Groups of latents at each resolution, from the full one on. At a resolution
-            without any is a residual block.
+            without any, each pixel of the coarser one becomes four by a linear map.
         latent_channels: Channels of the latents of a group.
         middle_channels: Channels in the middle of convolutions.
         posterior: ``"residual"`` as above, or ``"absolute"``.
@@ -256,7 +256,8 @@ class TopDownDecoder(nn.Module):
         h = _of_label(self.num_classes, label, self.channels)
         for level, sides, count in self._levels():
             if level < len(self.num_blocks) - 1:
-                h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+                # Without a block of convolutions to tell them apart, four pixels are four things.
+                h = _doubled(h) if count else self._unfolded(h, level)
             place = self.param(f"place_{level}", zeros, (*sides, self.channels), jnp.float32)
             h = jnp.broadcast_to(h + place, (rows, *sides, self.channels))
             for j in range(count):
@@ -272,13 +273,22 @@ class TopDownDecoder(nn.Module):
                 looked = None if seen is None else seen[level]
                 h, group = block(h, looked, part, latents is None)
                 found.append([a.reshape(rows, -1) for a in group])
-            if not count:
-                last = _scaled(len(sizes))
-                h += Bottleneck(self.channels, self.middle_channels, last, name=f"block_{level}")(h)
         z, mean, log_std, mean_p, log_p = (
             jnp.concatenate(group, axis=-1) for group in zip(*found, strict=True)
         )
         return nn.gelu(h), z, (mean, log_std), (mean_p, log_p)
+
+    def _unfolded(self, h: Array, level: int) -> Array:
+        """Four pixels of each, by a linear map of its features."""
+        rows, height, width, channels = h.shape
+        four = Conv(4 * channels, (1, 1), name=f"unfold_{level}")(nn.gelu(h))
+        four = four.reshape(rows, height, width, 2, 2, channels)
+        return four.transpose(0, 1, 3, 2, 4, 5).reshape(rows, 2 * height, 2 * width, channels)
+
+
+def _doubled(h: Array) -> Array:
+    """Twice the resolution, each pixel four times."""
+    return jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
 
 
 def _scaled(blocks: int) -> nn.initializers.Initializer:

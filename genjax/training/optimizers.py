@@ -286,7 +286,13 @@ def adam(
     References:
         Kingma and Ba, arXiv:1412.6980.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm, eps=eps, decay_steps=decay_steps)
+    _check(
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        skip_norm=skip_norm,
+        eps=eps,
+        decay_steps=decay_steps,
+    )
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)

@@ -127,7 +127,9 @@ def exact_chain():
     }
     for i, (slope, std) in enumerate(zip(SLOPES, STDS, strict=True)):
         precision = 1.0 / variances[i + 1] + slope**2 / std**2
-        params[f"encoder_{i + 2}"] = dense(slope / std**2 / precision, 0.0, -0.5 * np.log(precision))
+        params[f"encoder_{i + 2}"] = dense(
+            slope / std**2 / precision, 0.0, -0.5 * np.log(precision)
+        )
         params[f"decoder_{i + 2}"] = dense(slope, 0.0, np.log(std))
     covariance = variances[0] * np.outer(WEIGHT, WEIGHT) + STD**2 * np.eye(5)
     to_float32 = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
@@ -146,9 +148,7 @@ def test_with_exact_posteriors_three_linear_layers_score_the_evidence(gradient):
         event_shape=(5,),
         num_levels=None,
         eval_num_draws=2,
-        objective=families.VariationalObjective(
-            bound="importance", num_draws=3, gradient=gradient
-        ),
+        objective=families.VariationalObjective(bound="importance", num_draws=3, gradient=gradient),
     )
     x = np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32) * 2.0
     batch = {"x": jnp.asarray(x), "index": jnp.arange(7)}
@@ -185,9 +185,7 @@ def test_one_layer_is_the_model_without_layers_bit_for_bit():
 
 @pytest.mark.parametrize("posterior", ["residual", "absolute"])
 def test_divergences_have_the_closed_form_of_residual_posteriors_and_the_mean_of_draws(posterior):
-    groups = TopDown(
-        **down_nets(posterior), event_shape=(2, 2, 1), num_outputs=1, num_shared=0
-    )
+    groups = TopDown(**down_nets(posterior), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)
     model, batch = model_of(groups), {n: a[:2] for n, a in BITS.items()}
     params = moved(top_down(posterior), scale=0.2).params
     noise = jax.random.normal(KEY, (2000, 2, model.latent_size))

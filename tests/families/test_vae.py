@@ -140,9 +140,7 @@ def test_more_draws_come_closer_to_the_integral_over_the_latents():
     # A posterior near the prior, which covers what it is to be a proposal for.
     wide = jax.tree.map(lambda p: 0.02 * p, state.ema["encoder"])
     state = state.replace(ema={**state.ema, "encoder": wide})
-    groups = StochasticLayers(
-        **MLP, sizes=(2,), event_shape=(2, 2, 1), num_outputs=1, num_shared=0
-    )
+    groups = StochasticLayers(**MLP, sizes=(2,), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)
     axis = np.linspace(-7.0, 7.0, 141)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
     outputs = groups.outputs(state.ema, jnp.asarray(grid), None)

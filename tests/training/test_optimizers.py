@@ -99,8 +99,9 @@ def test_a_batch_that_is_damaged_costs_one_update_of_a_run_that_skips(tmp_path, 
     np.save(tmp_path / "train.npy", rows)
     np.save(tmp_path / "test.npy", rows[1:8])
     config = dict(
-        data=dict(name="npy", data_dir=str(tmp_path), batch_size=2, event_shape=(2,),
-                  standardize=False),
+        data=dict(
+            name="npy", data_dir=str(tmp_path), batch_size=2, event_shape=(2,), standardize=False
+        ),
         model=dict(
             encoder=dict(name="mlp", hidden_size=4, num_layers=0),
             decoder=dict(name="mlp", hidden_size=4, num_layers=0),
