@@ -126,9 +126,10 @@ class StochasticLayers:
         latents: Float[Array, "B Z"] | None = None,
     ) -> Explanation:
         """Infers from the data up; describes from the top down."""
-        given = split_groups(noise if latents is None else latents, self.sizes)
-        posterior, found = [seen], []
-        for i, part in enumerate(given):
+        given = noise if latents is None else latents
+        assert given is not None
+        posterior, found = [seen], list[Array]()
+        for i, part in enumerate(split_groups(given, self.sizes)):
             if i:
                 net = {"params": params[_name("encoder", i)]}
                 above = self._encoder(i).apply(net, found[-1], self._told(label))

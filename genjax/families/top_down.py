@@ -1,7 +1,7 @@
 """Latents within a decoder: each group changes what the following ones are drawn from."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -91,8 +91,9 @@ class TopDown:
     ) -> Explanation:
         """One pass of the decoder, in which latents are drawn from the posterior, or given."""
         net = {"params": params["decoder"]}
-        outputs, *found = self._net().apply(net, seen, label, noise=noise, latents=latents)
-        return Explanation(*found, outputs)
+        made = self._net().apply(net, seen, label, noise=noise, latents=latents)
+        outputs, found, posterior, prior = cast(tuple[Any, Any, Any, Any], made)
+        return Explanation(found, posterior, prior, outputs)
 
     def imagine(
         self, params: Params, label: Int[Array, " B"] | None, noise: Float[Array, "B Z"]

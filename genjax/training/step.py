@@ -70,10 +70,9 @@ def _one_step(
     family: Family, state: TrainState, batch: Any, key: jax.Array
 ) -> tuple[TrainState, Any]:
     new, metrics = family.train_step(state, batch, jax.random.fold_in(key, state.step))
-    skips = count_skips(new.opt_state)
-    if skips is None:
+    before, skips = count_skips(state.opt_state), count_skips(new.opt_state)
+    if before is None or skips is None:
         return new, metrics
-    before = count_skips(state.opt_state)
     return new, {**metrics, SKIPPED: (skips - before).astype(jnp.float32)}
 
 

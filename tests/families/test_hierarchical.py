@@ -1,4 +1,4 @@
-"""Latents in layers and within decoders: probabilities add up, bounds are exact where they may be."""
+"""Latents in layers and within decoders: probabilities add up, bounds are exact where known."""
 
 import itertools
 
