@@ -122,12 +122,7 @@ def latent_family(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
-        eval_protocol={
-            "density": "lower bound"
-            + (f", importance-weighted over {eval_num_draws} draws" if eval_num_draws > 1 else ""),
-            "num_latent_draws": eval_num_draws,
-            "parameters": "moving average" if ema_decay else "current",
-        },
+        eval_protocol=_eval_protocol(eval_num_draws, ema_decay),
         reads=("label",) if model.conditional else (),
         sample_protocol={
             "shown": "draws" if shown == "draw" else "centres of the observation",
@@ -142,3 +137,12 @@ def latent_family(
         if num_levels is None
         else {},
     )
+
+
+def _eval_protocol(num_draws: int, ema_decay: float) -> dict[str, str | int | float]:
+    several = f", importance-weighted over {num_draws} draws" if num_draws > 1 else ""
+    return {
+        "density": f"lower bound{several}",
+        "num_latent_draws": num_draws,
+        "parameters": "moving average" if ema_decay else "current",
+    }
