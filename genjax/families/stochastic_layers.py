@@ -31,7 +31,9 @@ class StochasticLayers:
         decoder: Module ``(latent, label) -> features``, or one whose ``layers`` are such, from that
             of the data up.
         sizes: Entries of the latents of each layer.
-        observed: The decoder of data and the layer after it, made of its trunk.
+        event_shape: Shape of one example.
+        num_outputs: Parameters of a place of an example.
+        num_shared: Parameters that all places share.
         prior: That of the last layer: ``"standard"`` normal, or one of its own for each
             ``"label"``.
 
