@@ -104,13 +104,23 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     "decoders": ("Decoders", "`model.decoder` of `vae`", tables.DECODERS),
     "observations": (
         "Observations",
-        "`family.observation` of `vae`, `vq_vae` and `autoregressive`",
+        "`family.observation` of `vae`, `hierarchical_vae`, `vq_vae` and `autoregressive`",
         tables.OBSERVATIONS,
     ),
     "components": (
         "Components",
         "`family.component` of `mixture` and `hidden_markov`",
         tables.COMPONENTS,
+    ),
+    "bottom_up": (
+        "Encoders of groups of latents",
+        "`model.encoder` of `hierarchical_vae`",
+        tables.BOTTOM_UP,
+    ),
+    "top_down": (
+        "Decoders of groups of latents",
+        "`model.decoder` of `hierarchical_vae`",
+        tables.TOP_DOWN,
     ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),

@@ -34,6 +34,9 @@ CHECKED = """
     families.views families.binarized nets.autoencoder
     families.components families.discrete_components families.seeding families.mixture
     families.linear_algebra families.hidden_markov families.expectation_maximization
+    families.latent_groups families.latent_family families.stochastic_layers families.top_down
+    families.hierarchical_vae
+    nets.top_down
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

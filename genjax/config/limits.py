@@ -12,7 +12,7 @@ from typing import Any
 from genjax.config.errors import ConfigError
 
 _COUNT = re.compile(
-    r"num_\w+|\w*size|\w*channels|\w+_steps|\w+_every|\w+_devices|keep_checkpoints|padding|fsdp|"
+    r"num_\w+|\w*size|hidden_sizes|\w*channels|\w+_steps|\w+_every|\w+_devices|keep_checkpoints|padding|fsdp|"
     r"accumulate_\w+|steps_per_call|\w+_factor|\w+_limit_mib|\w+_length"
 )
 _MAY_BE_0 = re.compile(
@@ -21,7 +21,9 @@ _MAY_BE_0 = re.compile(
 )
 # These check themselves what is least: an experiment may be made of them without a config.
 _SETTINGS = re.compile(r"data(\.streams\.[\w-]+)?|eval|parallel|sample|train")
-_WIDTH = re.compile(r"\w*size|\w*channels|\w+_length|num_(classes|features|outputs|bins|frames)")
+_WIDTH = re.compile(
+    r"\w*size|hidden_sizes|\w*channels|\w+_length|num_(classes|features|outputs|bins|frames)"
+)
 _DEVICES = re.compile(r"\w+_devices|num_workers|fsdp")
 _REPEATED = re.compile(r"critic_steps|accumulate_\w+|\w+_factor|padding")
 MOST_REPEATED = 10_000

@@ -36,8 +36,6 @@ CLASSIFIERS: Table = {
     "linear": nets.LinearClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
-ENCODERS: Table = {"conv": nets.ConvEncoder, "mlp": nets.MLPEncoder}
-DECODERS: Table = {"conv": nets.ConvDecoder, "mlp": nets.MLPDecoder}
 AUTOREGRESSIVE_NETS: Table = {
     "gated_pixelcnn": nets.GatedPixelCNN,
     "made": nets.MaskedMLP,
@@ -51,6 +49,18 @@ QUANTIZERS: Table = {
     "fsq": families.FiniteScalarQuantizer,
     "vq": families.VectorQuantizer,
 }
+ENCODERS: Table = {
+    "conv": nets.ConvEncoder,
+    "mlp": nets.MLPEncoder,
+    "mlp_layers": nets.MLPLayers,
+}
+DECODERS: Table = {
+    "conv": nets.ConvDecoder,
+    "mlp": nets.MLPDecoder,
+    "mlp_layers": nets.MLPLayers,
+}
+BOTTOM_UP: Table = {"bottom_up": nets.BottomUpEncoder}
+TOP_DOWN: Table = {"top_down": nets.TopDownDecoder}
 OBSERVATIONS: Table = {
     "bernoulli": families.Bernoulli,
     "categorical": families.Categorical,
@@ -162,6 +172,15 @@ def _denoising(
     )
 
 
+def _latent(make: Callable[..., families.Family], encoders: Table, decoders: Table) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={"encoder": Slot(table=encoders), "decoder": Slot(table=decoders)},
+        parts={"observation": OBSERVATIONS},
+        groups={"objective": families.VariationalObjective},
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "autoregressive": Recipe(
         make=families.autoregressive,
@@ -214,17 +233,13 @@ FAMILIES: Mapping[str, Recipe] = {
     "edm": _denoising(families.EDMObjective, families.edm),
     "rectified_flow": _denoising(families.RectifiedFlowObjective, families.rectified_flow),
     "score_sde": _denoising(families.ScoreObjective, families.score_sde),
-    "vae": Recipe(
-        make=families.vae,
-        networks={"encoder": Slot(table=ENCODERS), "decoder": Slot(table=DECODERS)},
-        parts={"observation": OBSERVATIONS},
-        groups={"objective": families.VariationalObjective},
-    ),
     "vq_vae": Recipe(
         make=families.vq_vae,
         networks={"encoder": Slot(table=GRID_ENCODERS), "decoder": Slot(table=GRID_DECODERS)},
         parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
     ),
+    "vae": _latent(families.vae, ENCODERS, DECODERS),
+    "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),

@@ -41,6 +41,7 @@ from genjax.families.gan import (
     wgan_gp,
 )
 from genjax.families.hidden_markov import hidden_markov
+from genjax.families.hierarchical_vae import hierarchical_vae
 from genjax.families.latents import of_latents
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.mixture import mixture
@@ -117,6 +118,7 @@ __all__ = [
     "flow_matching",
     "gan",
     "hidden_markov",
+    "hierarchical_vae",
     "hinge_gan",
     "lsgan",
     "mixture",

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-class GaussianPosterior(nn.Module):
-    """An encoder, and a layer that makes a Gaussian of independent entries of its features.
+class GaussianFeatures(nn.Module):
+    """A network, and a layer that makes a Gaussian of independent entries of its features.
 
     Attributes:
         trunk: Module ``(x, label) -> features [B, F]``.
@@ -117,7 +117,11 @@ class ObservedFeatures(nn.Module):
         Raises:
             ValueError: If the features are of other places than the examples have.
         """
-        features = self.trunk(latent, label).astype(jnp.float32)  # type: ignore[operator]
+        return self._observed(self.trunk(latent, label))  # type: ignore[operator]
+
+    def _observed(self, features: Float[Array, "B *places_F"]) -> Float[Array, "B *places P"]:
+        """The layer after the decoder."""
+        features = features.astype(jnp.float32)
         places = self.event_shape[:-1]
         if features.ndim == 2:
             flat = nn.Dense(math.prod(places) * self.num_outputs, name="outputs")(features)
@@ -134,3 +138,31 @@ class ObservedFeatures(nn.Module):
         shared = self.param("shared", nn.initializers.zeros_init(), (self.num_shared,), jnp.float32)
         shared = jnp.broadcast_to(shared, (*outputs.shape[:-1], self.num_shared))
         return jnp.concatenate([outputs, shared], axis=-1)
+
+
+class ObservedGroups(ObservedFeatures):
+    """A decoder that has the groups of latents within it, and the layer after it.
+
+    Its trunk is a module ``(seen, label, noise, latents) -> (features, latents, posterior,
+    prior)``: see :class:`genjax.nets.TopDownDecoder`.
+    """
+
+    @nn.compact
+    def __call__(  # type: ignore[override]
+        self,
+        seen: tuple[Float[Array, "B _ _ C"], ...] | None,
+        label: Int[Array, " B"] | None = None,
+        *,
+        noise: Float[Array, "B Z"] | None = None,
+        latents: Float[Array, "B Z"] | None = None,
+    ) -> tuple[
+        Float[Array, "B *places P"],
+        Float[Array, "B Z"],
+        tuple[Float[Array, "B Z"], Float[Array, "B Z"]],
+        tuple[Float[Array, "B Z"], Float[Array, "B Z"]],
+    ]:
+        """Parameters of each place, then what the decoder gives besides features."""
+        features, *others = self.trunk(  # type: ignore[operator]
+            seen, label, noise=noise, latents=latents
+        )
+        return (self._observed(features), *others)

@@ -2,26 +2,15 @@
 
 import dataclasses
 import math
-from typing import Literal, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax import losses
-from genjax.families.base import (
-    Batch,
-    Metrics,
-    ModelState,
-    Params,
-    Step,
-    init_network,
-    label_of,
-    num_classes_of,
-)
+from genjax.families.base import Batch, Metrics, ModelState, Params, PyTree, Step, label_of
 from genjax.families.draws import fold_each, keys_by_example
-from genjax.families.heads import GaussianPosterior, ObservedFeatures
+from genjax.families.latent_groups import Explanation, LatentGroups, sum_groups
 from genjax.families.levels import Ends, Reals, Units
 from genjax.families.likelihood import draws_of
 from genjax.families.observations import Entries, Observation
@@ -30,41 +19,21 @@ from genjax.families.variational_objective import VariationalObjective
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentVariableModel:
-    """Encoder, decoder and prior, as functions of parameters and rows.
+    """Groups of latents and an observation, as functions of parameters and rows.
 
     Attributes:
-        encoder: Module ``(x, label) -> features [B, F]``.
-        decoder: Module ``(latent, label) -> features``.
-        latent_size: Entries of the latent.
+        groups: The networks, and which latents there are.
         observation: The distribution of data at each place.
         objective: What is minimised.
         event_shape: Shape of one example.
         num_levels: Number of grey levels of integer data; None for real-valued data.
-        prior: ``"standard"`` normal, or one of its own for each ``"label"``.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
-    latent_size: int
+    groups: LatentGroups
     observation: Observation
     objective: VariationalObjective
     event_shape: tuple[int, ...]
     num_levels: int | None
-    prior: Literal["standard", "label"] = "standard"
-
-    def __post_init__(self) -> None:
-        self.observation.check(self.num_levels)
-        if self.latent_size < 1:
-            raise ValueError(f"latent_size must be at least 1, got {self.latent_size}")
-        if self.prior not in ("standard", "label"):
-            raise ValueError(f"prior must be 'standard' or 'label', got {self.prior!r}")
-        if num_classes_of(self.encoder) is not None and num_classes_of(self.decoder) is None:
-            raise ValueError(
-                "the encoder is told labels that the decoder is not: set model.decoder.num_classes "
-                "too, or leave both without"
-            )
-        if self.prior == "label" and num_classes_of(self.decoder) is None:
-            raise ValueError("prior='label' needs model.decoder.num_classes")
 
     @property
     def num_dims(self) -> int:
@@ -72,9 +41,14 @@ class LatentVariableModel:
         return math.prod(self.event_shape)
 
     @property
+    def latent_size(self) -> int:
+        """Entries of the latents of all groups."""
+        return sum(self.groups.sizes)
+
+    @property
     def conditional(self) -> bool:
         """Whether the model is one of data given labels."""
-        return num_classes_of(self.decoder) is not None
+        return self.groups.conditional
 
     @property
     def entries(self) -> Entries:
@@ -86,86 +60,63 @@ class LatentVariableModel:
         """Data as the encoder sees it."""
         return Reals() if self.num_levels is None else Ends(self.num_levels)
 
-    def posterior_net(self) -> GaussianPosterior:
-        """Encoder and the layer after it."""
-        return GaussianPosterior(self.encoder, self.latent_size)
-
-    def observed_net(self) -> ObservedFeatures:
-        """Decoder and the layer after it."""
-        return ObservedFeatures(
-            self.decoder,
-            self.event_shape,
-            self.observation.num_outputs(self.entries),
-            self.observation.num_shared,
-        )
+    def _label(self, batch: Batch) -> Array | None:
+        return label_of(batch, conditional=self.conditional)
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of encoder, decoder and, of each label, the prior."""
-        label = label_of(batch, conditional=self.conditional)
-        x = self.units.encode(batch["x"])
-        params = {}
-        params["encoder"], _ = init_network(
-            self.posterior_net(), jax.random.fold_in(key, 0), x, self._told(label)
-        )
-        z = jnp.zeros((x.shape[0], self.latent_size))
-        params["decoder"], _ = init_network(
-            self.observed_net(), jax.random.fold_in(key, 1), z, label
-        )
-        if self.prior == "label":
-            count = num_classes_of(self.decoder)
-            params["prior"] = {"gaussian": jnp.zeros((count, 2, self.latent_size))}
-        return params, {}
+        """Parameters of all networks."""
+        return self.groups.init(key, self.units.encode(batch["x"]), self._label(batch)), {}
 
-    def _told(self, label: Array | None) -> Array | None:
-        return None if num_classes_of(self.encoder) is None else label
+    def look(self, params: Params, batch: Batch) -> PyTree:
+        """What the encoder sees in rows."""
+        return self.groups.look(params, self.units.encode(batch["x"]), self._label(batch))
 
-    def posterior(self, params: Params, batch: Batch) -> tuple[Array, Array]:
-        """Mean and log standard deviation of the latent of each row, ``[B, Z]``."""
-        label = self._told(label_of(batch, conditional=self.conditional))
-        x = self.units.encode(batch["x"])
-        found = self.posterior_net().apply({"params": params["encoder"]}, x, label)
-        return cast(tuple[Array, Array], found)
+    def explain(
+        self,
+        params: Params,
+        batch: Batch,
+        seen: PyTree,
+        *,
+        noise: Array | None = None,
+        latents: Array | None = None,
+    ) -> Explanation:
+        """Latents of several draws of noise ``[K, B, Z]``, or given ones.
 
-    def prior_of(self, params: Params, label: Array | None, rows: int) -> tuple[Array, Array]:
-        """Mean and log standard deviation of the prior of each row, ``[B, Z]``."""
-        if self.prior == "standard":
-            zeros = jnp.zeros((rows, self.latent_size))
-            return zeros, zeros
-        both = params["prior"]["gaussian"][label]
-        return both[:, 0], both[:, 1]
+        Returns:
+            The explanation, whose arrays are ``[K, B, ...]``.
+        """
+        given = noise if latents is None else latents
+        assert given is not None
+        count, rows = given.shape[:2]
 
-    def outputs(self, params: Params, z: Array, label: Array | None) -> Array:
-        """Parameters of the observation for latents ``[B, Z]``."""
-        return cast(Array, self.observed_net().apply({"params": params["decoder"]}, z, label))
+        def repeated(a: Array) -> Array:
+            return jnp.tile(a, (count,) + (1,) * (a.ndim - 1))
 
-    def _data_nats(self, params: Params, batch: Batch, z: Array) -> Array:
-        """Nats of data given latents of several draws ``[K, B, Z]``, ``[K, B]``."""
-        label = label_of(batch, conditional=self.conditional)
-        count, rows = z.shape[:2]
+        def flat(a: Array | None) -> Array | None:
+            return None if a is None else a.reshape(count * rows, -1)
 
-        def repeated(a: Array | None) -> Array | None:
-            return None if a is None else jnp.tile(a, (count,) + (1,) * (a.ndim - 1))
+        # As rows of one batch, for which convolutions are made, rather than mapped over.
+        seen, label = jax.tree.map(repeated, (seen, self._label(batch)))
+        found = self.groups.explain(params, seen, label, noise=flat(noise), latents=flat(latents))
+        return jax.tree.map(lambda a: a.reshape(count, rows, *a.shape[1:]), found)
 
-        outputs = self.outputs(params, z.reshape(count * rows, -1), repeated(label))
-        x = cast(Array, repeated(batch["x"]))
+    def means(self, params: Params, batch: Batch) -> Array:
+        """Latents of each row without noise, ``[B, Z]``: the posterior's means, group by group."""
+        noise = jnp.zeros((1, batch["x"].shape[0], self.latent_size))
+        return self.explain(params, batch, self.look(params, batch), noise=noise).latents[0]
+
+    def data_nats(self, batch: Batch, found: Explanation) -> Array:
+        """Nats of data given the latents, ``[K, B]``."""
+        count, rows = found.outputs.shape[:2]
+        outputs = found.outputs.reshape(count * rows, *found.outputs.shape[2:])
+        x = jnp.tile(batch["x"], (count,) + (1,) * (batch["x"].ndim - 1))
         return self.observation.nats(x, outputs, self.entries).reshape(count, rows)
 
-    def log_weights(
-        self, params: Params, batch: Batch, z: Array, posterior: tuple[Array, Array]
-    ) -> Array:
-        """Log of ``p(x, z) / q(z | x)`` of latents of several draws ``[K, B, Z]``, ``[K, B]``."""
-        label = label_of(batch, conditional=self.conditional)
-        prior = self.prior_of(params, label, z.shape[1])
-        ratio = _log_normal(z, *prior) - _log_normal(z, *posterior)
-        return ratio - self._data_nats(params, batch, z)
-
-    def kl(self, params: Params, batch: Batch, posterior: tuple[Array, Array]) -> Array:
-        """Divergence of each entry of the latent from its prior, ``[B, Z]``."""
-        label = label_of(batch, conditional=self.conditional)
-        mean_p, log_p = self.prior_of(params, label, posterior[0].shape[0])
-        mean, log_std = posterior
-        of_entry = jax.vmap(losses.gaussian_kl_loss, in_axes=-1, out_axes=-1)
-        return of_entry(mean, 2.0 * log_std, mean_p, 2.0 * log_p)
+    def log_weights(self, batch: Batch, found: Explanation) -> Array:
+        """Log of ``p(x, z) / q(z | x)``, ``[K, B]``."""
+        z = found.latents
+        ratio = _log_normal(z, *found.prior) - _log_normal(z, *found.posterior)
+        return ratio - self.data_nats(batch, found)
 
     def loss(
         self,
@@ -177,27 +128,40 @@ class LatentVariableModel:
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """Mean nats of a batch, weighted as the objective says."""
         goal = self.objective
-        posterior = mean, log_std = self.posterior(params, batch)
-        noise = jax.random.normal(key, (goal.num_draws, *mean.shape))
-        z = mean + jnp.exp(log_std) * noise
-        kl = self.kl(params, batch, posterior)
-        metrics = {"kl": jnp.mean(jnp.sum(kl, axis=1))}
+        seen = self.look(params, batch)
+        noise = jax.random.normal(key, (goal.num_draws, batch["x"].shape[0], self.latent_size))
+        found = self.explain(params, batch, seen, noise=noise)
+        kl = jnp.mean(divergence(found), axis=0)
+        metrics = {"kl": jnp.mean(jnp.sum(kl, axis=1)), **self._by_group(kl)}
         if goal.bound == "importance":
 
             def log_weight(z: Array, frozen: bool) -> Array:
-                q = jax.lax.stop_gradient(posterior) if frozen else posterior
-                return self.log_weights(params, batch, z, q)
+                again = self.explain(params, batch, seen, latents=z)
+                if frozen:
+                    constant = jax.lax.stop_gradient((params, seen))
+                    q = self.explain(constant[0], batch, constant[1], latents=z).posterior
+                    again = again._replace(posterior=q)
+                return self.log_weights(batch, again)
 
-            nats = losses.importance_weighted_loss(log_weight, z, gradient=goal.gradient)
+            nats = losses.importance_weighted_loss(
+                log_weight, found.latents, gradient=goal.gradient
+            )
             return jnp.mean(nats), (metrics, model_state)
-        data = jnp.mean(self._data_nats(params, batch, z))
+        data = jnp.mean(self.data_nats(batch, found))
         metrics |= {"reconstruction": data, "elbo": data + metrics["kl"]}
         if goal.kl == "sampled":
-            label = label_of(batch, conditional=self.conditional)
-            prior = self.prior_of(params, label, mean.shape[0])
-            ratio = _log_entries(z, *posterior) - _log_entries(z, *prior)
+            z = found.latents
+            ratio = _log_entries(z, *found.posterior) - _log_entries(z, *found.prior)
             kl = jnp.mean(ratio, axis=0)
         return data + self._weighted(kl, step), (metrics, model_state)
+
+    def _by_group(self, kl: Array) -> Metrics:
+        """Mean divergence of each of several groups, of ``[B, Z]``."""
+        sizes = self.groups.sizes
+        if len(sizes) == 1:
+            return {}
+        means = jnp.mean(sum_groups(kl, sizes), axis=0)
+        return {f"kl_{number}": means[number - 1] for number in range(1, len(sizes) + 1)}
 
     def _weighted(self, kl: Array, step: Step) -> Array:
         """The divergence ``[B, Z]`` as the loss has it."""
@@ -209,34 +173,63 @@ class LatentVariableModel:
             )
         weight = goal.beta * _share(step, goal.warmup_steps)
         if goal.free_bits:
-            return weight * losses.free_bits_loss(kl, goal.free_bits)
+            each = kl if goal.free_bits_of == "entry" else sum_groups(kl, self.groups.sizes)
+            return weight * losses.free_bits_loss(each, goal.free_bits)
         return weight * jnp.mean(jnp.sum(kl, axis=1))
 
     def draws(
-        self,
-        params: Params,
-        batch: Batch,
-        key: PRNGKeyArray,
-        num_draws: int,
-        posterior: tuple[Array, Array],
-    ) -> Array:
-        """Negative log weights of draws of the latent of each row, ``[num_draws, B]``."""
-        keys = keys_by_example(key, batch["index"])
-        mean, log_std = posterior
+        self, params: Params, batch: Batch, key: PRNGKeyArray, num_draws: int
+    ) -> tuple[Array, Array]:
+        """Draws of the latents of each row, one after the other.
 
-        def one_draw(index: Array) -> Array:
+        Returns:
+            Negative log weights, ``[num_draws, B]``, and the divergence of each group given the
+            groups before it, ``[num_draws, B, G]``.
+        """
+        keys = keys_by_example(key, batch["index"])
+        seen = self.look(params, batch)
+
+        def one_draw(index: Array) -> tuple[Array, Array]:
             own = fold_each(keys, index)
             noise = jax.vmap(lambda k: jax.random.normal(k, (self.latent_size,)))(own)
-            z = (mean + jnp.exp(log_std) * noise)[None]
-            return -self.log_weights(params, batch, z, posterior)[0]
+            found = self.explain(params, batch, seen, noise=noise[None])
+            kl = sum_groups(divergence(found), self.groups.sizes)
+            return -self.log_weights(batch, found)[0], kl[0]
 
         return draws_of(one_draw, num_draws)
 
-    def sample(self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int) -> Array:
-        """Parameters of the observation for latents of the prior."""
-        mean, log_std = self.prior_of(params, label, rows)
-        z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        return self.outputs(params, z, label)
+    def sample(
+        self,
+        params: Params,
+        key: PRNGKeyArray,
+        label: Array | None,
+        rows: int,
+        temperature: float = 1.0,
+    ) -> Array:
+        """Parameters of the observation for latents of the prior.
+
+        Args:
+            params: Parameters.
+            key: Key of the latents.
+            label: Class ids ``[B]``, or None.
+            rows: Number of samples.
+            temperature: What standard deviations of all priors are multiplied by.
+        """
+        noise = temperature * jax.random.normal(key, (rows, self.latent_size))
+        return self.groups.imagine(params, label, noise)
+
+
+def divergence(found: Explanation) -> Array:
+    """Divergence of each entry of the latents from its prior, ``[K, B, Z]``.
+
+    Where there are several groups it is that given the groups before, whose mean over draws of
+    these is the divergence.
+    """
+    shape = found.latents.shape
+    rows = [a.reshape(-1, shape[-1]) for a in (*found.posterior, *found.prior)]
+    mean, log_std, mean_p, log_p = rows
+    of_entry = jax.vmap(losses.gaussian_kl_loss, in_axes=-1, out_axes=-1)
+    return of_entry(mean, 2.0 * log_std, mean_p, 2.0 * log_p).reshape(shape)
 
 
 def _share(step: Step, steps: int) -> Array:

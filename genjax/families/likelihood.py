@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,21 @@ from jaxtyping import Array
 from genjax.families.base import Density, Metrics
 from genjax.losses import importance_weighted_nats, nats_to_bits_per_dim
 
+T = TypeVar("T")
 
-def draws_of(one_draw: Callable[[Array], Array], num_draws: int) -> Array:
+
+def draws_of(one_draw: Callable[[Array], T], num_draws: int) -> T:
     """Nats of each draw of noise, ``[num_draws, B]``.
 
     Args:
-        one_draw: From the number of a draw to nats ``[B]``.
+        one_draw: From the number of a draw to nats ``[B]``, or a tree of arrays.
         num_draws: Number of draws.
 
     Returns:
-        The nats; one after the other, so that memory is that of one draw.
+        The nats, or the tree; one after the other, so that memory is that of one draw.
     """
     if num_draws == 1:
-        return one_draw(jnp.zeros((), jnp.int32))[None]
+        return jax.tree.map(lambda a: a[None], one_draw(jnp.zeros((), jnp.int32)))
     return jax.lax.map(one_draw, jnp.arange(num_draws))
 
 

@@ -3,26 +3,12 @@
 from typing import Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.base import (
-    Batch,
-    Family,
-    Metrics,
-    Optimizer,
-    PyTree,
-    Samples,
-    TrainState,
-    label_of,
-)
-from genjax.families.latent_variable import LatentVariableModel
-from genjax.families.likelihood import density_metrics, likelihood_metrics
-from genjax.families.minimizing import minimizing
-from genjax.families.observations import Observation
+from genjax.families.base import Family, Optimizer
+from genjax.families.latent_family import latent_family
+from genjax.families.observations import Entries, Observation
+from genjax.families.stochastic_layers import StochasticLayers
 from genjax.families.variational_objective import VariationalObjective
-from genjax.losses import effective_sample_size, importance_weighted_nats
 
 
 def vae(
@@ -33,13 +19,14 @@ def vae(
     optimizer: Optimizer,
     event_shape: tuple[int, ...],
     num_levels: int | None,
-    latent_size: int = 50,
+    latent_size: int | tuple[int, ...] = 50,
     prior: Literal["standard", "label"] = "standard",
     objective: VariationalObjective = VariationalObjective(),
     ema_decay: float = 0.0,
     accumulate_steps: int = 1,
     eval_num_draws: int = 1,
     shown: Literal["centre", "draw"] = "draw",
+    temperature: float = 1.0,
 ) -> Family:
     r"""Variational autoencoder.
 
@@ -48,30 +35,38 @@ def vae(
     drawn to bound its likelihood. Nats are sums over entries of data and of latents, means over the
     batch.
 
+    Latents may be explained by further latents: with encoder and decoder of several ``layers`` the
+    model is :math:`p(z_L) \prod_i p(z_i|z_{i+1}) p(x|z_1)`, and the posterior
+    :math:`q(z_1|x) \prod_i q(z_{i+1}|z_i)`.
+
     Args:
         encoder: Module ``(x, label) -> features [B, F]``, of grey levels in [-1, 1] or real numbers
-            as they are. A layer after it gives mean and standard deviation of the latent.
+            as they are. A layer after it gives mean and standard deviation of the latent. Or one
+            whose ``layers`` are such modules: of data, and of each layer of latents but the last.
         decoder: Module ``(latent, label) -> features`` of the example or of each place. A layer
             after it gives the parameters of the observation. If it has ``num_classes``, the model
-            is one of data given labels.
+            is one of data given labels. Or one of several ``layers``, from that of data up.
         observation: The distribution of data at each place.
         optimizer: Optimiser of all parameters together.
         event_shape: Shape of one example.
         num_levels: Number of grey levels of integer data; None for real-valued data.
-        latent_size: Entries of the latent.
-        prior: ``"standard"`` normal, or a learned Gaussian for each ``"label"``.
+        latent_size: Entries of the latent, or of those of each layer, from the data up.
+        prior: That of the last latents: ``"standard"`` normal, or a learned Gaussian for each
+            ``"label"``.
         objective: The bound that is trained on, and its weights.
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
         eval_num_draws: Draws of the latent for each example in evaluation, which together make an
             importance-weighted bound.
         shown: Whether samples are drawn from the observation, or are its centre.
+        temperature: What standard deviations of the prior are multiplied by in samples.
 
     Returns:
         The family. ``eval_step`` gives ``elbo`` and, with several draws, ``nats_importance``, the
         bound that they give together, with ``effective_sample_size``; ``kl`` and
-        ``reconstruction``, the parts of the ELBO; and ``bits_per_dim`` of either. ``log_prob`` is
-        the bound of all draws.
+        ``reconstruction``, the parts of the ELBO; ``kl_1``, ``kl_2``... of each layer of several;
+        and ``bits_per_dim`` of either. ``log_prob`` is the bound of all draws. Latents of all
+        layers are one array, side by side.
 
     Raises:
         ValueError: If an argument is out of range, or the observation is not of such data.
@@ -80,82 +75,27 @@ def vae(
         Kingma and Welling, arXiv:1312.6114; Burda et al., arXiv:1509.00519; labels: Sohn et al.,
         Learning Structured Output Representation, 2015.
     """
-    if eval_num_draws < 1:
-        raise ValueError(f"eval_num_draws must be at least 1, got {eval_num_draws}")
-    if shown not in ("centre", "draw"):
-        raise ValueError(f"shown must be 'centre' or 'draw', got {shown!r}")
-    model = LatentVariableModel(
+    observation.check(num_levels)
+    of = Entries(event_shape[-1], num_levels)
+    groups = StochasticLayers(
         encoder=encoder,
         decoder=decoder,
-        latent_size=latent_size,
-        observation=observation,
-        objective=objective,
+        sizes=(latent_size,) if isinstance(latent_size, int) else tuple(latent_size),
         event_shape=event_shape,
-        num_levels=num_levels,
+        num_outputs=observation.num_outputs(of),
+        num_shared=observation.num_shared,
         prior=prior,
     )
-    init, train_step = minimizing(
-        init_model=model.init,
-        loss_and_grad=jax.value_and_grad(model.loss, has_aux=True),
+    return latent_family(
+        groups,
+        observation=observation,
+        objective=objective,
         optimizer=optimizer,
+        event_shape=event_shape,
+        num_levels=num_levels,
         ema_decay=ema_decay,
         accumulate_steps=accumulate_steps,
-    )
-
-    def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        posterior = model.posterior(state.ema, batch)
-        draws = model.draws(state.ema, batch, key, eval_num_draws, posterior)
-        kl = jnp.sum(model.kl(state.ema, batch, posterior), axis=1)
-        found = dict(likelihood_metrics(draws, model.num_dims))
-        elbo = found.pop("nats")
-        found |= {"elbo": elbo, "kl": kl, "reconstruction": elbo - kl}
-        if eval_num_draws > 1:
-            found["nats_importance"] = importance_weighted_nats(draws)
-            found["effective_sample_size"] = effective_sample_size(-draws)
-        return found
-
-    def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        posterior = model.posterior(state.ema, batch)
-        draws = model.draws(state.ema, batch, key, eval_num_draws, posterior)
-        return -importance_weighted_nats(draws)
-
-    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        label = label_of(batch, conditional=model.conditional)
-        of_latents, of_data = jax.random.split(key)
-        outputs = model.sample(state.ema, of_latents, label, batch["x"].shape[0])
-        if shown == "centre":
-            return Samples(rows=observation.centre(outputs, model.entries))
-        return Samples(rows=observation.draw(of_data, outputs, model.entries))
-
-    def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
-        return model.posterior(state.ema, batch)[0]
-
-    def decode(state: TrainState, latents: PyTree, batch: Batch) -> Array:
-        label = label_of(batch, conditional=model.conditional)
-        return observation.centre(model.outputs(state.ema, latents, label), model.entries)
-
-    return Family(
-        init=init,
-        train_step=train_step,
-        eval_step=eval_step,
-        sample=sample,
-        log_prob=log_prob,
-        encode=encode,
-        decode=decode,
-        eval_protocol={
-            "density": "lower bound"
-            + (f", importance-weighted over {eval_num_draws} draws" if eval_num_draws > 1 else ""),
-            "num_latent_draws": eval_num_draws,
-            "parameters": "moving average" if ema_decay else "current",
-        },
-        reads=("label",) if model.conditional else (),
-        sample_protocol={"shown": "draws" if shown == "draw" else "centres of the observation"},
-        density_metrics=density_metrics(
-            model.num_dims,
-            "bits_per_dim",
-            "bits_per_dim_importance",
-            in_nats=("loss", "elbo", "reconstruction", "nats_importance"),
-        )
-        if num_levels is None
-        else {},
+        eval_num_draws=eval_num_draws,
+        shown=shown,
+        temperature=temperature,
     )

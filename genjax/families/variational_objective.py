@@ -19,7 +19,9 @@ class VariationalObjective:
         kl: ``"analytic"`` or ``"sampled"`` divergence in the ELBO.
         beta: Weight of the divergence in the ELBO; with another than 1 the loss is no bound.
         warmup_steps: Steps over which that weight is raised from 0.
-        free_bits: Nats that the divergence of each entry of the latent has for free.
+        free_bits: Nats that the divergence of each entry, or group, of the latents has for free.
+        free_bits_of: Whether they are those of each ``"entry"``, or of each ``"group"``: a layer,
+            or a block of a decoder.
         capacity: Nats that the divergence is held at, or None.
         capacity_steps: Steps over which the capacity is raised from 0.
         capacity_weight: Weight of the distance from the capacity.
@@ -36,6 +38,7 @@ class VariationalObjective:
     beta: float = 1.0
     warmup_steps: int = 0
     free_bits: float = 0.0
+    free_bits_of: Literal["entry", "group"] = "entry"
     capacity: float | None = None
     capacity_steps: int = 0
     capacity_weight: float = 1000.0
@@ -45,6 +48,8 @@ class VariationalObjective:
             raise ValueError(f"bound must be 'elbo' or 'importance', got {self.bound!r}")
         if self.kl not in ("analytic", "sampled"):
             raise ValueError(f"kl must be 'analytic' or 'sampled', got {self.kl!r}")
+        if self.free_bits_of not in ("entry", "group"):
+            raise ValueError(f"free_bits_of must be 'entry' or 'group', got {self.free_bits_of!r}")
         if self.gradient not in get_args(GradientEstimator):
             raise ValueError(
                 f"gradient must be one of {get_args(GradientEstimator)}, got {self.gradient!r}"

@@ -5,6 +5,7 @@ from genjax.nets.autoencoder import (
     ConvEncoder,
     MLPDecoder,
     MLPEncoder,
+    MLPLayers,
 )
 from genjax.nets.causal_transformer import AutoregressiveTransformer
 from genjax.nets.classifier import ConvClassifier, LinearClassifier
@@ -21,11 +22,13 @@ from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
     "AutoregressiveTransformer",
+    "BottomUpEncoder",
     "Conv",
     "ConvClassifier",
     "ConvDecoder",
@@ -48,10 +51,12 @@ __all__ = [
     "MaskedMLP",
     "PixelCNN",
     "PixelCNNPlus",
+    "MLPLayers",
     "ResNetCritic",
     "ResNetGenerator",
     "ScoreMLP",
     "ScoreResNet",
+    "TopDownDecoder",
     "UNet",
     "UNetClassifier",
     "inception_variables",

@@ -191,3 +191,38 @@ class ConvDecoder(nn.Module):
             h = Conv(self.channels << i, (3, 3), name=f"conv_{i}")(h)
             h = nn.swish(GroupNorm(self.num_groups, name=f"norm_{i}_1")(h))
         return h
+
+
+class MLPLayers(nn.Module):
+    """Multilayer perceptrons of several layers of latents, from the data up.
+
+    As an encoder the first looks at examples and each further one at the latents below it; as a
+    decoder the first describes examples and each further one the latents below it.
+
+    Attributes:
+        hidden_sizes: Width of each perceptron.
+        num_layers: Number of layers of each.
+        activation: ``"relu"``, ``"tanh"`` or ``"swish"``.
+        num_classes: Number of classes, appended one-hot, or None for no labels.
+
+    References:
+        Burda et al., arXiv:1509.00519, appendix C, where the widths are 200 and 100.
+    """
+
+    hidden_sizes: tuple[int, ...] = (200, 100)
+    num_layers: int = 2
+    activation: Literal["relu", "tanh", "swish"] = "tanh"
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise ValueError(f"hidden_sizes must be at least 1, got {self.hidden_sizes}")
+        super().__post_init__()
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The perceptrons, from the data up."""
+        return tuple(
+            MLPEncoder(size, self.num_layers, self.activation, self.num_classes, parent=None)
+            for size in self.hidden_sizes
+        )

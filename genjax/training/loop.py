@@ -14,6 +14,7 @@ import numpy as np
 from genjax.families.base import TrainState
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.logs import MetricLog
+from genjax.training.skipping import SKIPPED
 from genjax.training.step import TrainingSteps
 
 
@@ -187,6 +188,9 @@ class Meters:
             for step in range(first, last + 1)
         ]
         for step, row in rows:
+            if row.get(SKIPPED):  # what led to no update is no reason to stop
+                for name in [name for name, value in row.items() if not math.isfinite(value)]:
+                    del row[name]
             # The loss first: what follows from it is not the news.
             for name in sorted(row, key=lambda name: name != "loss"):
                 if not math.isfinite(row[name]):
@@ -202,9 +206,13 @@ class Meters:
             return
         rows = self._fetch(self._closed)
         step = rows[-1][0]
+        columns: dict[str, list[float]] = {}
+        for _, row in rows:
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
         values = {
-            f"train/{name}": math.fsum(row[name] for _, row in rows) / len(rows)
-            for name in sorted(rows[-1][1])
+            f"train/{name}": math.fsum(column) / len(column)
+            for name, column in sorted(columns.items())
         }
         values |= {f"train/{name}": value for name, value in self._facts(step).items()}
         values["train/steps_per_second"] = self._rate()

@@ -16,6 +16,7 @@ import jax
 import optax
 
 from genjax.families.base import Acts
+from genjax.training.skipping import skip_updates
 
 DecayShape: TypeAlias = Literal["cosine", "linear"]
 """How a learning rate falls to 0."""
@@ -91,6 +92,8 @@ def adamw(
     decay_steps: int | None = None,
     decay_shape: DecayShape = "cosine",
     clip_norm: float | None = None,
+    skip_norm: float | None = None,
+    max_skips: int = 10,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """AdamW with a linear warm-up to a learning rate that stays, or falls to 0.
@@ -106,6 +109,9 @@ def adamw(
             has fallen to 0; None to keep it.
         decay_shape: How it falls: along half a ``"cosine"``, or ``"linear"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        skip_norm: Global norm above which an update is skipped, as is one of a gradient that is not
+            finite; None to skip none.
+        max_skips: Updates in a row that are skipped at most; the next one is made.
         acts: How often the optimiser acts.
 
     Returns:
@@ -117,7 +123,7 @@ def adamw(
     References:
         Loshchilov and Hutter, arXiv:1711.05101; the defaults are those of google-research/vdm.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm, eps=eps)
     if weight_decay < 0:
         raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
     _check_decays(b1=b1, b2=b2)
@@ -131,7 +137,7 @@ def adamw(
         weight_decay=weight_decay,
         mask=decay_mask,
     )
-    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
+    return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 
 def _rate(
@@ -178,13 +184,18 @@ def _corrected(acts: Acts, learning_rate: float, *decays: float) -> tuple[float,
     return share * learning_rate, *(decay**share for decay in decays)
 
 
-def _clipped(
-    optimizer: optax.GradientTransformation, clip_norm: float | None
+def _guarded(
+    optimizer: optax.GradientTransformation,
+    clip_norm: float | None,
+    skip_norm: float | None,
+    max_skips: int,
 ) -> optax.GradientTransformation:
-    """The optimiser, behind a limit on the global norm of the gradient if there is one."""
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    """The optimiser, behind limits on the global norm of the gradient if there are any."""
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    if skip_norm is not None:  # of the gradient as it comes, not as it is clipped
+        optimizer = skip_updates(optimizer, skip_norm, max_skips)
+    return optimizer
 
 
 def adamax(
@@ -197,6 +208,8 @@ def adamax(
     decay_steps: int | None = None,
     decay_shape: DecayShape = "cosine",
     clip_norm: float | None = None,
+    skip_norm: float | None = None,
+    max_skips: int = 10,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Adamax, whose steps are bounded by the learning rate: what Glow is trained with.
@@ -211,6 +224,9 @@ def adamax(
             has fallen to 0; None to keep it.
         decay_shape: How it falls: along half a ``"cosine"``, or ``"linear"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        skip_norm: Global norm above which an update is skipped, as is one of a gradient that is not
+            finite; None to skip none.
+        max_skips: Updates in a row that are skipped at most; the next one is made.
         acts: How often the optimiser acts.
 
     Returns:
@@ -222,12 +238,12 @@ def adamax(
     References:
         Kingma and Ba, arXiv:1412.6980, section 7.1; Kingma and Dhariwal, arXiv:1807.03039.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm, eps=eps)
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adamax(schedule, b1=b1, b2=b2, eps=eps)
-    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
+    return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 
 def adam(
@@ -240,6 +256,8 @@ def adam(
     decay_steps: int | None = None,
     decay_shape: DecayShape = "linear",
     clip_norm: float | None = None,
+    skip_norm: float | None = None,
+    max_skips: int = 10,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Adam as adversarial training uses it: little momentum, at most a linear decay.
@@ -254,6 +272,9 @@ def adam(
             has fallen to 0; None to keep it.
         decay_shape: How it falls: ``"linear"``, or along half a ``"cosine"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        skip_norm: Global norm above which an update is skipped, as is one of a gradient that is not
+            finite; None to skip none.
+        max_skips: Updates in a row that are skipped at most; the next one is made.
         acts: How often the optimiser acts.
 
     Returns:
@@ -265,12 +286,18 @@ def adam(
     References:
         Kingma and Ba, arXiv:1412.6980.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps, decay_steps=decay_steps)
+    _check(
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        skip_norm=skip_norm,
+        eps=eps,
+        decay_steps=decay_steps,
+    )
     _check_decays(b1=b1, b2=b2)
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
+    return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 
 def rmsprop(
@@ -282,6 +309,8 @@ def rmsprop(
     decay_steps: int | None = None,
     decay_shape: DecayShape = "linear",
     clip_norm: float | None = None,
+    skip_norm: float | None = None,
+    max_skips: int = 10,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """RMSprop without momentum, as in the Wasserstein GAN with weight clipping.
@@ -295,6 +324,9 @@ def rmsprop(
             has fallen to 0; None to keep it.
         decay_shape: How it falls: ``"linear"``, or along half a ``"cosine"``.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        skip_norm: Global norm above which an update is skipped, as is one of a gradient that is not
+            finite; None to skip none.
+        max_skips: Updates in a row that are skipped at most; the next one is made.
         acts: How often the optimiser acts.
 
     Returns:
@@ -307,12 +339,12 @@ def rmsprop(
         Arjovsky et al., arXiv:1701.07875; decay and eps are those of torch.optim.RMSprop, which the
         authors' code uses.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm, eps=eps)
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm, eps=eps)
     _check_decays(decay=decay)
     learning_rate, decay = _corrected(acts, learning_rate, decay)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False)
-    return Scheduled(_clipped(optimizer, clip_norm), schedule, acts)
+    return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 
 def any_of_optax(
@@ -325,6 +357,8 @@ def any_of_optax(
     decay_shape: DecayShape = "cosine",
     schedule: Mapping[str, Any] | None = None,
     clip_norm: float | None = None,
+    skip_norm: float | None = None,
+    max_skips: int = 10,
     acts: Acts = Acts(),
 ) -> optax.GradientTransformation:
     """Any optimiser of optax, such as lion, with any of its schedules.
@@ -341,6 +375,9 @@ def any_of_optax(
         schedule: In place of these, a schedule of ``optax.schedules``: its ``name`` and its
             arguments, of which those in steps count training steps.
         clip_norm: Largest global norm of the gradient, or None not to clip.
+        skip_norm: Global norm above which an update is skipped, as is one of a gradient that is not
+            finite; None to skip none.
+        max_skips: Updates in a row that are skipped at most; the next one is made.
         acts: How often the optimiser acts.
 
     Returns:
@@ -349,7 +386,7 @@ def any_of_optax(
     Raises:
         ValueError: If optax has no such optimiser or schedule, or it refuses its arguments.
     """
-    _check(learning_rate=learning_rate, clip_norm=clip_norm)
+    _check(learning_rate=learning_rate, clip_norm=clip_norm, skip_norm=skip_norm)
     if acts.regularize_every > 1:
         raise ValueError(
             "optimisers by their optax name are not corrected for steps on penalties of their own "
@@ -369,7 +406,7 @@ def any_of_optax(
         rate = lambda count: counted(count / per_step)  # noqa: E731
     section = {"name": optimizer, **(arguments or {}), "learning_rate": rate}
     made = _called(optax, section, "arguments")
-    return Scheduled(_clipped(made, clip_norm), rate, acts)
+    return Scheduled(_guarded(made, clip_norm, skip_norm, max_skips), rate, acts)
 
 
 def _takes_rate(name: str) -> bool:

@@ -16,6 +16,7 @@ from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.feeds import Fed, Feed
 from genjax.training.flops import primitives
+from genjax.training.skipping import SKIPPED, count_skips
 
 Batch = Mapping[str, np.ndarray]
 
@@ -68,7 +69,11 @@ def lower_train_step(family: Family, state: Any, batch: Any, key: Any, mesh: Mes
 def _one_step(
     family: Family, state: TrainState, batch: Any, key: jax.Array
 ) -> tuple[TrainState, Any]:
-    return family.train_step(state, batch, jax.random.fold_in(key, state.step))
+    new, metrics = family.train_step(state, batch, jax.random.fold_in(key, state.step))
+    before, skips = count_skips(state.opt_state), count_skips(new.opt_state)
+    if before is None or skips is None:
+        return new, metrics
+    return new, {**metrics, SKIPPED: (skips - before).astype(jnp.float32)}
 
 
 def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh) -> Any:

@@ -81,6 +81,28 @@ def _two(name: str, data: str, net: str, game: Mapping[str, Any]) -> dict[str, A
     )
 
 
+def _autoencoder(data: str, encoder: str, decoder: str, **family: Any) -> dict[str, Any]:
+    """A config of a model with groups of latents."""
+    sizes: dict[str, Any] = {
+        "mlp_layers": dict(hidden_sizes=(8, 4), num_layers=1),
+        "bottom_up": dict(channels=4, middle_channels=4, num_blocks=(0, 1)),
+        "top_down": dict(channels=4, middle_channels=4, num_blocks=(0, 2)),
+    }
+    name = "vae" if family else "hierarchical_vae"
+    return dict(
+        data=dict(name=data, batch_size=16),
+        model=dict(
+            encoder=dict(name=encoder, **sizes[encoder]),
+            decoder=dict(name=decoder, **sizes[decoder]),
+        ),
+        family=dict(name=name, observation=dict(name="categorical"), **family),
+        optimizer=dict(name="adam"),
+        train=dict(num_steps=5, eval_every=0),
+        eval=dict(batch_size=36),
+        sample=dict(num_samples=4, num_steps=3),
+    )
+
+
 def configs() -> dict[str, dict[str, Any]]:
     """Small configs by name; all of their data is made in memory."""
     vdm = dict(name="vdm", schedule=dict(name="learned_monotone"))
@@ -110,6 +132,9 @@ def configs() -> dict[str, dict[str, Any]]:
     made["vdm"]["data"]["transforms"] = [dict(name="random_crop", padding=1)]
     made["real_nvp"]["data"]["transforms"] = [dict(name="center_crop", size=4)]
     made["classifier"]["data"]["streams"] = dict(more=dict(name="two_moons"))
+    made["vae"] = _autoencoder("two_moons", "mlp_layers", "mlp_layers", latent_size=(3, 2))
+    made["vae"]["family"]["observation"] = dict(name="gaussian")
+    made["hierarchical_vae"] = _autoencoder("digits", "bottom_up", "top_down")
     for name, game in GAMES.items():
         made[name] = _two(name, "two_moons", "mlp", game)
     made["gan"]["eval"] |= dict(metrics=("w1",), num_samples=50, num_reference=50)

@@ -255,3 +255,16 @@ def test_kernel_distance_is_exact_for_features_far_from_0(offset):
 def test_what_does_not_fit_is_refused(call):
     with pytest.raises(ValueError, match="expected|must be|finite"):
         call()
+
+
+def test_units_are_active_where_their_mean_differs_from_example_to_example():
+    rng = np.random.default_rng(0)
+    stds = np.array([1.0, 0.2, 0.05, 0.0])  # variances on both sides of the threshold
+    latents = 3.0 + stds * rng.normal(size=(4000, 4))
+    assert evaluation.active_units(latents) == 2
+    assert evaluation.active_units(latents, threshold=0.002) == 3
+    for wrong in (latents[0], latents[:1], np.full((2, 2), np.nan)):
+        with pytest.raises(ValueError, match="expected finite latents"):
+            evaluation.active_units(wrong)
+    with pytest.raises(ValueError, match="threshold must not be negative"):
+        evaluation.active_units(latents, threshold=-1.0)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from genjax import families, nets
-from genjax.families.latent_variable import LatentVariableModel
+from genjax.families.stochastic_layers import StochasticLayers
 
 KEY = jax.random.key(0)
 LINEAR = dict(encoder=nets.MLPEncoder(num_layers=0), decoder=nets.MLPDecoder(num_layers=0))
@@ -140,22 +140,15 @@ def test_more_draws_come_closer_to_the_integral_over_the_latents():
     # A posterior near the prior, which covers what it is to be a proposal for.
     wide = jax.tree.map(lambda p: 0.02 * p, state.ema["encoder"])
     state = state.replace(ema={**state.ema, "encoder": wide})
-    model = LatentVariableModel(
-        **MLP,
-        latent_size=2,
-        observation=families.Bernoulli(),
-        objective=families.VariationalObjective(),
-        event_shape=(2, 2, 1),
-        num_levels=2,
-    )
+    groups = StochasticLayers(**MLP, sizes=(2,), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)
     axis = np.linspace(-7.0, 7.0, 141)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2).astype(np.float32)
-    outputs = model.outputs(state.ema, jnp.asarray(grid), None)
+    outputs = groups.outputs(state.ema, jnp.asarray(grid), None)
     prior = stats.norm.pdf(grid.astype(float)).prod(1) * (axis[1] - axis[0]) ** 2
     exact = []
     for row in BITS["x"]:
         rows = jnp.broadcast_to(row, (len(grid), *row.shape))
-        nats = families.Bernoulli().nats(rows, outputs, model.entries)
+        nats = families.Bernoulli().nats(rows, outputs, families.Entries(1, 2))
         exact.append(-np.log((prior * np.exp(-np.asarray(nats, float))).sum()))
     found = jax.jit(family.eval_step)(state, BITS, KEY)
     size = np.asarray(found["effective_sample_size"])

@@ -1,5 +1,6 @@
 """Optimisers: any of optax by name, with any of its schedules, counted in training steps."""
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,6 +10,9 @@ import genjax
 from genjax.config import ConfigError
 from genjax.families import Acts
 from genjax.training import optimizers
+from genjax.training.logs import read_metrics
+from genjax.training.loop import NonFiniteError
+from genjax.training.skipping import count_skips
 
 
 def sizes(optimizer, count):
@@ -55,6 +59,66 @@ def test_a_schedule_of_optax_counts_training_steps():
     np.testing.assert_allclose(sizes(optimizers.any_of_optax(**kwargs), 8), expected, rtol=1e-5)
     twice = optimizers.any_of_optax(**kwargs, acts=Acts(updates_per_step=2))
     np.testing.assert_allclose(sizes(twice, 16)[::2], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [optimizers.adam, optimizers.adamax, optimizers.adamw,
+                                  optimizers.rmsprop, optimizers.any_of_optax])  # fmt: skip
+def test_updates_of_large_and_of_non_finite_gradients_are_skipped_but_not_for_ever(make):
+    given = dict(optimizer="sgd") if make is optimizers.any_of_optax else {}
+    guarded = make(learning_rate=0.1, skip_norm=5.0, max_skips=2, clip_norm=1.0, **given)
+    plain = make(learning_rate=0.1, clip_norm=1.0, **given)
+    params = {"w": jnp.ones(2)}
+    state, expected = guarded.init(params), plain.init(params)
+    skipped = []
+    for size in (1.0, 100.0, jnp.nan, 1.0, 100.0, jnp.inf, 100.0, 1.0):
+        grads = {"w": jnp.full(2, size)}
+        before = state.guarded.inner_state
+        updates, state = guarded.update(grads, state, params)
+        skipped.append(int(count_skips({"model": state})))
+        if len(skipped) > 1 and skipped[-1] > skipped[-2]:  # as if the step had not been
+            assert not updates["w"].any()
+            chex.assert_trees_all_equal(state.guarded.inner_state, before)
+        else:
+            made, expected = plain.update(grads, expected, params)
+            np.testing.assert_allclose(updates["w"], made["w"], rtol=1e-6)
+    # The third in a row is made: it is clipped.
+    assert skipped == [0, 1, 2, 2, 3, 4, 4, 4]
+    assert count_skips({"model": plain.init(params)}) is None
+
+
+@pytest.mark.parametrize("kwargs", [dict(skip_norm=0.0), dict(skip_norm=1.0, max_skips=0)])
+def test_limits_of_skips_out_of_range_are_refused(kwargs):
+    with pytest.raises(ValueError, match=list(kwargs)[-1]):
+        optimizers.adam(**kwargs)
+
+
+@pytest.mark.parametrize("key, run", [("skip_norm", 1e3), ("clip_norm", 1e3)])
+def test_a_batch_that_is_damaged_costs_one_update_of_a_run_that_skips(tmp_path, key, run):
+    rows = np.random.default_rng(0).normal(size=(64, 2)).astype("f4")
+    rows[::8] = 1e30  # the loss of which is not finite
+    np.save(tmp_path / "train.npy", rows)
+    np.save(tmp_path / "test.npy", rows[1:8])
+    config = dict(
+        data=dict(
+            name="npy", data_dir=str(tmp_path), batch_size=2, event_shape=(2,), standardize=False
+        ),
+        model=dict(
+            encoder=dict(name="mlp", hidden_size=4, num_layers=0),
+            decoder=dict(name="mlp", hidden_size=4, num_layers=0),
+        ),
+        family=dict(name="vae", latent_size=1, observation=dict(name="gaussian")),
+        optimizer={"name": "adam", key: run},
+        train=dict(num_steps=20, log_every=20, eval_every=0, sample_every=0),
+        eval=dict(batch_size=2),
+    )
+    made = genjax.Run(genjax.build(config), tmp_path / "run", quiet=True)
+    if key == "clip_norm":
+        with pytest.raises(NonFiniteError):
+            made.train()
+        return
+    made.train()
+    (row,) = [row for row in read_metrics(tmp_path / "run") if "train/loss" in row]
+    assert 0.0 < row["train/skipped_updates"] < 1.0 and np.isfinite(row["train/loss"])
 
 
 @pytest.mark.parametrize("keys, message", [

@@ -38,6 +38,20 @@ SCORE = MATCHED | dict(
     sample=dict(num_samples=5, num_steps=3),
 )
 
+VAE = FLOW | dict(
+    model={p: dict(name="mlp_layers", hidden_sizes=(8, 4), num_layers=1)
+           for p in ("encoder", "decoder")},
+    family=dict(name="vae", latent_size=(3, 2), observation=dict(name="gaussian")),
+)  # fmt: skip
+HIERARCHICAL = FLOW | dict(
+    data=dict(name="digits", batch_size=16, binarize="threshold"),
+    model=dict(
+        encoder=dict(name="bottom_up", channels=4, middle_channels=4, num_blocks=(0, 0, 1)),
+        decoder=dict(name="top_down", channels=4, middle_channels=4, num_blocks=(0, 0, 2)),
+    ),
+    family=dict(name="hierarchical_vae", observation=dict(name="bernoulli"), temperature=0.8),
+)
+
 
 def finished(config, workdir):
     genjax.Run(genjax.build(config), workdir, quiet=True).train()
@@ -82,6 +96,24 @@ def test_labels_seeds_and_steps_are_chosen_at_sampling(tmp_path):
             call()
 
 
+@pytest.mark.parametrize("config, size", [
+    pytest.param(VAE, 5, id="vae"),
+    pytest.param(HIERARCHICAL, 2 * 2 * 2 * 4, id="hierarchical_vae", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_latents_of_groups_go_through_a_finished_run(tmp_path, config, size):
+    run = finished(config, tmp_path)
+    x = run.experiment.test_data.source.rows(np.arange(6))["x"]
+    z = run.encode(x)
+    assert z.shape == (6, size) and np.isfinite(z).all()
+    rows = run.decode(z)
+    assert rows.shape == x.shape and rows.dtype == x.dtype
+    np.testing.assert_array_equal(rows, run.reconstruct(x))
+    assert np.isfinite(run.log_prob(x)).all()
+    path = run.edit.interpolate(x[:2], x[2:4], 3)
+    assert path.shape == (2, 3, *x.shape[1:])
+    assert run.sample(4).shape == (4, *x.shape[1:])
+
+
 WITHOUT_GENJAX = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
@@ -108,6 +140,7 @@ assert not any(name.split(".")[0] in ("genjax", "flax") for name in sys.modules
     pytest.param(VDM, id="vdm", marks=pytest.mark.slow),
     pytest.param(SCORE, id="score_sde", marks=pytest.mark.slow),
     pytest.param(GAN, id="gan"),
+    pytest.param(VAE, id="vae", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_programs_and_weights_are_used_without_genjax(tmp_path, config, request):
     import jax
