@@ -80,10 +80,11 @@ class Assembled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a family sees: examples of this shape, with this many levels."""
+    """What a family sees: examples of this shape, with this many levels; data, or its latents."""
 
     event_shape: tuple[int, ...]
     num_levels: int | None
+    latents: bool = False
 
 
 class Made(NamedTuple):
@@ -138,7 +139,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     if settings.first_stage is not None:
         asked = FirstStageSettings(**settings.first_stage)
         first, variables = _first_stage(asked, basis)
-        seen = Seen(first.event_shape, first.num_levels)
+        seen = Seen(first.event_shape, first.num_levels, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
     scale = _moments(
         dataset, settings, [made.kwargs[name] for name in recipe.networks], basis.measured
@@ -199,7 +200,9 @@ def _family_of(
         kwargs[name] = refusing("family", group, **taken)
     given = _given(basis, seen, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
-    if "data_std" in own:
+    if "data_std" in own and seen.latents:
+        kwargs["data_std"] = 1.0  # about that of the prior that they were trained to
+    elif "data_std" in own:
         networks = [kwargs[name] for name in recipe.networks]
         standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
         kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
@@ -221,7 +224,7 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
     if first is None:
         raise ConfigError(
             f"data.first_stage: the run in {asked.workdir} is of the family "
-            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae"
+            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, or a vae of data without labels"
         )
     spec = spec_of(basis.streams)
     batch = {

@@ -9,11 +9,13 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.families.base import (
     Batch,
     Family,
+    FirstStage,
     Metrics,
     Optimizer,
     PyTree,
     Samples,
     TrainState,
+    Variables,
     label_of,
 )
 from genjax.families.latent_groups import LatentGroups
@@ -122,6 +124,7 @@ def latent_family(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        first_stage=None if model.conditional else first_stage_of(model),
         eval_protocol=_eval_protocol(eval_num_draws, ema_decay),
         reads=("label",) if model.conditional else (),
         sample_protocol={
@@ -136,6 +139,38 @@ def latent_family(
         )
         if num_levels is None
         else {},
+    )
+
+
+def first_stage_of(model: LatentVariableModel) -> FirstStage:
+    """A model with latents as one of its latents asks it: their prior is what is learned anew.
+
+    Args:
+        model: The model, of data without labels.
+
+    Returns:
+        The first stage, whose latents are draws of the posterior and whose nats are those of data
+        given latents less those of the latents given the data: with the nats of latents under
+        another prior than its own they are the evidence lower bound.
+    """
+
+    def encode(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Array:
+        params = variables["ema"]
+        seen = model.look(params, batch)
+        noise = model.noise(key, batch)
+        return model.explain(params, batch, seen, noise=noise[None]).latents[0]
+
+    def decode(variables: Variables, latents: Array, batch: Batch) -> Array:
+        outputs = model.groups.outputs(variables["ema"], latents, None)
+        return model.observation.centre(outputs, model.entries)
+
+    def nats(variables: Variables, batch: Batch, latents: Array) -> Array:
+        params = variables["ema"]
+        found = model.explain(params, batch, model.look(params, batch), latents=latents[None])
+        return model.data_nats(batch, found)[0] + model.log_posterior(found)[0]
+
+    return FirstStage(
+        event_shape=(model.latent_size,), num_levels=None, encode=encode, decode=decode, nats=nats
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax import losses
+from genjax.devices import own_key
 from genjax.families.base import Batch, Metrics, ModelState, Params, PyTree, Step, label_of
 from genjax.families.draws import fold_each, keys_by_example
 from genjax.families.latent_groups import Explanation, LatentGroups, sum_groups
@@ -112,6 +113,20 @@ class LatentVariableModel:
         x = jnp.tile(batch["x"], (count,) + (1,) * (batch["x"].ndim - 1))
         return self.observation.nats(x, outputs, self.entries).reshape(count, rows)
 
+    def log_posterior(self, found: Explanation) -> Array:
+        """Log-density of the latents under the encoder's Gaussians, ``[K, B]``."""
+        return _log_normal(found.latents, *found.posterior)
+
+    def noise(self, key: PRNGKeyArray, batch: Batch) -> Array:
+        """Standard normal noise of the latents of each row, ``[B, Z]``.
+
+        In evaluation it is that of a row's position, whatever it is batched with.
+        """
+        if "index" not in batch:
+            return jax.random.normal(own_key(key), (batch["x"].shape[0], self.latent_size))
+        keys = keys_by_example(key, batch["index"])
+        return jax.vmap(lambda k: jax.random.normal(k, (self.latent_size,)))(keys)
+
     def log_weights(self, batch: Batch, found: Explanation) -> Array:
         """Log of ``p(x, z) / q(z | x)``, ``[K, B]``."""
         z = found.latents
@@ -129,7 +144,8 @@ class LatentVariableModel:
         """Mean nats of a batch, weighted as the objective says."""
         goal = self.objective
         seen = self.look(params, batch)
-        noise = jax.random.normal(key, (goal.num_draws, batch["x"].shape[0], self.latent_size))
+        shape = (goal.num_draws, batch["x"].shape[0], self.latent_size)
+        noise = jax.random.normal(own_key(key), shape)
         found = self.explain(params, batch, seen, noise=noise)
         kl = jnp.mean(divergence(found), axis=0)
         metrics = {"kl": jnp.mean(jnp.sum(kl, axis=1)), **self._by_group(kl)}

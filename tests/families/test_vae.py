@@ -108,6 +108,15 @@ def test_with_the_exact_posterior_a_linear_model_scores_the_evidence(bound):
         np.testing.assert_allclose(found[name], -exact, rtol=1e-5)
     np.testing.assert_allclose(found["effective_sample_size"], 3.0, rtol=1e-4)
     np.testing.assert_allclose(jax.jit(family.log_prob)(state, batch, KEY), exact, rtol=1e-5)
+    # As a first stage it says the same, with its own prior in the place of a second model.
+    first, variables = family.first_stage, {"ema": state.ema, "model_state": {}}
+    z = first.encode(variables, batch, KEY)
+    of_latents = stats.norm.logpdf(np.asarray(z)).sum(1)
+    np.testing.assert_allclose(first.nats(variables, batch, z) - of_latents, -exact, rtol=1e-5)
+    assert np.asarray(z).std(0).min() > 0.2 and first.event_shape == (2,)
+    np.testing.assert_allclose(
+        first.decode(variables, z, {}), np.asarray(z) @ weight + offset, rtol=1e-3, atol=1e-4
+    )
     _, metrics = jax.jit(family.train_step)(state, batch, KEY)
     if bound == "importance":  # with an analytic divergence a draw of the ELBO is not exact
         assert float(metrics["loss"]) == pytest.approx(-exact.mean(), rel=1e-5)
