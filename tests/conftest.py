@@ -29,7 +29,7 @@ CHECKED = """
     families.gaussian_chain families.chain_objective ode
     families.vae families.latent_variable families.observations families.heads
     families.logistic_observations families.variational_objective
-    families.views families.binarized nets.autoencoder
+    families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal, cast
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import fold_each, keys_by_example
 from genjax.families.heads import GaussianPosterior, ObservedFeatures
+from genjax.families.imputing import metropolis_within_gibbs
 from genjax.families.levels import Ends, Reals, Units
 from genjax.families.likelihood import draws_of
 from genjax.families.observations import Entries, Observation
@@ -237,6 +239,29 @@ class LatentVariableModel:
         mean, log_std = self.prior_of(params, label, rows)
         z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
         return self.outputs(params, z, label)
+
+    def impute(self, params: Params, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        """Rows whose missing entries are drawn with the latents, ``[B, *event]``.
+
+        The encoder sees filled rows, the first of which are samples where they are not known.
+        """
+        of_start, of_walk = jax.random.split(key)
+        label, known = label_of(batch, conditional=self.conditional), batch["known"]
+
+        def filled(key: PRNGKeyArray, outputs: Array) -> Array:
+            drawn = self.observation.draw(key, outputs, self.entries)
+            return jnp.where(known, batch["x"], drawn).astype(batch["x"].dtype)
+
+        def propose(key: PRNGKeyArray, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+            rows = {**batch, "x": x}
+            mean, log_std = posterior = self.posterior(params, rows)
+            z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+            return z, lambda z: self.log_weights(params, rows, z[None], posterior)[0]
+
+        of_latent, of_rows = jax.random.split(of_start)
+        start = filled(of_rows, self.sample(params, of_latent, label, known.shape[0]))
+        draw = lambda key, z: filled(key, self.outputs(params, z, label))  # noqa: E731
+        return metropolis_within_gibbs(propose, draw, start, of_walk, num_steps=num_steps)[0]
 
 
 def _share(step: Step, steps: int) -> Array:

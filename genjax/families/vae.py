@@ -134,6 +134,9 @@ def vae(
         label = label_of(batch, conditional=model.conditional)
         return observation.centre(model.outputs(state.ema, latents, label), model.entries)
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        return model.impute(state.ema, batch, key, num_steps)
+
     return Family(
         init=init,
         train_step=train_step,
@@ -142,6 +145,7 @@ def vae(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        impute=impute,
         eval_protocol={
             "density": "lower bound"
             + (f", importance-weighted over {eval_num_draws} draws" if eval_num_draws > 1 else ""),

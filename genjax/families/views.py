@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import (
@@ -155,6 +156,16 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
             return view.decode_rows(state.model_state[view.name], rows)
 
         parts["decode"] = decode
+    if family.impute is not None:
+        fill = family.impute
+
+        def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+            kept = state.model_state[view.name]
+            rows = fill(inner(state), view.encode(kept, batch, key), key, num_steps)
+            # To the last digit, and grey levels that were seen as bits, too.
+            return jnp.where(batch["known"], batch["x"], view.decode_rows(kept, rows))
+
+        parts["impute"] = impute
     if family.denoising is not None:
         asked = family.denoising
 
