@@ -20,9 +20,11 @@ from genjax.evaluation.kernel import kernel_distance
 from genjax.evaluation.manifold import density_and_coverage, precision_and_recall
 from genjax.evaluation.modes import mode_coverage
 from genjax.evaluation.outlier_sets import (
+    blank_images,
     blurred,
     constant_images,
     enlarged_digits,
+    faded,
     half_contrast,
     outlier_sets,
     rotated,
@@ -51,6 +53,7 @@ __all__ = [
     "auroc",
     "baseline_imputation",
     "batch_typicality",
+    "blank_images",
     "blurred",
     "class_probabilities",
     "classification_scores",
@@ -59,6 +62,7 @@ __all__ = [
     "density_and_coverage",
     "enlarged_digits",
     "expected_calibration_error",
+    "faded",
     "frechet_distance",
     "frechet_distance_of_moments",
     "gaussian_conditional",

@@ -277,7 +277,7 @@ def baseline_imputation(
     made = _normal_draws(fit, rows, num_draws, seed) if name == "gaussian" else None
     if made is None:
         made = _fitted(name, seed).fit(fit).transform(rows)[None]
-    return made.reshape(-1, *shape) * unit + mean
+    return np.where(known, x, made.reshape(-1, *shape) * unit + mean)
 
 
 def _normal_draws(fit: np.ndarray, rows: np.ndarray, num_draws: int, seed: int) -> np.ndarray:

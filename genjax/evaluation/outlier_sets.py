@@ -20,6 +20,18 @@ def constant_images(images: np.ndarray, num_levels: int, seed: int = 0) -> np.nd
     return np.broadcast_to(level, images.shape).astype(images.dtype)
 
 
+def blank_images(images: np.ndarray) -> np.ndarray:
+    """Images that are nothing but background: the most frequent level of all pixels."""
+    x = _images(images)
+    levels, counts = np.unique(x, return_counts=True)
+    return np.full_like(x, levels[counts.argmax()])
+
+
+def faded(images: np.ndarray) -> np.ndarray:
+    """Images whose levels are half as high, rounded down: the same shapes, darker."""
+    return _images(images) // 2
+
+
 def half_contrast(images: np.ndarray) -> np.ndarray:
     """Images whose levels are half as far from the image's mean, rounded to whole levels."""
     x = _images(images).astype(np.float64)
@@ -96,8 +108,8 @@ def outlier_sets(x: np.ndarray, num_levels: int | None, seed: int = 0) -> dict[s
 
     Returns:
         Rows of the kind of ``x`` by name. Of images of grey levels: ``rotated``, ``shuffled``,
-        ``noise``, ``constant``, ``half_contrast``, ``blurred`` and, where they fit, ``digits``; of
-        other rows: ``shuffled`` columns, rows ``far`` from the mean in the same direction (three
+        ``noise``, ``constant``, ``blank``, ``faded``, ``half_contrast``, ``blurred`` and, where
+        they fit, ``digits``; of other rows: ``shuffled`` columns, rows ``far`` from the mean in the same direction (three
         times as far), and the ``mean`` itself.
 
     Example:
@@ -117,6 +129,8 @@ def outlier_sets(x: np.ndarray, num_levels: int | None, seed: int = 0) -> dict[s
         "shuffled": shuffled_pixels(x, seed),
         "noise": uniform_noise(x, num_levels, seed),
         "constant": constant_images(x, num_levels, seed),
+        "blank": blank_images(x),
+        "faded": faded(x),
         "half_contrast": half_contrast(x),
         "blurred": blurred(x),
     }

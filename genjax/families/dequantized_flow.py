@@ -26,7 +26,7 @@ from genjax.families.base import (
     Suspicion,
 )
 from genjax.families.draws import fold_each, keys_by_example, spread_rows
-from genjax.families.imputing import langevin, langevin_within_bins
+from genjax.families.imputing import langevin, langevin_within_bins, likely_start
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import draws_of, plane_density
 from genjax.losses import nats_to_bits_per_dim
@@ -221,17 +221,12 @@ class DequantizedFlow:
         return Samples(rows=rows, density=plane_density(rows, log_prob))
 
     def impute(
-        self,
-        params: Params,
-        model_state: ModelState,
-        batch: Batch,
-        key: PRNGKeyArray,
-        num_steps: int,
+        self, params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, steps: int
     ) -> Array:
         """Rows whose missing entries are drawn by Langevin steps, ``[B, *event]``.
 
-        Chains begin with the missing entries of samples. Grey levels are walked within their bins
-        (:func:`~genjax.families.imputing.within_bins`), so that dequantisation adds no error.
+        Chains begin with samples that fit the known entries; grey levels walk within their bins, so
+        that dequantisation adds no error.
         """
         of_start, of_walk = jax.random.split(key)
         known, x, context = batch["known"], batch["x"], self.context_of(batch)
@@ -240,13 +235,16 @@ class DequantizedFlow:
             flat = rows.reshape(-1, *self.model.event_shape)
             return cast(Array, self.apply(params, model_state, "log_prob", flat, context))
 
-        z = self.apply(params, model_state, "draw_latents", of_start, x.shape[0])
-        start = self.apply(params, model_state, "decode", z, context).reshape(x.shape)
+        def candidate(key: PRNGKeyArray) -> Array:
+            z = self.apply(params, model_state, "draw_latents", key, x.shape[0])
+            drawn = self.apply(params, model_state, "decode", z, context).reshape(x.shape)
+            return jnp.where(known, self.units.encode(x, jnp.full(x.shape, 0.5)), drawn)
+
+        start = likely_start(candidate, log_density, of_start)
         if self.num_levels is None:
-            start = jnp.where(known, x, start)
-            return langevin(log_density, start, ~known, of_walk, num_steps=num_steps)[0]
+            return langevin(log_density, start, ~known, of_walk, num_steps=steps)[0]
         levels = (x.astype(jnp.float32), start, known, self.num_levels)
-        y = langevin_within_bins(log_density, *levels, of_walk, num_steps=num_steps)
+        y = langevin_within_bins(log_density, *levels, of_walk, num_steps=steps)
         return jnp.where(known, x, self.units.decode(y))
 
     def diagnose(self, metrics: Mapping[str, float]) -> Sequence[Suspicion]:

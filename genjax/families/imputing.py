@@ -110,6 +110,41 @@ def langevin(
     return x, jnp.sum(chances, axis=0) / (num_steps - num_steps // 2)
 
 
+def likely_start(
+    draw: Callable[[PRNGKeyArray], Array],
+    log_density: LogDensity,
+    key: PRNGKeyArray,
+    num_starts: int = 50,
+) -> Float[Array, "B *event"]:
+    """Of several candidates for each row one, with probabilities that go with its density.
+
+    Chains do not leave a mode soon, so that where they begin matters.
+
+    Args:
+        draw: From a key to filled rows ``[B, *event]``, known entries in their places.
+        log_density: The density of filled rows.
+        key: Random key.
+        num_starts: Candidates for each row, one after the other.
+
+    Returns:
+        The rows.
+    """
+
+    def better(best: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
+        of_rows, of_choice = jax.random.split(jax.random.fold_in(key, number))
+        rows = draw(of_rows)
+        # The largest of logarithms with Gumbel noise is a draw by their exponentials.
+        value = jnp.nan_to_num(log_density(rows), nan=-jnp.inf)
+        value = value + jax.random.gumbel(of_choice, value.shape)
+        taken = value > best[1]
+        return (jnp.where(_rows(taken, rows), rows, best[0]), jnp.maximum(value, best[1])), None
+
+    first = draw(jax.random.fold_in(key, num_starts))
+    start = (first, jnp.full(first.shape[0], -jnp.inf))
+    (rows, _), _ = jax.lax.scan(better, start, jnp.arange(num_starts))
+    return rows
+
+
 def within_bins(
     log_density: LogDensity,
     levels: Float[Array, "B *event"],
