@@ -109,8 +109,8 @@ def outlier_sets(x: np.ndarray, num_levels: int | None, seed: int = 0) -> dict[s
     Returns:
         Rows of the kind of ``x`` by name. Of images of grey levels: ``rotated``, ``shuffled``,
         ``noise``, ``constant``, ``blank``, ``faded``, ``half_contrast``, ``blurred`` and, where
-        they fit, ``digits``; of other rows: ``shuffled`` columns, rows ``far`` from the mean in the same direction (three
-        times as far), and the ``mean`` itself.
+        they fit, ``digits``; of other rows: ``shuffled`` columns, rows ``far`` from the mean (three
+        times as far in the same direction), and the ``mean`` itself.
 
     Example:
         >>> sorted(outlier_sets(np.zeros((4, 3)), None))

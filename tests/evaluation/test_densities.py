@@ -70,7 +70,8 @@ def test_outliers_are_of_the_kind_of_the_rows():
     x = RNG.integers(17, size=(6, 16, 16, 1)).astype(np.uint8)
     made = evaluation.outlier_sets(x, 17)
     assert set(made) == {
-        "blank", "faded", "rotated", "shuffled", "noise", "constant", "half_contrast", "blurred", "digits",
+        "blank", "faded", "rotated", "shuffled", "noise", "constant", "half_contrast", "blurred",
+        "digits",
     }  # fmt: skip
     for name, rows in made.items():
         assert rows.dtype == np.uint8 and rows.shape[1:] == (16, 16, 1) and rows.max() < 17, name
