@@ -17,7 +17,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-
 _NO_NINES: dict[str, Any] = dict(classes=tuple(range(9)))
 _DATA: dict[str, dict[str, Any]] = {
     "all": {},
