@@ -74,10 +74,9 @@ def main(_: list[str]) -> None:
     if _FIGURE.value and rows["x"].ndim != 4:
         raise app.UsageError("--figure is of images")
     try:
-        known = evaluation.known_entries(
-            rows["x"], _MECHANISM.value, _SHARE.value, seed=_SEED.value
-        )
-        _, std = evaluation.observed_moments(fit)
+        mechanism: Any = _MECHANISM.value  # one of the names, as the flag has looked at
+        known = evaluation.known_entries(rows["x"], mechanism, _SHARE.value, seed=_SEED.value)
+        std = evaluation.observed_moments(fit)[1]
         found: dict[str, dict[str, float]] = {}
         for name in ["this model", *dict.fromkeys(["mean", *_BASELINES.value])]:
             start = time.perf_counter()

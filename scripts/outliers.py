@@ -51,6 +51,7 @@ def held_out(run: genjax.Run) -> np.ndarray:
     if shown is None or run.config is None:
         raise app.UsageError("held_out: this run was shown all classes; train it with data.classes")
     rest = sorted(set(range(run.experiment.spec["label"].num_classes or 0)) - set(shown))
+    logging.set_verbosity(logging.ERROR)  # that few classes occur is what is asked for
     other = genjax.build(dict(run.config), {"data.classes": tuple(rest)}, mode="sample")
     return first(other.test_data)
 

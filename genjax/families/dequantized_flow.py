@@ -235,12 +235,13 @@ class DequantizedFlow:
             flat = rows.reshape(-1, *self.model.event_shape)
             return cast(Array, self.apply(params, model_state, "log_prob", flat, context))
 
-        def candidate(key: PRNGKeyArray) -> Array:
+        def candidate(key: PRNGKeyArray) -> tuple[Array, Array]:
             z = self.apply(params, model_state, "draw_latents", key, x.shape[0])
             drawn = self.apply(params, model_state, "decode", z, context).reshape(x.shape)
-            return jnp.where(known, self.units.encode(x, jnp.full(x.shape, 0.5)), drawn)
+            rows = jnp.where(known, self.units.encode(x, jnp.full(x.shape, 0.5)), drawn)
+            return rows, log_density(rows)
 
-        start = likely_start(candidate, log_density, of_start)
+        start = likely_start(candidate, of_start)
         if self.num_levels is None:
             return langevin(log_density, start, ~known, of_walk, num_steps=steps)[0]
         levels = (x.astype(jnp.float32), start, known, self.num_levels)

@@ -111,18 +111,15 @@ def langevin(
 
 
 def likely_start(
-    draw: Callable[[PRNGKeyArray], Array],
-    log_density: LogDensity,
-    key: PRNGKeyArray,
-    num_starts: int = 50,
-) -> Float[Array, "B *event"]:
+    draw: Callable[[PRNGKeyArray], tuple[Array, Array]], key: PRNGKeyArray, num_starts: int = 50
+) -> Shaped[Array, "B *event"]:
     """Of several candidates for each row one, with probabilities that go with its density.
 
     Chains do not leave a mode soon, so that where they begin matters.
 
     Args:
-        draw: From a key to filled rows ``[B, *event]``, known entries in their places.
-        log_density: The density of filled rows.
+        draw: From a key to filled rows ``[B, *event]``, known entries in their places, and the
+            logarithms ``[B]`` of how well each fits them.
         key: Random key.
         num_starts: Candidates for each row, one after the other.
 
@@ -132,14 +129,13 @@ def likely_start(
 
     def better(best: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
         of_rows, of_choice = jax.random.split(jax.random.fold_in(key, number))
-        rows = draw(of_rows)
+        rows, fit = draw(of_rows)
         # The largest of logarithms with Gumbel noise is a draw by their exponentials.
-        value = jnp.nan_to_num(log_density(rows), nan=-jnp.inf)
-        value = value + jax.random.gumbel(of_choice, value.shape)
-        taken = value > best[1]
-        return (jnp.where(_rows(taken, rows), rows, best[0]), jnp.maximum(value, best[1])), None
+        fit = jnp.nan_to_num(fit, nan=-jnp.inf) + jax.random.gumbel(of_choice, fit.shape)
+        taken = fit > best[1]
+        return (jnp.where(_rows(taken, rows), rows, best[0]), jnp.maximum(fit, best[1])), None
 
-    first = draw(jax.random.fold_in(key, num_starts))
+    first, _ = draw(jax.random.fold_in(key, num_starts))
     start = (first, jnp.full(first.shape[0], -jnp.inf))
     (rows, _), _ = jax.lax.scan(better, start, jnp.arange(num_starts))
     return rows
@@ -216,11 +212,11 @@ def langevin_within_bins(
 def metropolis_within_gibbs(
     propose: Callable[[PRNGKeyArray, Array], tuple[Array, Callable[[Array], Array]]],
     draw: Callable[[PRNGKeyArray, Array], Array],
-    start: Float[Array, "B *event"],
+    start: Shaped[Array, "B *event"],
     key: PRNGKeyArray,
     *,
     num_steps: int,
-) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
+) -> tuple[Shaped[Array, "B *event"], Float[Array, " B"]]:
     r"""Draws missing entries and latents of filled rows in turn.
 
     A step proposes :math:`z' \sim q(z|x)` from the encoder of the filled row, accepts it with

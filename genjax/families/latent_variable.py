@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Literal, cast
 
 import flax.linen as nn
@@ -23,7 +22,6 @@ from genjax.families.base import (
 )
 from genjax.families.draws import fold_each, keys_by_example
 from genjax.families.heads import GaussianPosterior, ObservedFeatures
-from genjax.families.imputing import metropolis_within_gibbs
 from genjax.families.levels import Ends, Reals, Units
 from genjax.families.likelihood import draws_of
 from genjax.families.observations import Entries, Observation
@@ -140,7 +138,7 @@ class LatentVariableModel:
         """Parameters of the observation for latents ``[B, Z]``."""
         return cast(Array, self.observed_net().apply({"params": params["decoder"]}, z, label))
 
-    def _data_nats(self, params: Params, batch: Batch, z: Array) -> Array:
+    def data_nats(self, params: Params, batch: Batch, z: Array) -> Array:
         """Nats of data given latents of several draws ``[K, B, Z]``, ``[K, B]``."""
         label = label_of(batch, conditional=self.conditional)
         count, rows = z.shape[:2]
@@ -159,7 +157,7 @@ class LatentVariableModel:
         label = label_of(batch, conditional=self.conditional)
         prior = self.prior_of(params, label, z.shape[1])
         ratio = _log_normal(z, *prior) - _log_normal(z, *posterior)
-        return ratio - self._data_nats(params, batch, z)
+        return ratio - self.data_nats(params, batch, z)
 
     def kl(self, params: Params, batch: Batch, posterior: tuple[Array, Array]) -> Array:
         """Divergence of each entry of the latent from its prior, ``[B, Z]``."""
@@ -192,7 +190,7 @@ class LatentVariableModel:
 
             nats = losses.importance_weighted_loss(log_weight, z, gradient=goal.gradient)
             return jnp.mean(nats), (metrics, model_state)
-        data = jnp.mean(self._data_nats(params, batch, z))
+        data = jnp.mean(self.data_nats(params, batch, z))
         metrics |= {"reconstruction": data, "elbo": data + metrics["kl"]}
         if goal.kl == "sampled":
             label = label_of(batch, conditional=self.conditional)
@@ -236,32 +234,14 @@ class LatentVariableModel:
 
     def sample(self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int) -> Array:
         """Parameters of the observation for latents of the prior."""
+        return self.outputs(params, self.draw_prior(params, key, label, rows), label)
+
+    def draw_prior(
+        self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int
+    ) -> Array:
+        """Latents of the prior, ``[B, Z]``."""
         mean, log_std = self.prior_of(params, label, rows)
-        z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        return self.outputs(params, z, label)
-
-    def impute(self, params: Params, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
-        """Rows whose missing entries are drawn with the latents, ``[B, *event]``.
-
-        The encoder sees filled rows, the first of which are samples where they are not known.
-        """
-        of_start, of_walk = jax.random.split(key)
-        label, known = label_of(batch, conditional=self.conditional), batch["known"]
-
-        def filled(key: PRNGKeyArray, outputs: Array) -> Array:
-            drawn = self.observation.draw(key, outputs, self.entries)
-            return jnp.where(known, batch["x"], drawn).astype(batch["x"].dtype)
-
-        def propose(key: PRNGKeyArray, x: Array) -> tuple[Array, Callable[[Array], Array]]:
-            rows = {**batch, "x": x}
-            mean, log_std = posterior = self.posterior(params, rows)
-            z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-            return z, lambda z: self.log_weights(params, rows, z[None], posterior)[0]
-
-        of_latent, of_rows = jax.random.split(of_start)
-        start = filled(of_rows, self.sample(params, of_latent, label, known.shape[0]))
-        draw = lambda key, z: filled(key, self.outputs(params, z, label))  # noqa: E731
-        return metropolis_within_gibbs(propose, draw, start, of_walk, num_steps=num_steps)[0]
+        return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
 
 
 def _share(step: Step, steps: int) -> Array:

@@ -1,5 +1,6 @@
 """Variational autoencoders, importance-weighted or not, of any kind of data."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -12,11 +13,13 @@ from genjax.families.base import (
     Family,
     Metrics,
     Optimizer,
+    Params,
     PyTree,
     Samples,
     TrainState,
     label_of,
 )
+from genjax.families.imputing import likely_start, metropolis_within_gibbs
 from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
@@ -135,7 +138,7 @@ def vae(
         return observation.centre(model.outputs(state.ema, latents, label), model.entries)
 
     def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
-        return model.impute(state.ema, batch, key, num_steps)
+        return filled_in(model, state.ema, batch, key, num_steps)
 
     return Family(
         init=init,
@@ -163,3 +166,43 @@ def vae(
         if num_levels is None
         else {},
     )
+
+
+def filled_in(
+    model: LatentVariableModel, params: Params, batch: Batch, key: PRNGKeyArray, num_steps: int
+) -> Array:
+    """Draws missing entries given the known ones, in turn with the latents.
+
+    The encoder sees filled rows, the first of which are samples that fit the known entries.
+
+    Args:
+        model: The model.
+        params: Its parameters.
+        batch: Rows, with ``known``, True where ``x`` may be read, and the labels that are told.
+        key: Random key.
+        num_steps: Steps of :func:`~genjax.families.imputing.metropolis_within_gibbs`.
+
+    Returns:
+        Filled rows, ``[B, *event]``.
+    """
+    of_start, of_walk = jax.random.split(key)
+    label, known = label_of(batch, conditional=model.conditional), batch["known"]
+
+    def draw(key: PRNGKeyArray, z: Array) -> Array:
+        drawn = model.observation.draw(key, model.outputs(params, z, label), model.entries)
+        return jnp.where(known, batch["x"], drawn).astype(batch["x"].dtype)
+
+    def candidate(key: PRNGKeyArray) -> tuple[Array, Array]:
+        of_latent, of_rows = jax.random.split(key)
+        z = model.draw_prior(params, of_latent, label, known.shape[0])
+        rows = draw(of_rows, z)
+        return rows, -model.data_nats(params, {**batch, "x": rows}, z[None])[0]
+
+    def propose(key: PRNGKeyArray, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        rows = {**batch, "x": x}
+        mean, log_std = posterior = model.posterior(params, rows)
+        z = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        return z, lambda z: model.log_weights(params, rows, z[None], posterior)[0]
+
+    start = likely_start(candidate, of_start)
+    return metropolis_within_gibbs(propose, draw, start, of_walk, num_steps=num_steps)[0]
