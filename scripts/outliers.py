@@ -104,18 +104,20 @@ def measured(inliers: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
 
 
 def draw(bits: dict[str, np.ndarray], path: str) -> None:
-    """Draws the likelihoods of all sets."""
+    """Draws the likelihoods of all sets; what is far out is at the right end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    span = np.concatenate(list(bits.values()))
-    low, high = np.quantile(span, [0.005, 0.995])
-    edges = np.linspace(float(low), float(high), 80)
+    low = min(float(values.min()) for values in bits.values())
+    middle, high = np.quantile(bits["test"], [0.5, 0.99])
+    edges = np.linspace(low, float(high + 2.0 * (high - middle)), 60)
     for name, values in bits.items():
         style: Any = dict(color="black", linewidth=2) if name == "test" else {}
-        axes.hist(values, edges, density=True, histtype="step", label=name, **style)
-    axes.set(xlabel="bits/dim (of real numbers, of their density)", ylabel="density of rows")
+        axes.hist(
+            np.minimum(values, edges[-1]), edges, density=True, histtype="step", label=name, **style
+        )
+    axes.set(xlabel="bits/dim", ylabel="density of rows")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=100)
 

@@ -150,6 +150,19 @@ class LatentVariableModel:
         x = cast(Array, repeated(batch["x"]))
         return self.observation.nats(x, outputs, self.entries).reshape(count, rows)
 
+    def known_nats(self, params: Params, batch: Batch, z: Array) -> Array:
+        """Nats ``[B]`` of the places that are known as a whole, given latents ``[B, Z]``.
+
+        A table is one place, all of whose entries count.
+        """
+        if len(self.event_shape) == 1:
+            return self.data_nats(params, batch, z[None])[0]
+        outputs = self.outputs(params, z, label_of(batch, conditional=self.conditional))
+        x = batch["x"].reshape(-1, self.event_shape[-1])
+        nats = self.observation.nats(x, outputs.reshape(len(x), -1), self.entries)
+        known = jnp.all(batch["known"], axis=-1).reshape(len(z), -1)
+        return jnp.sum(jnp.where(known, nats.reshape(known.shape), 0.0), axis=1)
+
     def log_weights(
         self, params: Params, batch: Batch, z: Array, posterior: tuple[Array, Array]
     ) -> Array:

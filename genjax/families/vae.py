@@ -196,7 +196,7 @@ def filled_in(
         of_latent, of_rows = jax.random.split(key)
         z = model.draw_prior(params, of_latent, label, known.shape[0])
         rows = draw(of_rows, z)
-        return rows, -model.data_nats(params, {**batch, "x": rows}, z[None])[0]
+        return rows, -model.known_nats(params, {**batch, "x": rows}, z)
 
     def propose(key: PRNGKeyArray, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         rows = {**batch, "x": x}

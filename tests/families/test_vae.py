@@ -324,3 +324,18 @@ def test_a_decoder_of_other_places_is_refused():
     family = binary(decoder=nets.ConvDecoder(event_shape=(8, 8, 1), channels=8))
     with pytest.raises(ValueError, match=r"describes places \(8, 8\), but examples of shape"):
         jax.eval_shape(family.init, KEY, BITS)
+
+
+def test_what_is_known_of_an_image_is_scored_alone():
+    model = LatentVariableModel(
+        **MLP, latent_size=2, observation=families.Bernoulli(), event_shape=(2, 2, 1), num_levels=2,
+        objective=families.VariationalObjective(),
+    )  # fmt: skip
+    params, _ = model.init(KEY, BITS)
+    z = jax.random.normal(KEY, (6, 2))
+    logits = np.asarray(model.outputs(params, z, None))[..., 0]
+    x = np.asarray(BITS["x"])[..., 0]
+    known = np.random.default_rng(1).random((6, 2, 2)) < 0.5
+    expected = (known * (np.logaddexp(0.0, logits) - x * logits)).sum((1, 2))
+    found = model.known_nats(params, {**BITS, "known": jnp.asarray(known)[..., None]}, z)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
