@@ -115,7 +115,12 @@ def draw(bits: dict[str, np.ndarray], path: str) -> None:
     for name, values in bits.items():
         style: Any = dict(color="black", linewidth=2) if name == "test" else {}
         axes.hist(
-            np.minimum(values, edges[-1]), edges, density=True, histtype="step", label=name, **style
+            np.minimum(values, edges[-1]),
+            edges.tolist(),
+            density=True,
+            histtype="step",
+            label=name,
+            **style,
         )
     axes.set(xlabel="bits/dim", ylabel="density of rows")
     axes.legend(fontsize="small")
