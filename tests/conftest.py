@@ -31,12 +31,12 @@ CHECKED = """
     families.logistic_observations families.variational_objective
     families.autoregressive families.autoregressive_model
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
-    families.views families.binarized nets.autoencoder
     families.components families.discrete_components families.seeding families.mixture
     families.linear_algebra families.hidden_markov families.expectation_maximization
     families.latent_groups families.latent_family families.stochastic_layers families.top_down
-    families.hierarchical_vae
+    families.hierarchical_vae families.latent_imputing
     nets.top_down
+    families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

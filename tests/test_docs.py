@@ -78,6 +78,7 @@ def test_every_block_of_python_is_run_by_a_test():
         "docs/running.md": ["genjax.build(", "genjax.load("],
         "docs/diffusion.md": ["genjax.build(", "image_grid("],
         "docs/configs.md": ["def get_config", "genjax.build(config"],
+        "docs/densities.md": ["run"],
         "docs/editing.md": ["run", "Resampling("],
         "docs/extending.md": ["losses.gradient_penalty", "import coupling_flow"],
     }
@@ -139,6 +140,23 @@ def test_the_page_on_editing_edits(in_repo, capsys):
     assert shown[-1].startswith("(100, 5, 4, 4, 16) [") and shown[-1].endswith("(5, 8, 8, 8, 1)")
     run(alone)
     assert capsys.readouterr().out.startswith("[[ 1.5 ")
+
+
+@pytest.mark.slow
+def test_the_page_on_densities_scores_classifies_and_fills_in(in_repo, capsys):
+    names = {}
+    small = (
+        ("num_steps=500", "num_steps=20"),
+        ("num_steps=100", "num_steps=4"),
+        ("arange(100)", "arange(20)"),
+    )
+    for code in [code for _, code in blocks("docs/densities.md")]:
+        for long, short in small:
+            code = code.replace(long, short)
+        run(in_repo(code), names)
+    outliers, classes, filled = capsys.readouterr().out.splitlines()[-3:]
+    assert 0.0 <= float(outliers.split()[0]) <= 1.0 and "calibration_error" in classes
+    assert filled.startswith("(19, 20, 8, 8, 1) ") and "coverage" in filled
 
 
 def test_a_config_is_completed_overridden_and_refused(in_repo, capsys):

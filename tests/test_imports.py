@@ -28,7 +28,7 @@ ALLOWED = {
         "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "sklearn",
         "tensorflow_datasets",
     },
-    "evaluation": {"evaluation", "numpy", "ot", "scipy"},
+    "evaluation": {"PIL", "evaluation", "numpy", "ot", "scipy", "sklearn"},
 }  # fmt: skip
 ALWAYS = {"jax", "jaxtyping", *sys.stdlib_module_names}
 

@@ -224,7 +224,8 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
     if first is None:
         raise ConfigError(
             f"data.first_stage: the run in {asked.workdir} is of the family "
-            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, or a vae of data without labels"
+            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, or "
+            "a vae without labels"
         )
     spec = spec_of(basis.streams)
     batch = {

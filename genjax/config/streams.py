@@ -109,6 +109,10 @@ def _build_stream(stream: PlannedStream, where: str) -> Stream:
     def split(key: str) -> data.DataSet:
         loaded = _load(settings, getattr(settings, key), where)
         try:
+            loaded = data.of_classes(loaded, settings.classes)
+        except ValueError as error:
+            raise ConfigError(f"{where}.classes: {error}") from error
+        try:
             made = data.prepared(loaded, transforms)
         except Exception as error:  # noqa: BLE001 - another package's may raise anything
             raise ConfigError(f"{where}.transforms: {first_line(error)}") from error

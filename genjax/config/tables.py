@@ -124,6 +124,7 @@ TRANSFORMS: Table = {
     "center_crop": data.CenterCrop,
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
+    "random_levels": data.RandomLevels,
     "resize": data.Resize,
 }
 EDITS: Table = {

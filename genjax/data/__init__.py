@@ -15,7 +15,7 @@ from genjax.data.features import (
 from genjax.data.identity import difference, identity
 from genjax.data.moments import Moments, deviation, moments
 from genjax.data.sources import LOADERS, load
-from genjax.data.splits import sliced, split_name
+from genjax.data.splits import of_classes, sliced, split_name
 from genjax.data.transforms import (
     Augment,
     Augmentation,
@@ -23,6 +23,7 @@ from genjax.data.transforms import (
     HorizontalFlip,
     Preparation,
     RandomCrop,
+    RandomLevels,
     Resize,
     Transform,
     augmenter,
@@ -45,6 +46,7 @@ __all__ = [
     "Moments",
     "Preparation",
     "RandomCrop",
+    "RandomLevels",
     "Resize",
     "Source",
     "TrainBatches",
@@ -62,6 +64,7 @@ __all__ = [
     "looks_like_levels",
     "deviation",
     "moments",
+    "of_classes",
     "prepared",
     "sliced",
     "split_name",

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -76,6 +76,55 @@ def sliced(dataset: DataSet, split: str) -> DataSet:
         kept = {name: array[start:stop] for name, array in source.arrays.items()}
         return dataclasses.replace(dataset, source=ArraySource(**kept))
     return dataclasses.replace(dataset, source=SlicedSource(source, start, stop))
+
+
+def of_classes(dataset: DataSet, classes: Sequence[int] | None) -> DataSet:
+    """The examples of some classes.
+
+    Args:
+        dataset: All examples.
+        classes: Class ids that are kept; None for all. They go by the same numbers as before.
+
+    Returns:
+        The data set with these examples, in their order.
+
+    Raises:
+        ValueError: If the data has no labels at hand, or an id is not one of theirs.
+    """
+    if classes is None:
+        return dataset
+    labels = column(dataset.source, "label") if "label" in dataset.spec else None
+    if labels is None:
+        raise ValueError(f"{dataset.name} has no labels at hand to choose classes by")
+    count, asked = dataset.num_classes or 0, list(classes)
+    wrong = [c for c in asked if isinstance(c, bool) or c not in range(count)]
+    if wrong or not asked:
+        raise ValueError(f"classes must be some of 0 to {count - 1}, got {asked}")
+    kept = np.flatnonzero(np.isin(labels, asked))
+    if isinstance(dataset.source, ArraySource):
+        arrays = {name: array[kept] for name, array in dataset.source.arrays.items()}
+        return dataclasses.replace(dataset, source=ArraySource(**arrays))
+    return dataclasses.replace(dataset, source=_ChosenSource(dataset.source, kept))
+
+
+class _ChosenSource:
+    """Some rows of another source."""
+
+    def __init__(self, source: Source, kept: np.ndarray):
+        self._source = source
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, stacked."""
+        return self._source.rows(self._kept[np.asarray(indices)])
+
+    def column(self, name: str) -> np.ndarray | None:
+        """A feature of all examples, if the other source has it at hand."""
+        whole = column(self._source, name)
+        return None if whole is None else whole[self._kept]
 
 
 def _parsed(split: str) -> dict[str, str]:

@@ -107,6 +107,44 @@ class RandomCrop:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomLevels:
+    """Replaces some entries by uniform grey levels, which leaves of images what all have in common.
+
+    A model trained on such images is the background that likelihood ratios compare with.
+
+    Attributes:
+        share: Probability with which an entry is replaced.
+        num_levels: Number of grey levels that it may become.
+
+    References:
+        Ren et al., Likelihood Ratios for Out-of-Distribution Detection, arXiv:1906.02845,
+        algorithm 1.
+    """
+
+    share: float = 0.2
+    num_levels: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0 or self.num_levels < 2:
+            raise ValueError(
+                "random_levels: share must be in [0, 1] and num_levels at least 2, got "
+                f"{self.share} and {self.num_levels}"
+            )
+
+    def augment(self, x: Array, key: PRNGKeyArray) -> Array:
+        """The example with replaced entries.
+
+        Raises:
+            ValueError: If ``x`` holds real numbers.
+        """
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(f"random_levels is for grey levels, got {x.dtype}")
+        where, which = jax.random.split(key)
+        levels = jax.random.randint(which, x.shape, 0, self.num_levels).astype(x.dtype)
+        return jnp.where(jax.random.bernoulli(where, self.share, x.shape), levels, x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CenterCrop:
     """The middle of images.
 

@@ -1,27 +1,95 @@
-"""Measures of samples against data: arrays in, numbers out, on the host in float64."""
+"""Measures of samples, densities and what is filled in: arrays in, numbers out, in float64."""
 
+from genjax.evaluation.calibration import (
+    class_probabilities,
+    classification_scores,
+    expected_calibration_error,
+    reliability,
+)
 from genjax.evaluation.frechet import frechet_distance, frechet_distance_of_moments, moments
+from genjax.evaluation.imputation import (
+    BASELINES,
+    baseline_imputation,
+    gaussian_conditional,
+    imputation_scores,
+    known_entries,
+    observed_moments,
+)
 from genjax.evaluation.inception_score import inception_score
 from genjax.evaluation.kernel import kernel_distance
 from genjax.evaluation.latents import active_units
 from genjax.evaluation.manifold import density_and_coverage, precision_and_recall
 from genjax.evaluation.modes import mode_coverage
+from genjax.evaluation.outlier_sets import (
+    blank_images,
+    blurred,
+    constant_images,
+    enlarged_digits,
+    faded,
+    half_contrast,
+    outlier_sets,
+    rotated,
+    shuffled_columns,
+    shuffled_pixels,
+    uniform_noise,
+)
+from genjax.evaluation.outliers import (
+    CODECS,
+    auprc,
+    auroc,
+    batch_typicality,
+    code_bits,
+    input_complexity,
+    likelihood_ratio,
+    typicality,
+    typicality_threshold,
+)
 from genjax.evaluation.strokes import rank_correlation, slant, thickness
 from genjax.evaluation.transport import sliced_wasserstein_distance, wasserstein_distance
 
 __all__ = [
     "active_units",
+    "BASELINES",
+    "CODECS",
+    "auprc",
+    "auroc",
+    "baseline_imputation",
+    "batch_typicality",
+    "blank_images",
+    "blurred",
+    "class_probabilities",
+    "classification_scores",
+    "code_bits",
+    "constant_images",
     "density_and_coverage",
+    "enlarged_digits",
+    "expected_calibration_error",
+    "faded",
     "frechet_distance",
     "frechet_distance_of_moments",
+    "gaussian_conditional",
+    "half_contrast",
+    "imputation_scores",
     "inception_score",
+    "input_complexity",
     "kernel_distance",
+    "known_entries",
+    "likelihood_ratio",
     "mode_coverage",
     "moments",
+    "observed_moments",
+    "outlier_sets",
     "precision_and_recall",
     "rank_correlation",
+    "reliability",
+    "rotated",
+    "shuffled_columns",
+    "shuffled_pixels",
     "slant",
     "sliced_wasserstein_distance",
     "thickness",
+    "typicality",
+    "typicality_threshold",
+    "uniform_noise",
     "wasserstein_distance",
 ]

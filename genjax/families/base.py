@@ -194,6 +194,11 @@ class Family:
         encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
             ``batch["index"]`` where grey levels are dequantised. None where there are none.
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
+        impute: Rows of a batch whose missing entries are drawn given the known ones, which stay as
+            they are: ``(state, batch, key, num_steps)``, where the batch has ``known``, of the
+            shape of ``x`` and True where it may be read, and what ``reads`` names; a Markov chain
+            takes that many steps. None for families that have no way of their own; what denoises
+            needs none.
         denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
             what does not denoise.
         first_stage: The model as one of its latents asks it; None for what has none.
@@ -219,6 +224,7 @@ class Family:
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
     encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
+    impute: Callable[[TrainState, Batch, PRNGKeyArray, int], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
     first_stage: FirstStage | None = None
     reads: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from genjax.families.base import (
     Suspicion,
 )
 from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.imputing import langevin, langevin_within_bins, likely_start
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import draws_of, plane_density
 from genjax.losses import nats_to_bits_per_dim
@@ -218,6 +219,34 @@ class DequantizedFlow:
             return Samples(rows=rows)
         log_prob = lambda z: self.apply(params, model_state, "log_prob", z, None)  # noqa: E731
         return Samples(rows=rows, density=plane_density(rows, log_prob))
+
+    def impute(
+        self, params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, steps: int
+    ) -> Array:
+        """Rows whose missing entries are drawn by Langevin steps, ``[B, *event]``.
+
+        Chains begin with samples that fit the known entries; grey levels walk within their bins, so
+        that dequantisation adds no error.
+        """
+        of_start, of_walk = jax.random.split(key)
+        known, x, context = batch["known"], batch["x"], self.context_of(batch)
+
+        def log_density(rows: Array) -> Array:
+            flat = rows.reshape(-1, *self.model.event_shape)
+            return cast(Array, self.apply(params, model_state, "log_prob", flat, context))
+
+        def candidate(key: PRNGKeyArray) -> tuple[Array, Array]:
+            z = self.apply(params, model_state, "draw_latents", key, x.shape[0])
+            drawn = self.apply(params, model_state, "decode", z, context).reshape(x.shape)
+            rows = jnp.where(known, self.units.encode(x, jnp.full(x.shape, 0.5)), drawn)
+            return rows, log_density(rows)
+
+        start = likely_start(candidate, of_start)
+        if self.num_levels is None:
+            return langevin(log_density, start, ~known, of_walk, num_steps=steps)[0]
+        levels = (x.astype(jnp.float32), start, known, self.num_levels)
+        y = langevin_within_bins(log_density, *levels, of_walk, num_steps=steps)
+        return jnp.where(known, x, self.units.decode(y))
 
     def diagnose(self, metrics: Mapping[str, float]) -> Sequence[Suspicion]:
         """Whether the map can be inverted and is not at its limits."""

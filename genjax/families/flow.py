@@ -134,6 +134,9 @@ def flow(
     def decode(state: TrainState, latents: PyTree, batch: Batch) -> Array:
         return likelihood.decode(state.ema, state.model_state, latents, batch)
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        return likelihood.impute(state.ema, state.model_state, batch, key, num_steps)
+
     density = "exact"
     if num_levels is not None:
         variational = isinstance(dequantizer, VariationalDequantizer)
@@ -146,6 +149,8 @@ def flow(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        # A chain needs the density itself, not an estimate of it.
+        impute=None if model.divergence == "hutchinson" else impute,
         eval_protocol={
             "density": density,
             **({"divergence": model.divergence} if model.divergence else {}),

@@ -19,6 +19,7 @@ from genjax.families.base import (
     label_of,
 )
 from genjax.families.latent_groups import LatentGroups
+from genjax.families.latent_imputing import filled_in
 from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
@@ -116,6 +117,9 @@ def latent_family(
         label = label_of(batch, conditional=model.conditional)
         return observation.centre(groups.outputs(state.ema, latents, label), model.entries)
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        return filled_in(model, state.ema, batch, key, num_steps)
+
     return Family(
         init=init,
         train_step=train_step,
@@ -124,6 +128,7 @@ def latent_family(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        impute=impute,
         first_stage=None if model.conditional else first_stage_of(model),
         eval_protocol=_eval_protocol(eval_num_draws, ema_decay),
         reads=("label",) if model.conditional else (),

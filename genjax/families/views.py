@@ -190,6 +190,16 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
             return view.decode_rows(state.model_state[view.name], rows)
 
         parts["decode"] = decode
+    if family.impute is not None:
+        fill = family.impute
+
+        def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+            kept = state.model_state[view.name]
+            rows = fill(inner(state), view.encode(kept, batch, key), key, num_steps)
+            # To the last digit, and grey levels that were seen as bits, too.
+            return jnp.where(batch["known"], batch["x"], view.decode_rows(kept, rows))
+
+        parts["impute"] = impute
     if family.denoising is not None:
         asked = family.denoising
 

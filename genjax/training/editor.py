@@ -15,7 +15,7 @@ from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Denoising, Family, TrainState
 from genjax.training.experiment import Experiment
 from genjax.training.random import random_key
-from genjax.training.rows import rows_to_read, rows_to_score
+from genjax.training.rows import checked_mask, rows_to_read, rows_to_score
 
 Draw = Callable[[TrainState, Any, jax.Array, Mapping[str, Any]], Any]
 Filling = Literal["resampling", "replacement"]
@@ -379,36 +379,3 @@ class Editor:
 
     def _key(self, seed: int | None, purpose: str = "edit") -> jax.Array:
         return random_key(self._model.experiment.sample.seed if seed is None else seed, purpose)
-
-
-def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of the shape of some rows.
-
-    Args:
-        mask: Of the shape of the rows, of one of them, or of an image without its channels.
-        shape: ``[N, *event]``.
-
-    Returns:
-        Booleans ``[N, *event]``.
-
-    Raises:
-        ValueError: If it has another shape, or values other than True and False.
-
-    Example:
-        >>> checked_mask(np.eye(2, dtype=bool), (5, 2, 2, 3)).shape
-        (5, 2, 2, 3)
-    """
-    array = np.asarray(mask)
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
-        raise ValueError(f"mask: expected True where x is known, got values of {array.dtype}")
-    count, *event = shape
-    if len(event) == 3 and list(array.shape) in (event[:-1], [count, *event[:-1]]):
-        array = array[..., None]
-    channels = [event, [*event[:-1], 1]] if len(event) == 3 else [event]
-    if list(array.shape) not in [*channels, *([count, *one] for one in channels)]:
-        raise ValueError(
-            f"mask: expected the shape of the rows {shape}, of an example {tuple(event)}"
-            f"{f' or of its pixels {tuple(event[:-1])}' if len(event) == 3 else ''}, got "
-            f"{np.shape(mask)}"
-        )
-    return np.broadcast_to(array.astype(bool), shape)

@@ -61,6 +61,8 @@ class DataSettings:
             ``huggingface``, ``glyphs``, ``text``, or of a function named by an import path.
         train_split: Split to train on, or a part of one, such as ``train[:90%]``.
         test_split: Split to evaluate on.
+        classes: Class ids of the examples that are kept, of both splits; None for all. The others
+            are then what a model was never shown.
         memory_limit_mib: Larger sets are streamed.
         device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
             device, where the compiled step picks its rows; larger ones go there batch by batch.
@@ -85,6 +87,7 @@ class DataSettings:
     options: Mapping[str, Any] | None = None
     train_split: str = "train"
     test_split: str = "test"
+    classes: Sequence[int] | None = None
     memory_limit_mib: int = 2048
     device_limit_mib: int = 1024
     num_workers: int = 0

@@ -3,7 +3,17 @@
 import jax
 from jaxtyping import PRNGKeyArray
 
-_PURPOSES = ("init", "train", "eval", "sample", "eval_samples", "augment", "log_prob", "edit")
+_PURPOSES = (
+    "init",
+    "train",
+    "eval",
+    "sample",
+    "eval_samples",
+    "augment",
+    "log_prob",
+    "edit",
+    "impute",
+)
 
 
 def random_key(seed: int, purpose: str) -> PRNGKeyArray:

@@ -78,6 +78,69 @@ def rows_to_read(
     }
 
 
+def rows_to_fill(
+    experiment: Experiment, x: ArrayLike, mask: ArrayLike | None, features: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rows with missing entries, and where they are known.
+
+    Args:
+        experiment: Says what the rows must be.
+        x: Rows ``[N, *event]``; read where they are known.
+        mask: True where they are: see :func:`checked_mask`. None for where they are not NaN.
+        features: Further features, as of :func:`rows_to_score`.
+
+    Returns:
+        The rows as the family takes them, 0 where they are missing, and booleans ``[N, *event]``.
+
+    Raises:
+        ValueError: If there are no rows, they are not of the data's kind, or the mask does not fit.
+    """
+    array = np.asarray(x)
+    real = experiment.spec["x"].num_levels is None
+    if mask is None and not real:
+        raise ValueError("mask: grey levels are never NaN; say where they are known")
+    if mask is None:
+        mask = ~np.isnan(array.astype(np.float64))
+    if not array.ndim or not len(array):
+        raise ValueError("expected rows, got none")
+    known = checked_mask(mask, array.shape)
+    filled = np.where(known, array, np.zeros((), array.dtype))
+    return rows_to_score(experiment, filled, features), known
+
+
+def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of the shape of some rows.
+
+    Args:
+        mask: Of the shape of the rows, of one of them, or of an image without its channels.
+        shape: ``[N, *event]``.
+
+    Returns:
+        Booleans ``[N, *event]``.
+
+    Raises:
+        ValueError: If it has another shape, or values other than True and False.
+
+    Example:
+        >>> checked_mask(np.eye(2, dtype=bool), (5, 2, 2, 3)).shape
+        (5, 2, 2, 3)
+    """
+    array = np.asarray(mask)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"mask: expected True where x is known, got values of {array.dtype}")
+    count, *event = shape
+    if len(event) == 3 and list(array.shape) in (event[:-1], [count, *event[:-1]]):
+        array = array[..., None]
+    channels = [event, [*event[:-1], 1]] if len(event) == 3 else [event]
+    if list(array.shape) not in [*channels, *([count, *one] for one in channels)]:
+        raise ValueError(
+            f"mask: expected the shape of the rows {shape}, of an example {tuple(event)}"
+            f"{f' or of its pixels {tuple(event[:-1])}' if len(event) == 3 else ''}, got "
+            f"{np.shape(mask)}"
+        )
+    return np.broadcast_to(array.astype(bool), shape)
+
+
 def _checked(
     name: str, values: Any, count: int, feature: Feature, unlabelled: bool = False
 ) -> np.ndarray:

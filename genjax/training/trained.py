@@ -15,12 +15,13 @@ from genjax.training import export, loop, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
+from genjax.training.class_prior import Prior, class_log_prior
 from genjax.training.console import Reporter
 from genjax.training.editor import Draw, Editor, Model
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.random import random_key
-from genjax.training.rows import rows_to_read, rows_to_score
+from genjax.training.rows import rows_to_fill, rows_to_read, rows_to_score
 
 
 class Trained:
@@ -148,6 +149,84 @@ class Trained:
             return np.zeros(0, np.float32)
         return np.asarray(self._of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
 
+    def class_log_probs(
+        self, x: ArrayLike, *, prior: Prior = "train", **features: Any
+    ) -> np.ndarray:
+        """Log-density of each row together with each class: a classifier made of densities.
+
+        All classes of a row are asked under the same noise, so that where ``log_prob`` is a random
+        bound, differences of classes are less random than their values.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            prior: Probabilities of the classes: their shares in ``"train"``, ``"uniform"``, or
+                numbers ``[C]``.
+            **features: What the model reads besides ``label``.
+
+        Returns:
+            ``log p(x|y) + log p(y)`` in nats, ``[N, C]``; their ``logsumexp`` is ``log p(x)``, and
+            :func:`genjax.evaluation.class_probabilities` makes ``p(y|x)`` of them.
+
+        Raises:
+            ValueError: If the family has no likelihood given labels, the rows are not of the data's
+                kind, or the prior is none.
+        """
+        logs = class_log_prior(self.experiment, prior)
+        found = [self.log_prob(x, label=y, **features) for y in range(len(logs))]
+        return np.stack(found, axis=1).astype(np.float64) + logs
+
+    def classify(self, x: ArrayLike, *, prior: Prior = "train", **features: Any) -> np.ndarray:
+        """The most probable class id of each row, int32 ``[N]``: see :meth:`class_log_probs`."""
+        found = self.class_log_probs(x, prior=prior, **features)
+        return found.argmax(1).astype(np.int32)
+
+    def impute(
+        self,
+        x: ArrayLike,
+        mask: ArrayLike | None = None,
+        *,
+        num_draws: int = 1,
+        num_steps: int | None = None,
+        seed: int | None = None,
+        **features: Any,
+    ) -> np.ndarray:
+        """Draws missing entries of rows given the known ones.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data; read where they are known.
+            mask: True where an entry is known: of the shape of ``x``, of one example, or of an
+                image without its channels. None for where real numbers are not NaN.
+            num_draws: Draws for each row; each is a Markov chain, or a way from noise, of its own.
+            num_steps: Steps of a chain, 500 if None; of what denoises, steps from noise to data,
+                those of the ``sample`` section if None.
+            seed: Seed of the draws; that of the section if None.
+            **features: What the model reads, such as ``label``, each ``[N, ...]`` or a single value
+                for all rows.
+
+        Returns:
+            ``[num_draws, N, *event]``, equal to ``x`` where it is known.
+
+        Raises:
+            ValueError: If the family can not, or rows or mask do not fit.
+        """
+        rows, known = rows_to_fill(self.experiment, x, mask, features)
+        if num_draws < 1:
+            raise ValueError(f"num_draws must be at least 1, got {num_draws}")
+        count = len(known)
+        requests = {n: np.concatenate([a] * num_draws) for n, a in rows.items()}
+        known = np.concatenate([known] * num_draws)
+        if self.family.impute is not None:
+            drawn = self._filled(requests, known, 500 if num_steps is None else num_steps, seed)
+        elif self.family.denoising is not None:
+            own: dict[str, Any] = {n: a for n, a in requests.items() if n != "x"}
+            drawn = self.edit.inpaint(requests["x"], known, seed=seed, num_steps=num_steps, **own)
+        else:
+            raise ValueError(
+                "this family does not fill in missing entries: flows, vae and what denoises do, "
+                "and families whose record has impute"
+            )
+        return drawn.reshape(num_draws, count, *drawn.shape[1:])
+
     def encode(self, x: ArrayLike, **features: Any) -> Any:
         """Latents of each row: what :meth:`decode` makes rows from.
 
@@ -252,6 +331,28 @@ class Trained:
         return place
 
     # Parts.
+
+    def _filled(
+        self, rows: Mapping[str, np.ndarray], known: np.ndarray, num_steps: int, seed: int | None
+    ) -> np.ndarray:
+        """Rows with missing entries drawn by the family's own chain."""
+        fill = self.family.impute
+        assert fill is not None
+
+        def function(
+            state: TrainState, shared: Any, key: jax.Array, batch: Mapping[str, Any]
+        ) -> Any:
+            return fill(state, batch, key, num_steps)
+
+        _, state = self.newest()
+        key = random_key(self.experiment.sample.seed if seed is None else seed, "impute")
+        size = min(self.experiment.eval.batch_size, len(known))
+        with self.report.bars:
+            drawn = self._evaluator.draw(
+                f"imputing {num_steps}", function, state, None, {**rows, "known": known}, key,
+                batch_size=size,
+            )  # fmt: skip
+        return np.asarray(drawn)
 
     def _editable(self, experiment: Experiment, family: Family, evaluator: Evaluator) -> Model:
         """What an editor needs, where samples are drawn by an evaluator."""

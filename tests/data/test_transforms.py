@@ -127,3 +127,16 @@ def test_arrays_become_a_data_set_with_named_features():
         data.from_arrays("mine", y=np.zeros(3))
     with pytest.raises(ValueError, match="same number of rows"):
         data.from_arrays("mine", x=np.zeros(3), label=np.zeros(2, int))
+
+
+def test_random_levels_replace_a_share_of_the_entries_by_any_level():
+    transform = data.RandomLevels(share=0.3, num_levels=5)
+    x = jnp.full((100, 100, 1), 200, jnp.uint8)
+    made = np.asarray(transform.augment(x, jax.random.key(0)))
+    assert abs((made != 200).mean() - 0.3) < 0.02
+    counts = np.bincount(made[made != 200], minlength=5)
+    assert len(counts) == 5 and counts.min() > 450
+    with pytest.raises(ValueError, match="random_levels is for grey levels"):
+        transform.augment(jnp.ones(3), jax.random.key(0))
+    with pytest.raises(ValueError, match="share must be in"):
+        data.RandomLevels(share=1.5)

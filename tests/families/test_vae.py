@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 
 from genjax import families, nets
+from genjax.families.latent_imputing import known_nats
+from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.stochastic_layers import StochasticLayers
 
 KEY = jax.random.key(0)
@@ -326,3 +328,19 @@ def test_a_decoder_of_other_places_is_refused():
     family = binary(decoder=nets.ConvDecoder(event_shape=(8, 8, 1), channels=8))
     with pytest.raises(ValueError, match=r"describes places \(8, 8\), but examples of shape"):
         jax.eval_shape(family.init, KEY, BITS)
+
+
+def test_what_is_known_of_an_image_is_scored_alone():
+    groups = StochasticLayers(**MLP, sizes=(2,), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)
+    model = LatentVariableModel(
+        groups=groups, observation=families.Bernoulli(), event_shape=(2, 2, 1), num_levels=2,
+        objective=families.VariationalObjective(),
+    )  # fmt: skip
+    params, _ = model.init(KEY, BITS)
+    outputs = groups.outputs(params, jax.random.normal(KEY, (6, 2)), None)
+    logits = np.asarray(outputs)[..., 0]
+    x = np.asarray(BITS["x"])[..., 0]
+    known = np.random.default_rng(1).random((6, 2, 2)) < 0.5
+    expected = (known * (np.logaddexp(0.0, logits) - x * logits)).sum((1, 2))
+    found = known_nats(model, {**BITS, "known": jnp.asarray(known)[..., None]}, outputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
