@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import genjax
 from genjax import config as configs
 from genjax import data
 from genjax.config import tables
@@ -26,6 +27,12 @@ SMALL = {
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
+    "gated_pixelcnn": dict(channels=4, num_layers=1),
+    "made": dict(hidden_size=8),
+    "pixelcnn": dict(channels=4, num_blocks=1),
+    "pixelcnn_plus": dict(channels=4, num_blocks=1),
+    "transformer": dict(hidden_size=8, num_heads=2, num_blocks=1),
+    "grid": dict(channels=8, num_blocks=1, residual_channels=4),
     "dcgan": dict(channels=8, min_channels=4),
     "conv": dict(channels=8),
     "mlp": dict(hidden_size=8, num_layers=1),
@@ -57,6 +64,18 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def first_stage_of(config, folder):
+    """A run of the first of two stages, which has taken one step."""
+    kind = "vq_digits" if config.data.name == "digits" else "vq_mnist"
+    first = configs.load_config(str(REPO / "experiments" / "vae" / f"{kind}.py"))
+    first.data.update({k: config.data[k] for k in ("data_dir", "train_split", "test_split")})
+    shrink(first)
+    first.data.batch_size = 8
+    first.train.update(num_steps=1, eval_every=0, sample_every=0)
+    genjax.Run(configs.build(first), folder / "first").train()
+    return str(folder / "first")
 
 
 def marked(path):
@@ -97,6 +116,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.data.train_split = config.data.test_split = "test[:50]"
     shrink(config)
     config.data.batch_size = 8
+    if config.data.first_stage is not None:
+        config.data.first_stage.workdir = first_stage_of(config, tmp_path)
     config.parallel.fsdp = 1  # there is one device
     if "metrics" in config.eval and config.eval.get("features"):
         config.eval.metrics = ()  # no trained classifier, no Inception weights at hand

@@ -49,7 +49,6 @@ def get_config(net: str = "pixelcnn_plus") -> ConfigDict:
             parallel=dict(cpu_devices=2),
             train=dict(
                 num_steps=training["num_steps"],
-                log_every=100,
                 eval_every=training["num_steps"] // 2,
                 sample_every=training["num_steps"],
                 checkpoint_every=500,

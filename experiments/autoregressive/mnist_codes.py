@@ -45,11 +45,10 @@ def get_config(first_stage: str = "/tmp/genjax/vq_mnist") -> ConfigDict:
                 clip_norm=1.0,
             ),
             parallel=dict(cpu_devices=2),
-            train=dict(num_steps=5000, log_every=100, eval_every=2500, checkpoint_every=500),
+            train=dict(num_steps=5000, eval_every=2500, checkpoint_every=500),
             eval=dict(
                 batch_size=500,
                 metrics=("fid", "label_accuracy"),
-                num_samples=10000,
                 features=dict(name="classifier", workdir="/tmp/genjax/classifier_mnist"),
             ),
             sample=dict(num_samples=100, batch_size=500),

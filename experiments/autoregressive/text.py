@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
                 clip_norm=1.0,
             ),
             parallel=dict(cpu_devices=2),
-            train=dict(num_steps=3000, log_every=100, eval_every=1000, checkpoint_every=500),
+            train=dict(num_steps=3000, checkpoint_every=500),
             eval=dict(batch_size=64),
             sample=dict(num_samples=8),
         )

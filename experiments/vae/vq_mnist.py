@@ -47,7 +47,7 @@ def get_config(quantizer: str = "vq") -> ConfigDict:
                 clip_norm=1000.0,
             ),
             parallel=dict(cpu_devices=2),
-            train=dict(num_steps=4000, log_every=100, eval_every=2000, checkpoint_every=500),
+            train=dict(num_steps=4000, eval_every=2000, checkpoint_every=500),
             eval=dict(batch_size=500),
         )
     )

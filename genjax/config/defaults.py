@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from genjax.config.arguments import REQUIRED, Argument, arguments, fill_in, settable
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
-from genjax.config.first_stage import complete_first_stage
 from genjax.config.frozen import complete_frozen
 from genjax.config.guidance import SAMPLING
 from genjax.config.recipes import Recipe, Slot, Table
@@ -151,9 +150,6 @@ def complete(config: Any) -> dict[str, Any]:
     sections["data"]["transforms"] = completed_transforms(
         sections["data"].get("transforms"), "data.transforms"
     )
-    if sections["data"].get("first_stage") is not None:
-        found = complete_first_stage(sections["data"]["first_stage"], sections["data"])
-        sections["data"]["first_stage"] = found
     return sections
 
 
