@@ -32,6 +32,11 @@ TINY_NETS: dict[str, dict[str, Any]] = {
     "real_nvp": dict(hidden_size=4, num_blocks=1, num_scales=1),
     "tarflow": dict(hidden_size=8, num_heads=2, num_blocks=1, num_layers=1),
     "conv_classifier": dict(channels=8, num_features=8),
+    "gated_pixelcnn": dict(channels=4, num_layers=1),
+    "made": dict(hidden_size=8),
+    "pixelcnn": dict(channels=4, num_blocks=1),
+    "pixelcnn_plus": dict(channels=4, num_blocks=1, num_halvings=1),
+    "transformer": dict(hidden_size=8, num_blocks=1, num_heads=2),
 }
 GAMES: dict[str, dict[str, Any]] = {
     "gan": {},
@@ -87,8 +92,9 @@ def _autoencoder(data: str, encoder: str, decoder: str, **family: Any) -> dict[s
         "mlp_layers": dict(hidden_sizes=(8, 4), num_layers=1),
         "bottom_up": dict(channels=4, middle_channels=4, num_blocks=(0, 1)),
         "top_down": dict(channels=4, middle_channels=4, num_blocks=(0, 2)),
+        "grid": dict(channels=4, num_blocks=1, residual_channels=4),
     }
-    name = "vae" if family else "hierarchical_vae"
+    name = {"mlp_layers": "vae", "grid": "vq_vae"}.get(encoder, "hierarchical_vae")
     return dict(
         data=dict(name=data, batch_size=16),
         model=dict(
@@ -135,6 +141,13 @@ def configs() -> dict[str, dict[str, Any]]:
     made["vae"] = _autoencoder("two_moons", "mlp_layers", "mlp_layers", latent_size=(3, 2))
     made["vae"]["family"]["observation"] = dict(name="gaussian")
     made["hierarchical_vae"] = _autoencoder("digits", "bottom_up", "top_down")
+    for kind in ("fsq", "vq"):
+        made[kind] = _autoencoder("digits", "grid", "grid", quantizer=dict(name=kind))
+    for net in ("gated_pixelcnn", "made", "pixelcnn", "pixelcnn_plus", "transformer"):
+        family = dict(name="autoregressive", observation=dict(name="categorical"))
+        made[net] = _one("digits", net, family, "adamw")
+    made["transformer"]["model"]["num_classes"] = 10
+    made["transformer"]["family"] |= dict(label_dropout=0.1, guidance_scale=2.0, top_k=3)
     for name, game in GAMES.items():
         made[name] = _two(name, "two_moons", "mlp", game)
     made["gan"]["eval"] |= dict(metrics=("w1",), num_samples=50, num_reference=50)
