@@ -29,7 +29,8 @@ CHECKED = """
     families.gaussian_chain families.chain_objective ode
     families.vae families.latent_variable families.observations families.heads
     families.logistic_observations families.variational_objective
-    families.autoregressive families.autoregressive_model
+    families.autoregressive families.autoregressive_model families.choosing families.langevin
+    families.autoregressive_imputing
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
     families.components families.discrete_components families.seeding families.mixture
     families.linear_algebra families.hidden_markov families.expectation_maximization

@@ -1,11 +1,11 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
 from genjax.families.autoregressive import autoregressive
-from genjax.families.autoregressive_model import Choosing
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, FirstStage, Samples, Suspicion, TrainState
 from genjax.families.binarized import binarized
 from genjax.families.chain_objective import ChainObjective
+from genjax.families.choosing import Choosing
 from genjax.families.classifier import classifier
 from genjax.families.components import Component, GaussianComponent
 from genjax.families.ddpm import ddpm

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.autoregressive_model import AutoregressiveModel, Choosing
+from genjax.families.autoregressive_imputing import filled_in
+from genjax.families.autoregressive_model import AutoregressiveModel
 from genjax.families.base import (
     Batch,
     Family,
@@ -14,6 +15,7 @@ from genjax.families.base import (
     TrainState,
     label_of,
 )
+from genjax.families.choosing import Choosing
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
 from genjax.families.observations import Observation
@@ -87,6 +89,9 @@ def autoregressive(
         label = label_of(batch, conditional=model.conditional)
         return Samples(rows=model.sample(state.ema, key, label, batch["x"].shape[0]))
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        return filled_in(model, state.ema, batch, key, num_steps)
+
     reads = ("label",) if model.conditional else ()
     way = "entry by entry with a cache" if model.cached else (
         "all at once until nothing changes, at most one pass an entry"
@@ -97,6 +102,7 @@ def autoregressive(
         eval_step=eval_step,
         sample=sample,
         log_prob=log_prob,
+        impute=impute,
         eval_protocol={
             "density": "exact",
             "parameters": "moving average" if ema_decay else "current",

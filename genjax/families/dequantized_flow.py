@@ -26,7 +26,8 @@ from genjax.families.base import (
     Suspicion,
 )
 from genjax.families.draws import fold_each, keys_by_example, spread_rows
-from genjax.families.imputing import langevin, langevin_within_bins, likely_start
+from genjax.families.imputing import likely_start
+from genjax.families.langevin import langevin, langevin_within_bins
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import draws_of, plane_density
 from genjax.losses import nats_to_bits_per_dim

@@ -1,113 +1,17 @@
-"""Draws of missing entries given known ones, by Markov chains that a density or a latent makes.
+"""Draws of missing entries given known ones, by Markov chains that a model of rows makes.
 
-Both chains have the conditional distribution of the model as their stationary one; how near they
-come to it in so many steps depends on the density. Rows are chains of their own.
+All have the conditional distribution of the model as their stationary one; how near they come to it
+in so many steps depends on the model. Rows are chains of their own.
 """
 
-import math
 from collections.abc import Callable
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
-LogDensity: TypeAlias = Callable[[Array], Array]
-"""Rows ``[B, *event]`` to log-densities ``[B]``, which may lack a constant."""
-
-_Walker: TypeAlias = tuple[Array, Array, Array, Array]
-"""Rows, their log-densities and slopes, and the logarithms of step sizes."""
-
-_TARGET = 0.574
-"""Acceptance that is the most efficient in many dimensions: Roberts and Rosenthal, 1998."""
-
-
-def _rows(values: Shaped[Array, " B"], like: Array) -> Array:
-    """One number a row, to be multiplied with rows."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def langevin(
-    log_density: LogDensity,
-    start: Float[Array, "B *event"],
-    free: Bool[Array, "B *event"],
-    key: PRNGKeyArray,
-    *,
-    num_steps: int,
-    step_size: float = 0.1,
-) -> tuple[Float[Array, "B *event"], Float[Array, " B"]]:
-    r"""Walks rows by the Metropolis-adjusted Langevin algorithm.
-
-    A step proposes :math:`x' = x + \frac{\epsilon^2}{2} \nabla \log p(x) + \epsilon \xi` in the
-    free entries and accepts by the Metropolis rule, so that the density itself is stationary
-    whatever the step size. In the first half of the steps each row adapts its own, towards 57 %
-    accepted; in the second half it is fixed.
-
-    Args:
-        log_density: The density that is walked in, as a function of whole rows.
-        start: Where the rows begin, ``[B, *event]``. Entries should have scales near each other.
-        free: True where an entry moves, ``[B, *event]``; the others stay.
-        key: Random key.
-        num_steps: Steps, each of one gradient.
-        step_size: :math:`\epsilon` at the start, in units of the entries.
-
-    Returns:
-        The rows after the last step, and the share of the steps of the second half that each row
-        accepted, ``[B]``.
-
-    Raises:
-        ValueError: If there are fewer than 2 steps.
-
-    References:
-        Roberts and Tweedie, Exponential convergence of Langevin distributions, 1996; adaptation:
-        Andrieu and Thoms, A tutorial on adaptive MCMC, 2008, section 4.2.
-    """
-    if num_steps < 2:
-        raise ValueError(f"num_steps must be at least 2, for half of them adapt, got {num_steps}")
-    axes = tuple(range(1, start.ndim))
-
-    def evaluated(x: Array) -> tuple[Array, Array]:
-        value, pull = jax.vjp(log_density, x)
-        (gradient,) = pull(jnp.ones_like(value))
-        # Where the density has no slope a step is one of a random walk, which is as exact.
-        return value, jnp.where(free & jnp.isfinite(gradient), gradient, 0.0)
-
-    def drift(gradient: Array, step: Array) -> Array:
-        # A slope far out must not throw a row further: tamed, which the rule accounts for.
-        move = 0.5 * step**2 * gradient
-        length = jnp.sqrt(jnp.sum(move**2, axes, keepdims=True) + 1e-30)
-        count = jnp.sum(free, axes, keepdims=True)
-        return move * jnp.minimum(1.0, 2.0 * step * jnp.sqrt(count) / length)
-
-    def log_proposal(to: Array, x: Array, gradient: Array, step: Array) -> Array:
-        away = jnp.where(free, to - x - drift(gradient, step), 0.0) / step
-        return -0.5 * jnp.sum(away**2, axes)
-
-    def walk(carry: _Walker, number: Array) -> tuple[_Walker, Array]:
-        x, value, gradient, log_step = carry
-        of_noise, of_choice = jax.random.split(jax.random.fold_in(key, number))
-        step = _rows(jnp.exp(log_step), x)
-        noise = jnp.where(free, jax.random.normal(of_noise, x.shape), 0.0)
-        to = x + drift(gradient, step) + step * noise
-        to_value, to_gradient = evaluated(to)
-        log_ratio = to_value - value + log_proposal(x, to, to_gradient, step)
-        log_ratio -= log_proposal(to, x, gradient, step)
-        # Out of the domain the density is not finite: never accepted.
-        chance = jnp.exp(jnp.minimum(0.0, jnp.where(jnp.isfinite(log_ratio), log_ratio, -jnp.inf)))
-        # From where it is not finite, anywhere.
-        chance = jnp.where(jnp.isfinite(value), chance, jnp.isfinite(to_value) * 1.0)
-        taken = jax.random.uniform(of_choice, chance.shape) < chance
-        x = jnp.where(_rows(taken, x), to, x)
-        value = jnp.where(taken, to_value, value)
-        gradient = jnp.where(_rows(taken, x), to_gradient, gradient)
-        gain = jnp.where(number < num_steps // 2, (number + 1.0) ** -0.6, 0.0)
-        log_step = log_step + gain * (chance - _TARGET)
-        return (x, value, gradient, log_step), jnp.where(number < num_steps // 2, 0.0, chance)
-
-    log_step = jnp.full(start.shape[0], math.log(step_size))
-    carry = (start, *evaluated(start), log_step)
-    (x, *_), chances = jax.lax.scan(walk, carry, jnp.arange(num_steps))
-    return x, jnp.sum(chances, axis=0) / (num_steps - num_steps // 2)
+from genjax.families.observations import Entries, Observation
+from genjax.losses.arrays import per_row
 
 
 def likely_start(
@@ -133,7 +37,7 @@ def likely_start(
         # The largest of logarithms with Gumbel noise is a draw by their exponentials.
         fit = jnp.nan_to_num(fit, nan=-jnp.inf) + jax.random.gumbel(of_choice, fit.shape)
         taken = fit > best[1]
-        return (jnp.where(_rows(taken, rows), rows, best[0]), jnp.maximum(fit, best[1])), None
+        return (jnp.where(per_row(taken, rows), rows, best[0]), jnp.maximum(fit, best[1])), None
 
     first, _ = draw(jax.random.fold_in(key, num_starts))
     start = (first, jnp.full(first.shape[0], -jnp.inf))
@@ -141,72 +45,39 @@ def likely_start(
     return rows
 
 
-def within_bins(
-    log_density: LogDensity,
-    levels: Float[Array, "B *event"],
-    known: Bool[Array, "B *event"],
-    num_levels: int,
-) -> tuple[LogDensity, Callable[[Array], Array]]:
-    r"""The density of grey levels' noise, and of missing levels, on unbounded numbers.
+def independent_metropolis(
+    propose: Callable[[PRNGKeyArray], tuple[Array, Array]], key: PRNGKeyArray, num_steps: int
+) -> tuple[Shaped[Array, "B *event"], Float[Array, " B"]]:
+    r"""A chain whose proposals do not depend on where it is: exact in the limit of many.
 
-    A density of :math:`y = (k + u)/V` on :math:`[0, 1)` gives levels their probabilities by its
-    integrals over bins. Of numbers :math:`v`, an entry that is known is
-    :math:`(k + \sigma(v))/V`, one that is not :math:`\sigma(v)`: a walk in :math:`v` under the
-    density of :math:`y` and its change of variables is one of missing levels given known ones,
-    the noise of these included, and without any bound on the likelihood.
+    A proposal is accepted with probability :math:`\min(1, w(x')/w(x))` of its weight, the ratio of
+    the target's probability to that of being proposed. If all weights are the same, so that
+    proposals are draws of the target, every one is accepted.
 
     Args:
-        log_density: Density of rows ``y``.
-        levels: Whole grey levels as real numbers; read where they are known.
-        known: True where they are.
-        num_levels: Number of grey levels ``V``.
-
-    Returns:
-        The log-density of ``v`` up to a constant, and the map from ``v`` to ``y``.
-    """
-
-    def rows_of(v: Array) -> Array:
-        u = jax.nn.sigmoid(v)
-        return jnp.where(known, (levels + u) / num_levels, u)
-
-    def log_density_of(v: Array) -> Array:
-        stretch = jax.nn.log_sigmoid(v) + jax.nn.log_sigmoid(-v)
-        return log_density(rows_of(v)) + jnp.sum(stretch, axis=tuple(range(1, v.ndim)))
-
-    return log_density_of, rows_of
-
-
-def langevin_within_bins(
-    log_density: LogDensity,
-    levels: Float[Array, "B *event"],
-    start: Float[Array, "B *event"],
-    known: Bool[Array, "B *event"],
-    num_levels: int,
-    key: PRNGKeyArray,
-    *,
-    num_steps: int,
-) -> Float[Array, "B *event"]:
-    """Walks missing grey levels, and the noise of known ones: see :func:`within_bins`.
-
-    Args:
-        log_density: Density of rows on [0, 1), in which a level is a bin of width ``1/num_levels``.
-        levels: Whole grey levels as real numbers; read where they are known.
-        start: Rows on [0, 1) where the missing entries begin.
-        known: True where a level is known.
-        num_levels: Number of grey levels.
+        propose: From a key to rows ``[B, *event]`` and the logarithms ``[B]`` of their weights.
         key: Random key.
-        num_steps: Steps of :func:`langevin`.
+        num_steps: Proposals after the first.
 
     Returns:
-        Rows on [0, 1), in the bins of the known levels.
+        The rows after the last step, and the share of proposals that each row accepted, ``[B]``.
+
+    References:
+        Hastings, Monte Carlo Sampling Methods Using Markov Chains, Biometrika 57, 1970.
     """
-    of_noise, of_walk = jax.random.split(key)
-    noise = jnp.where(known, jax.random.uniform(of_noise, levels.shape), start)
-    edge = 0.05 / num_levels  # chains do not begin far out
-    v = jax.scipy.special.logit(jnp.clip(noise, edge, 1.0 - edge))
-    walked, rows_of = within_bins(log_density, levels, known, num_levels)
-    v, _ = langevin(walked, v, jnp.ones_like(known), of_walk, num_steps=num_steps)
-    return rows_of(v)
+
+    def walk(carry: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], Array]:
+        x, weight = carry
+        of_rows, of_choice = jax.random.split(jax.random.fold_in(key, number))
+        to, to_weight = propose(of_rows)
+        chance = jnp.exp(jnp.minimum(0.0, to_weight - weight))
+        taken = jax.random.uniform(of_choice, chance.shape) < chance
+        x = jnp.where(per_row(taken, x), to, x)
+        return (x, jnp.where(taken, to_weight, weight)), taken.astype(jnp.float32)
+
+    start = propose(jax.random.fold_in(key, num_steps))
+    (x, _), taken = jax.lax.scan(walk, start, jnp.arange(num_steps))
+    return x, jnp.mean(taken, axis=0)
 
 
 def metropolis_within_gibbs(
@@ -255,9 +126,39 @@ def metropolis_within_gibbs(
         chance = jnp.exp(jnp.minimum(0.0, log_weight(to) - log_weight(z)))
         chance = jnp.where(number < num_steps // 2, 1.0, chance)
         taken = jax.random.uniform(of_choice, chance.shape) < chance
-        z = jnp.where(_rows(taken, z), to, z)
+        z = jnp.where(per_row(taken, z), to, z)
         return (draw(of_row, z), z), jnp.where(number < num_steps // 2, 0.0, chance)
 
     z, _ = propose(jax.random.fold_in(key, num_steps), start)
     (x, _), chances = jax.lax.scan(walk, (start, z), jnp.arange(num_steps))
     return x, jnp.sum(chances, axis=0) / (num_steps - num_steps // 2)
+
+
+def known_nats(
+    observation: Observation,
+    of: Entries,
+    x: Shaped[Array, "B *event"],
+    outputs: Float[Array, "B *places P"],
+    known: Bool[Array, "B *event"],
+) -> Float[Array, " B"]:
+    """Nats of the places that are known as a whole, given what is said of each place.
+
+    Where all entries together are one place, as those of a table to a decoder, all of them count.
+
+    Args:
+        observation: The distribution at a place.
+        of: What is observed there.
+        x: Filled rows, ``[B, *event]``.
+        outputs: Parameters of the places, ``[B, *places, P]``.
+        known: True where an entry is known.
+
+    Returns:
+        Nats of each row.
+    """
+    rows, number = x.shape[0], outputs.shape[-1]
+    places = x.reshape(-1, of.channels)
+    nats = observation.nats(places, outputs.reshape(-1, number), of).reshape(rows, -1)
+    whole = jnp.all(known.reshape(rows, -1, of.channels), axis=-1)
+    if whole.shape[1] == 1:
+        return nats[:, 0]
+    return jnp.sum(jnp.where(whole, nats, 0.0), axis=1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import Batch, Params, label_of
-from genjax.families.imputing import likely_start, metropolis_within_gibbs
+from genjax.families.imputing import known_nats, likely_start, metropolis_within_gibbs
 from genjax.families.latent_variable import LatentVariableModel
 
 
@@ -43,7 +43,7 @@ def filled_in(
         of_latent, of_rows = jax.random.split(key)
         outputs = model.groups.imagine(params, label, jax.random.normal(of_latent, shape))
         rows = rows_of(of_rows, outputs)
-        return rows, -known_nats(model, {**batch, "x": rows}, outputs)
+        return rows, -known_nats(model.observation, model.entries, rows, outputs, known)
 
     def propose(key: PRNGKeyArray, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         rows = {**batch, "x": x}
@@ -58,25 +58,3 @@ def filled_in(
 
     start = likely_start(candidate, of_start)
     return metropolis_within_gibbs(propose, draw, start, of_walk, num_steps=num_steps)[0]
-
-
-def known_nats(model: LatentVariableModel, batch: Batch, outputs: Array) -> Array:
-    """Nats ``[B]`` of the places that are known as a whole, given what is said of them.
-
-    A table is one place, all of whose entries count.
-
-    Args:
-        model: The model.
-        batch: Filled rows, with ``known``.
-        outputs: Parameters of the observation of their places, ``[B, *places, P]``.
-
-    Returns:
-        Nats of each row.
-    """
-    x, count = batch["x"], batch["x"].shape[0]
-    if len(model.event_shape) == 1:
-        return model.observation.nats(x, outputs, model.entries)
-    places = x.reshape(-1, model.event_shape[-1])
-    nats = model.observation.nats(places, outputs.reshape(len(places), -1), model.entries)
-    known = jnp.all(batch["known"], axis=-1).reshape(count, -1)
-    return jnp.sum(jnp.where(known, nats.reshape(known.shape), 0.0), axis=1)

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
 def widened(values: Any) -> Array:
@@ -116,7 +116,9 @@ def whole_levels(levels: Any, num_levels: int) -> Array:
     return array
 
 
-def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> Float[Array, "..."]:
+def per_row(
+    values: Shaped[Array, "*batch"], like: Shaped[Array, "B *event"]
+) -> Shaped[Array, "..."]:
     """Gives a scalar or ``[B]`` quantity the trailing axes to broadcast against ``like``.
 
     Args:
@@ -124,7 +126,7 @@ def per_row(values: Float[Array, "*batch"], like: Float[Array, "B *event"]) -> F
         like: Rows, ``[B, *event]``.
 
     Returns:
-        ``[]`` or ``[B, 1, ...]``, in the precision of ``values``.
+        ``[]`` or ``[B, 1, ...]``, of the type of ``values``.
 
     Raises:
         ValueError: If ``values`` is neither.

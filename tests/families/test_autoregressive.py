@@ -11,7 +11,9 @@ import optax
 import pytest
 
 from genjax import families, nets
-from genjax.families.autoregressive_model import AutoregressiveModel, Choosing
+from genjax.families.autoregressive_imputing import filled_in
+from genjax.families.autoregressive_model import AutoregressiveModel
+from genjax.families.choosing import Choosing
 
 KEY = jax.random.key(0)
 SIZE = (4, 4, 1)
@@ -133,6 +135,33 @@ def test_samples_have_the_entropy_of_the_model():
     drawn = jax.jit(lambda k: model.sample(params, k, None, 4000))(KEY)
     scores = np.asarray(model.nats(params, {"x": drawn}))
     assert abs(scores.mean() - entropy) < 4 * scores.std() / np.sqrt(4000)
+
+
+def test_missing_entries_have_their_distribution_given_the_known_ones():
+    model, params, _ = model_of("made", shape=(2, 3, 1))
+    every = jnp.asarray(list(itertools.product((0, 1), repeat=6))).reshape(-1, 2, 3, 1)
+    chance = np.exp(-np.asarray(model.nats(params, {"x": every})))
+    known = np.zeros((2, 3, 1), bool)
+    known[0, 1] = known[1, 2] = True  # entries 1 and 5 of 0 to 5
+    x = np.asarray(every[0]) + 0
+    x[0, 1] = 1
+
+    def means(known):
+        fits = (np.asarray(every) == x)[:, known].all(1)
+        share = chance[fits] / chance[fits].sum()
+        return share @ np.asarray(every)[fits].reshape(-1, 6)
+
+    batch = {
+        "x": jnp.broadcast_to(jnp.asarray(x), (4000, 2, 3, 1)),
+        "known": jnp.broadcast_to(jnp.asarray(known), (4000, 2, 3, 1)),
+    }
+    filled = np.asarray(jax.jit(lambda k: filled_in(model, params, batch, k, 20))(KEY))
+    assert (filled == x)[:, known].all()
+    np.testing.assert_allclose(filled.reshape(-1, 6).mean(0), means(known), atol=0.032)
+    prefix = np.arange(6).reshape(2, 3, 1) < 2  # what comes first needs no second proposal
+    batch["known"] = jnp.broadcast_to(jnp.asarray(prefix), (4000, 2, 3, 1))
+    filled = np.asarray(jax.jit(lambda k: filled_in(model, params, batch, k, 1))(KEY))
+    np.testing.assert_allclose(filled.reshape(-1, 6).mean(0), means(prefix), atol=0.032)
 
 
 def test_guided_logits_are_the_two_joined_whichever_way_they_are_drawn():

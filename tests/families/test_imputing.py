@@ -9,7 +9,8 @@ import pytest
 from genjax import families, nets
 from genjax.bijectors import coupling_flow
 from genjax.evaluation import gaussian_conditional
-from genjax.families.imputing import langevin, langevin_within_bins, likely_start
+from genjax.families.imputing import likely_start
+from genjax.families.langevin import langevin, langevin_within_bins
 
 KEY = jax.random.key(0)
 COVARIANCE = np.array([[1.0, 0.6, 0.3], [0.6, 2.0, -0.5], [0.3, -0.5, 0.7]])

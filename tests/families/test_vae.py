@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from genjax import families, nets
-from genjax.families.latent_imputing import known_nats
+from genjax.families.imputing import known_nats
 from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.stochastic_layers import StochasticLayers
 
@@ -342,5 +342,7 @@ def test_what_is_known_of_an_image_is_scored_alone():
     x = np.asarray(BITS["x"])[..., 0]
     known = np.random.default_rng(1).random((6, 2, 2)) < 0.5
     expected = (known * (np.logaddexp(0.0, logits) - x * logits)).sum((1, 2))
-    found = known_nats(model, {**BITS, "known": jnp.asarray(known)[..., None]}, outputs)
+    found = known_nats(
+        families.Bernoulli(), model.entries, BITS["x"], outputs, jnp.asarray(known)[..., None]
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
