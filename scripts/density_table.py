@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def main() -> None:
         print(f"{name}: {lines[-1][1]} bits/dim", file=sys.stderr)
     print("| experiment | bits/dim | what the number is | parameters | seconds |")
     print("|---|---|---|---|---|")
-    for line in sorted(lines, key=lambda line: line[1]):
+    for line in sorted(lines, key=lambda line: float(line[1].split()[0])):
         print(f"| {' | '.join(line)} |")
 
 
@@ -78,8 +79,9 @@ def folder_of(experiment: str, workdir: pathlib.Path) -> pathlib.Path:
     file, _, variant = experiment.partition(":")
     place = pathlib.Path(file)
     words = [place.parent.name, place.stem]
-    if variant and "/" not in variant:
-        words.append(variant)
+    if variant:
+        # Of a path its hash: two second stages of different first ones are two runs.
+        words.append(f"{zlib.crc32(variant.encode()):08x}" if "/" in variant else variant)
     return workdir / re.sub(r"\W+", "_", "_".join(words))
 
 

@@ -39,9 +39,12 @@ _FIGURE = flags.DEFINE_string("figure", None, "PNG to write: histograms of likel
 
 
 def nats_of(run: genjax.Run, x: np.ndarray) -> np.ndarray:
-    """Negative log-likelihoods of rows, of all classes together where there are labels."""
+    """Negative log-likelihoods of rows, of all classes that were shown where there are labels."""
     if "label" in run.family.reads and "label" not in run.family.steers:
-        return -np.asarray(logsumexp(run.class_log_probs(x, prior="uniform"), axis=1))
+        count = run.experiment.spec["label"].num_classes or 1
+        shown = run.experiment.data.classes
+        prior = np.isin(np.arange(count), range(count) if shown is None else shown) * 1.0
+        return -np.asarray(logsumexp(run.class_log_probs(x, prior=prior / prior.sum()), axis=1))
     return -run.log_prob(x)
 
 

@@ -1,8 +1,8 @@
 """A trained model whose latents a second one is of.
 
 ``data.first_stage=dict(workdir=...)`` makes a family one of the latents (codes) of the run there. A
-new run copies what was trained into its own state, once: from then on it needs the other workdir no
-more.
+new run copies what was trained into its own state and what built it into its config, once: whoever
+goes on with its ``config.json`` needs the other workdir no more.
 """
 
 import dataclasses
@@ -12,10 +12,14 @@ from typing import Any
 import jax
 
 from genjax.config.arguments import arguments, check, fill_in
+from genjax.config.defaults import as_dict
 from genjax.config.errors import ConfigError, shown
 from genjax.config.frozen import config_of, read_state
 
 WHERE = "data.first_stage"
+_ALIKE = ("name", "options", "binarize", "standardize")
+_SEEN = (*_ALIKE, "train_split", "classes", "first_stage")
+"""What of a data section decides what a model sees."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,15 @@ def complete_first_stage(section: Any, data: Mapping[str, Any]) -> dict[str, Any
     filled = fill_in(section, valid)
     # Written down once, the run in the workdir is not needed to build the model again.
     if filled["config"] is None:
-        whole = config_of(filled["workdir"], WHERE)
-        names = ("data", "family", "model", "optimizer", "eval", "sample")
-        filled["config"] = {name: whole.get(name, {}) for name in names}
+        # Read as JSON, sequences are lists.
+        whole = as_dict(config_of(filled["workdir"], WHERE))
+        # Of its data what it has seen; the rest of that section may be changed at any time.
+        filled["config"] = {
+            **{name: whole.get(name, {}) for name in ("family", "model", "optimizer")},
+            "data": {name: whole["data"].get(name) for name in _SEEN},
+        }
     theirs = filled["config"]["data"]
-    for name in ("name", "options", "binarize", "standardize"):
+    for name in _ALIKE:
         if theirs.get(name) != data.get(name):
             raise ConfigError(
                 f"{WHERE}: the run in {filled['workdir']} has data.{name} {theirs.get(name)!r}, "

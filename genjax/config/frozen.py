@@ -118,6 +118,8 @@ class FrozenNetwork:
             raise ConfigError(
                 f"frozen.workdir: the checkpoint in {self.place} has no {self.what} of {self.key}"
             ) from error
+        # Some families put a layer of theirs after a network, whose parameters then lie beneath.
+        params = params.get("trunk", params) if isinstance(params, Mapping) else params
         return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
 
     def for_state(self) -> dict[str, Any]:

@@ -213,6 +213,14 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
     """The trained model whose latents the family is of, and shapes of what it was trained to be."""
     assert asked.config is not None
     recipe = look_up_family(asked.config["family"]["name"])
+    theirs, own = asked.config["data"], basis.settings["data"]
+    for name in ("train_split", "classes"):
+        # Moments that real numbers are standardised by are those of the training rows.
+        if basis.dataset.num_levels is None and theirs.get(name) != getattr(own, name):
+            raise ConfigError(
+                f"data.first_stage: the run in {asked.workdir} has data.{name} {theirs.get(name)}, "
+                f"and this one {getattr(own, name)}: both stages must see the same real numbers"
+            )
     made = _family_of(
         recipe,
         asked.config,

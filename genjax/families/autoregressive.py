@@ -103,6 +103,7 @@ def autoregressive(
         sample=sample,
         log_prob=log_prob,
         impute=impute,
+        networks={"net": model.observed_net()},
         eval_protocol={
             "density": "exact",
             "parameters": "moving average" if ema_decay else "current",

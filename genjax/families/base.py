@@ -123,6 +123,7 @@ class Denoising:
         num_steps: Steps of the sampler.
         encode: Data ``[B, *event]`` to the units of the process.
         decode: And back.
+        entrywise: Whether each entry of what is denoised is one of the data.
     """
 
     denoiser: Denoiser
@@ -130,6 +131,7 @@ class Denoising:
     num_steps: int
     encode: Callable[[Array], Array]
     decode: Callable[[Array], Array]
+    entrywise: bool = True
 
 
 Variables: TypeAlias = Mapping[str, PyTree]
@@ -210,6 +212,11 @@ class Family:
         density_metrics: Metrics of ``train_step`` and ``eval_step`` that are negative log-densities
             of ``x``, and how much a nat of an example is in each (1 for those in nats): they follow
             a change of the units of ``x``.
+        scores_in_training: Whether ``density_metrics`` of ``train_step`` are of the data, too.
+        init_with: ``init``, with parts of ``model_state`` that are known before: ``(key, batch,
+            parts by name)``. None where there are none that layers could start from.
+        networks: Modules as they are applied, by their names in the state, where they are not those
+            that the family was given.
         batches_per_step: Batches that ``train_step`` takes. If more than one, the leaves of its
             batch are ``[batches_per_step, B, ...]``.
         curves: Named curves ``(x, y)`` of the state that are worth a picture.
@@ -232,6 +239,9 @@ class Family:
     unlabelled: tuple[str, ...] = ()
     sample_protocol: Mapping[str, str] = dataclasses.field(default_factory=dict)
     density_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    scores_in_training: bool = True
+    init_with: Callable[[PRNGKeyArray, Batch, Mapping[str, PyTree]], TrainState] | None = None
+    networks: Mapping[str, nn.Module] = dataclasses.field(default_factory=dict)
     batches_per_step: int = 1
     curves: Callable[[TrainState], Mapping[str, tuple[Array, Array]]] | None = None
     diagnose: Callable[[Mapping[str, float]], Sequence[Suspicion]] | None = None

@@ -37,6 +37,7 @@ class Binarization:
     method: Method = "dynamic"
     name: str = "binarization"
     shrinks = 1.0
+    entrywise = True
     scores_in_training = True
 
     def __post_init__(self) -> None:

@@ -64,8 +64,10 @@ class Choosing:
     def logits(self, outputs: Array, of: Entries) -> Array:
         """Outputs of an observation, changed."""
         outputs = outputs / self.temperature
-        if self.top_k is None or of.levels == 2 or self.top_k >= of.levels:
+        if self.top_k is None or self.top_k >= of.levels:
             return outputs
+        if outputs.shape[-1] == of.channels:  # one logit of two values
+            return jnp.where(outputs > 0.0, jnp.inf, -jnp.inf)
         by_level = outputs.reshape(*outputs.shape[:-1], of.channels, of.levels)
         least = jax.lax.top_k(by_level, self.top_k)[0][..., -1:]
         return jnp.where(by_level < least, -jnp.inf, by_level).reshape(outputs.shape)

@@ -256,7 +256,5 @@ def hidden_markov(
         eval_protocol={"density": component.said(num_levels), "parameters": "current"},
         density_metrics=density_metrics(
             math.prod(event_shape), "bits_per_dim", in_nats=("loss", "nats")
-        )
-        if num_levels is None
-        else {},
+        ),
     )

@@ -141,9 +141,8 @@ def latent_family(
             "bits_per_dim",
             "bits_per_dim_importance",
             in_nats=("loss", "elbo", "reconstruction", "nats_importance"),
-        )
-        if num_levels is None
-        else {},
+        ),
+        networks=groups.networks,
     )
 
 

@@ -4,8 +4,10 @@ Latents of all groups stand side by side in one array ``[B, Z]``, in the order i
 inferred, and so do the parameters of their Gaussians.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -44,6 +46,11 @@ class LatentGroups(Protocol):
     @property
     def conditional(self) -> bool:
         """Whether the model is one of data given labels."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Modules as they are applied, by the names of their parameters."""
         ...
 
     def init(

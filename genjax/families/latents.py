@@ -27,6 +27,7 @@ class Latents:
     variables: Variables
     shrinks: float
     name: str = "first_stage"
+    entrywise = False
     scores_in_training = False
 
     @property
@@ -51,8 +52,10 @@ class Latents:
         return self.first.encode(kept, {"x": x}, jax.random.key(0))
 
     def decode_rows(self, kept: Kept, x: Array) -> Array:
-        """The data that latents stand for."""
-        return self.first.decode(kept, x, {})
+        """The data that latents ``[..., *event]`` stand for; a trajectory has frames first."""
+        lead = x.shape[: x.ndim - len(self.first.event_shape)]
+        rows = self.first.decode(kept, x.reshape(-1, *self.first.event_shape), {})
+        return rows.reshape(*lead, *rows.shape[1:])
 
     def decode_density(self, kept: Kept, density: Density) -> Density:
         """A density of latents is none of data; it is shown as it is."""
@@ -81,6 +84,16 @@ def of_latents(
 
     Returns:
         The family of the data.
+
+    Raises:
+        ValueError: If the family takes several batches a step.
     """
+    if family.batches_per_step != 1:
+        raise ValueError(
+            "a family of latents takes one batch a step, but this one takes "
+            f"{family.batches_per_step} (family.critic_steps of a GAN, say)"
+        )
+    # What is known of data says nothing of single latents.
+    family = dataclasses.replace(family, impute=None)
     shrinks = math.prod(first.event_shape) / math.prod(event_shape)
     return viewed(family, Latents(first=first, variables=variables, shrinks=shrinks))

@@ -239,7 +239,5 @@ def mixture(
         unlabelled=("label",) if labels else (),
         density_metrics=density_metrics(
             math.prod(event_shape), "bits_per_dim", in_nats=("loss", "nats", "nats_marginal")
-        )
-        if num_levels is None
-        else {},
+        ),
     )

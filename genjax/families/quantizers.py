@@ -115,7 +115,8 @@ class VectorQuantizer:
         noise = jax.random.normal(jax.random.fold_in(key, 1), chosen.shape)
         chosen = chosen.astype(jnp.float32) + 0.01 * spread * noise
         usage = jnp.full(self.num_codes, 1.0 / self.num_codes)
-        return {"usage": usage, "sums": chosen * usage[:, None], "vectors": chosen}
+        kept = {"usage": usage, "mass": jnp.copy(usage), "vectors": chosen}
+        return {**kept, "sums": chosen * usage[:, None]}
 
     def quantize(self, codebook: Codebook, vectors: Float[Array, "N D"]) -> Quantized:
         """Maps vectors ``[N, D]`` to the nearest ones of the codebook."""
@@ -138,24 +139,27 @@ class VectorQuantizer:
     ) -> Codebook:
         """The running sums and the codes after a step; means over devices are those of all rows."""
         vectors = jax.lax.stop_gradient(vectors).astype(jnp.float32)
-        keep = self.decay
-        usage = keep * codebook["usage"] + (1.0 - keep) * _shares(codes, self.num_codes)
+        keep, share = self.decay, _shares(codes, self.num_codes)
         batch = jnp.zeros_like(codebook["sums"]).at[codes].add(vectors) / vectors.shape[0]
-        sums = keep * codebook["sums"] + (1.0 - keep) * batch
         if axes := mapped_axes():
-            usage, sums = jax.lax.pmean((usage, sums), axes)
+            share, batch = jax.lax.pmean((share, batch), axes)
             vectors = jax.lax.all_gather(vectors, axes, tiled=True)
-        book = sums / jnp.maximum(usage, 1e-20)[:, None]
+        usage, mass, sums = (
+            keep * codebook[name] + (1.0 - keep) * new
+            for name, new in (("usage", share), ("mass", share), ("sums", batch))
+        )
         # What is hardly used is not divided by next to nothing: it stays where it is.
-        used = usage > 1e-6 / self.num_codes
+        used = mass > 1e-6 / self.num_codes
+        book = sums / jnp.maximum(mass, 1e-20)[:, None]
         book = jnp.where(used[:, None], book, codebook["vectors"])
         if self.restart_below:
-            dead = usage * self.num_codes < self.restart_below
+            dead = mass * self.num_codes < self.restart_below
             chosen = vectors[jax.random.randint(key, (self.num_codes,), 0, vectors.shape[0])]
             book = jnp.where(dead[:, None], chosen, book)
-            usage = jnp.where(dead, 1.0 / self.num_codes, usage)
+            # As if it had been used like all others; what is said of usage stays the truth.
+            mass = jnp.where(dead, 1.0 / self.num_codes, mass)
             sums = jnp.where(dead[:, None], chosen / self.num_codes, sums)
-        return {"usage": usage, "sums": sums, "vectors": book}
+        return {"usage": usage, "mass": mass, "sums": sums, "vectors": book}
 
     def look_up(
         self, codebook: Codebook, codes: Integer[Array, "*shape"]

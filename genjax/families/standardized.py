@@ -24,6 +24,7 @@ class Standardization:
     names: tuple[str, ...] = ("x",)
     name: str = "standardization"
     shrinks = 1.0
+    entrywise = True
     scores_in_training = True
 
     @property
@@ -61,8 +62,7 @@ class Standardization:
     def log_volume(self, kept: Kept, batch: Batch, seen: Batch) -> Array:
         """Sum of the logarithms of the standard deviations of an example's entries."""
         rows = batch[self.names[0]]
-        event = rows.shape[rows.ndim - kept["mean"].ndim :]
-        return jnp.sum(jnp.broadcast_to(jnp.log(kept["std"]), event))
+        return jnp.sum(jnp.broadcast_to(jnp.log(kept["std"]), rows.shape[1:]))
 
 
 def standardized(

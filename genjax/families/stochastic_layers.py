@@ -74,6 +74,15 @@ class StochasticLayers:
         """Whether the model is one of data given labels."""
         return num_classes_of(self.decoder) is not None
 
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those of all layers, with what makes distributions of their features."""
+        found: dict[str, nn.Module] = {"encoder": self._encoder(0), "decoder": self._observed()}
+        for i in range(1, len(self.sizes)):
+            found |= {_name("encoder", i): self._encoder(i)}
+            found |= {_name("decoder", i): self._decoder(i - 1)}
+        return found
+
     def _encoder(self, i: int) -> GaussianFeatures:
         """The network that infers the latents of layer ``i``, from 0."""
         return GaussianFeatures(layers_of(self.encoder)[i], self.sizes[i])

@@ -56,6 +56,11 @@ class TopDown:
         """Whether the model is one of data given labels."""
         return num_classes_of(self.decoder) is not None
 
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The encoder, and the decoder with the layer after it."""
+        return {"encoder": self.encoder, "decoder": self._net()}
+
     def _net(self) -> ObservedGroups:
         return ObservedGroups(self.decoder, self.event_shape, self.num_outputs, self.num_shared)
 

@@ -78,6 +78,11 @@ class View(Protocol):
         ...
 
     @property
+    def entrywise(self) -> bool:
+        """Whether each entry of what is seen is one of the data."""
+        ...
+
+    @property
     def scores_in_training(self) -> bool:
         """Whether metrics of training are those of the data, too; else they are of what is seen."""
         ...
@@ -113,16 +118,24 @@ def viewed(family: Family, view: View) -> Family:
             return metrics
         added = view.log_volume(kept, batch, seen)
         own = family.density_metrics
+
+        def moved(value: Array, own: float, weight: float) -> Array:
+            mean = added if jnp.ndim(value) else jnp.mean(added)
+            return value * (weight / own) + mean * weight
+
         return {
-            name: (value / own[name] + (added if jnp.ndim(value) else jnp.mean(added))) * weight
-            if (weight := weights.get(name))
-            else value
+            name: moved(value, own[name], weights[name]) if name in weights else value
             for name, value in metrics.items()
         }
 
+    def init_with(key: PRNGKeyArray, batch: Batch, given: Mapping[str, PyTree]) -> TrainState:
+        kept = given.get(view.name, view.kept())
+        seen = view.encode(kept, batch, key)
+        made = family.init_with(key, seen, given) if family.init_with else family.init(key, seen)
+        return outer(made, kept)
+
     def init(key: PRNGKeyArray, batch: Batch) -> TrainState:
-        kept = view.kept()
-        return outer(family.init(key, view.encode(kept, batch, key)), kept)
+        return init_with(key, batch, {})
 
     def train_step(
         state: TrainState, batch: Batch, key: PRNGKeyArray
@@ -130,7 +143,7 @@ def viewed(family: Family, view: View) -> Family:
         kept = state.model_state[view.name]
         seen = view.encode(kept, batch, key)
         made, metrics = family.train_step(inner(state), seen, key)
-        if view.scores_in_training:
+        if view.scores_in_training and family.scores_in_training:
             metrics = in_units_of_data(kept, batch, seen, metrics)
         return outer(made, kept), metrics
 
@@ -138,9 +151,11 @@ def viewed(family: Family, view: View) -> Family:
     return dataclasses.replace(
         family,
         init=init,
+        init_with=init_with,
         train_step=train_step,
         eval_protocol=protocol,
         density_metrics=weights,
+        scores_in_training=view.scores_in_training and family.scores_in_training,
         **_scores(family, view, inner, in_units_of_data),
         **_rows(family, view, inner),
     )
@@ -209,6 +224,7 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
                 own,
                 encode=lambda x: own.encode(view.encode_rows(kept, x)),
                 decode=lambda y: view.decode_rows(kept, own.decode(y)),
+                entrywise=own.entrywise and view.entrywise,
             )
 
         parts["denoising"] = denoising

@@ -195,6 +195,7 @@ def vq_vae(
             decode=rows_of,
             nats=reconstruction,
         ),
+        networks={"encoder": to_vectors, "decoder": to_outputs},
         eval_protocol=protocol,
         sample_protocol={"codes": "drawn independently; train a model of codes for samples"},
         density_metrics=density_metrics(

@@ -230,6 +230,11 @@ class Editor:
             state: TrainState, shared: Any, key: jax.Array, batch: Mapping[str, Any]
         ) -> Any:
             asked = self._asked(state, batch)
+            if not asked.entrywise:
+                raise ValueError(
+                    "this model denoises latents, of which a mask of the data says nothing: "
+                    "inpaint with a model of the data itself"
+                )
             process, kept = asked.denoiser.process, batch["mask"]
             data = asked.encode(batch["x"])
             key, z = prior_latents(process, key, data.shape)
@@ -278,7 +283,7 @@ class Editor:
             state: TrainState, shared: Any, key: jax.Array, batch: Mapping[str, Any]
         ) -> Any:
             asked = self._asked(state, batch)
-            key, z = prior_latents(asked.denoiser.process, key, batch["x"].shape)
+            key, z = prior_latents(asked.denoiser.process, key, self._shape(asked, batch))
             drawn, h = bottleneck.recorded(
                 asked.denoiser, asked.sampler, key, z, num_steps=num_steps or asked.num_steps
             )
@@ -324,7 +329,7 @@ class Editor:
             state: TrainState, shared: Any, key: jax.Array, batch: Mapping[str, Any]
         ) -> Any:
             asked = self._asked(state, batch)
-            key, z = prior_latents(asked.denoiser.process, key, batch["x"].shape)
+            key, z = prior_latents(asked.denoiser.process, key, self._shape(asked, batch))
             return asked.decode(
                 bottleneck.steered(
                     asked.denoiser,
@@ -355,6 +360,11 @@ class Editor:
     def _asked(self, state: TrainState, batch: Mapping[str, Any]) -> Denoising:
         assert self._model.family.denoising is not None
         return self._model.family.denoising(state, batch)
+
+    def _shape(self, asked: Denoising, batch: Mapping[str, Any]) -> tuple[int, ...]:
+        """Shape of what is denoised for rows of a batch."""
+        shaped = jax.eval_shape(asked.encode, batch["x"])
+        return tuple(shaped.shape)
 
     def _check(self) -> None:
         if self._model.family.denoising is None:

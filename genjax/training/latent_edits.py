@@ -90,10 +90,16 @@ def attribute_direction(
         if len(own) < 2:
             continue
         low, high = np.quantile(own, [1 / 3, 2 / 3])
-        little, much = (own <= low, own >= high) if low < high else (own < high, own >= high)
-        if little.any() and much.any() and low <= high:
-            if own[much].mean() > own[little].mean():
-                differences.append(rows[much].mean(0) - rows[little].mean(0))
+        if own.min() == own.max():
+            continue
+        # Where most rows have one value, the others are compared with these.
+        if low < high:
+            little, much = own <= low, own >= high
+        elif high > own.min():
+            little, much = own < high, own >= high
+        else:
+            little, much = own <= low, own > low
+        differences.append(rows[much].mean(0) - rows[little].mean(0))
     if not differences:
         raise ValueError("the attribute is the same in all rows: there is no direction of it")
     return np.asarray(np.mean(differences, axis=0))

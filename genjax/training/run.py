@@ -183,13 +183,14 @@ class Run(Trained):
         """The state before the first step, frozen parts filled in."""
         # Every process knows its rows of the first batch: layers start from statistics of all.
         key = random_key(self.experiment.train.seed, "init")
-        state = steps.init_state(self.family, key, self.first_batch(), self.mesh)
-        if not self.experiment.frozen:
+        loaded = {name: load() for name, load in self.experiment.frozen.items()}
+        state = steps.init_state(self.family, key, self.first_batch(), self.mesh, loaded)
+        if not loaded:
             return state
         shardings = meshes.state_sharding(state.model_state, self.mesh)
         kept = dict(state.model_state)
-        for name, load in self.experiment.frozen.items():
-            kept[name] = {**kept[name], **meshes.put(load(), meshes.replicated(self.mesh))}
+        for name, values in loaded.items():
+            kept[name] = {**kept[name], **meshes.put(values, meshes.replicated(self.mesh))}
         return state.replace(model_state=jax.device_put(kept, shardings))
 
     def first_batch(self) -> dict[str, np.ndarray]:

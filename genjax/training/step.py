@@ -21,11 +21,35 @@ from genjax.training.skipping import SKIPPED, count_skips
 Batch = Mapping[str, np.ndarray]
 
 
-def init_state(family: Family, key: jax.Array, batch: Batch, mesh: Mesh) -> TrainState:
-    """Makes the initial state on the mesh, in one compiled call."""
+def init_state(
+    family: Family,
+    key: jax.Array,
+    batch: Mapping[str, Any],
+    mesh: Mesh,
+    given: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """Makes the initial state on the mesh, in one compiled call.
+
+    Args:
+        family: The family.
+        key: Key of the parameters.
+        batch: This process's rows of the first batch.
+        mesh: The mesh.
+        given: Parts of the state's ``model_state`` that are known before.
+
+    Returns:
+        The state.
+    """
     on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
     shapes = jax.eval_shape(family.init, key, on_mesh)
-    init = jax.jit(family.init, out_shardings=meshes.state_sharding(shapes, mesh))
+    function: Any = family.init
+    if given and family.init_with is not None:
+        known, with_known = given, family.init_with
+
+        def function(key: jax.Array, batch: Any) -> TrainState:
+            return with_known(key, batch, known)
+
+    init = jax.jit(function, out_shardings=meshes.state_sharding(shapes, mesh))
     # Run once: on CPUs it is compiled for longer than it runs.
     cpu = jax.default_backend() == "cpu"
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if cpu else {}

@@ -292,7 +292,7 @@ class Trained:
         """
         _, state = self.newest()
         bound = {}
-        for name, net in self.experiment.networks.items():
+        for name, net in {**self.experiment.networks, **self.family.networks}.items():
             if not hasattr(net, "bind"):  # no Linen module
                 continue
             params = {**state.params, **state.ema}.get(name, {})

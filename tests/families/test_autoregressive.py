@@ -184,6 +184,13 @@ def test_guided_logits_are_the_two_joined_whichever_way_they_are_drawn():
     np.testing.assert_allclose(limited, finite, rtol=1e-6)
 
 
+def test_the_likeliest_value_of_two_is_drawn_whatever_the_observation():
+    for observation in (families.Bernoulli(), families.Categorical()):
+        model, params, _ = model_of("made", observation=observation, choosing=Choosing(top_k=1))
+        draws = [np.asarray(model.sample(params, jax.random.key(i), None, 3)) for i in range(2)]
+        np.testing.assert_array_equal(*draws)
+
+
 def test_the_channels_of_a_pixel_are_one_place():
     observation = families.LogisticMixture(num_components=2)
     model, params, batch = model_of(

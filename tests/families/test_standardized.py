@@ -8,6 +8,7 @@ import pytest
 
 from genjax import bijectors, data, families, nets
 from genjax.diffusion import FixedLinearSchedule
+from genjax.families.standardized import Standardization
 
 MEAN = np.array([300.0, -2.0, 5e4], np.float32)
 STD = np.array([101.0, 1.5, 1040.0], np.float32)
@@ -120,3 +121,11 @@ def test_moments_do_not_lose_digits_far_from_zero_and_leave_constants():
     assert of_channels.mean.shape == (1, 1, 3)
     streamed = data.DataSet("set", data.splits.SlicedSource(dataset.source, 0, 9000), dataset.spec)
     np.testing.assert_allclose(data.moments(streamed, chunk=1000).std, found.std, rtol=1e-5)
+
+
+def test_moments_that_broadcast_are_of_every_entry():
+    batch = {"x": jnp.zeros((3, 4, 4, 2))}
+    for shape in ((), (2,), (1, 1, 2), (4, 4, 2)):
+        view = Standardization(mean=np.zeros(shape), std=np.full(shape, 10.0))
+        volume = view.log_volume(view.kept(), batch, batch)
+        np.testing.assert_allclose(volume, 32 * np.log(10.0), rtol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 import genjax
 from genjax import families, nets
 from genjax.config import ConfigError
+from genjax.diffusion import VarianceExploding
 from genjax.families.quantizers import FiniteScalarQuantizer, VectorQuantizer
 
 KEY = jax.random.key(0)
@@ -51,7 +52,8 @@ def test_rounding_gives_the_codes_and_vectors_of_the_reference(levels, vectors, 
 def test_a_codebook_moves_as_the_reference_does():
     quantizer = VectorQuantizer(num_codes=3, code_size=2, decay=0.8, restart_below=0.0)
     book = jnp.asarray([[0.0, 0.0], [1.0, 1.0], [-1.0, 0.5]])
-    kept = {"usage": jnp.full(3, 0.25), "sums": book / 4, "vectors": book}
+    even = jnp.full(3, 0.25)
+    kept = {"usage": even, "mass": even, "sums": book / 4, "vectors": book}
     rows = jnp.asarray([[0.2, 0.1], [0.9, 1.3], [0.8, 0.7], [-0.7, 0.2]])
     found = quantizer.quantize(kept, rows)
     np.testing.assert_array_equal(found.codes, [0, 1, 1, 2])
@@ -70,7 +72,8 @@ def test_a_codebook_moves_as_the_reference_does():
 def test_a_code_that_is_not_used_begins_anew_and_one_that_is_stays():
     quantizer = VectorQuantizer(num_codes=4, code_size=2, decay=0.5, restart_below=0.1)
     book = jnp.asarray([[0.0, 0.0], [1.0, 0.0], [50.0, 50.0], [-50.0, 9.0]])
-    kept = {"usage": jnp.full(4, 0.25), "sums": book / 4, "vectors": book}
+    even = jnp.full(4, 0.25)
+    kept = {"usage": even, "mass": even, "sums": book / 4, "vectors": book}
     rows = jnp.asarray([[0.1, 0.1], [0.9, 0.0], [0.2, -0.1], [1.1, 0.2]])
     for i in range(4):
         found = quantizer.quantize(kept, rows)
@@ -80,7 +83,9 @@ def test_a_code_that_is_not_used_begins_anew_and_one_that_is_stays():
         used = np.asarray(kept["vectors"][:2])
         assert np.abs(used - [[0.15, 0.0], [1.0, 0.1]]).max() < 0.2
     assert all((np.asarray(kept["vectors"][i]) == np.asarray(rows)).all(1).any() for i in (2, 3))
-    np.testing.assert_allclose(kept["usage"][2:], 0.25)
+    np.testing.assert_allclose(kept["mass"][2:], 0.25)
+    # What is said of usage does not know of new beginnings.
+    np.testing.assert_allclose(kept["usage"], [0.4844, 0.4844, 0.0156, 0.0156], atol=1e-4)
     # A code without a single vector is not divided by nothing.
     never = VectorQuantizer(num_codes=4, code_size=2, decay=0.0, restart_below=0.0)
     moved = never.update(kept, rows, jnp.zeros(4, jnp.int32), KEY)
@@ -169,7 +174,61 @@ def test_a_second_stage_pays_for_codes_and_for_data_given_them():
     assert drawn.shape == (16, *SHAPE) and drawn.dtype == jnp.uint8
 
 
-def config(**data):
+def test_any_family_of_codes_is_scored_as_one_of_the_data_and_starts_from_codes():
+    family = first(FiniteScalarQuantizer(levels=(3,)))
+    batch = {"x": crosses(32), "index": jnp.arange(32)}
+    trained = jax.jit(family.init)(KEY, batch)
+    step = jax.jit(family.train_step)
+    for i in range(20):
+        trained, _ = step(trained, batch, jax.random.fold_in(KEY, i))
+    variables = {"ema": trained.ema, "model_state": trained.model_state}
+    mixture = families.mixture(
+        component=families.CategoricalComponent(),
+        event_shape=(2, 2, 1),
+        num_levels=3,
+        num_components=2,
+    )
+    both = families.of_latents(mixture, family.first_stage, variables, SHAPE)
+    # Clusters are those of codes, and not of what an untrained first stage gives.
+    state = both.init_with(KEY, batch, {"first_stage": variables})
+    weights = np.exp(state.params["mixture"]["log_weights"])
+    assert weights.min() > 0.05
+    found = jax.jit(both.eval_step)(state, batch, KEY)
+    np.testing.assert_allclose(found["nats"], -both.log_prob(state, batch, KEY), rtol=1e-5)
+
+
+def test_what_denoises_latents_is_sampled_as_data_and_masks_of_data_are_refused():
+    images = families.vae(
+        encoder=nets.MLPEncoder(hidden_size=8, num_layers=1),
+        decoder=nets.MLPDecoder(hidden_size=8, num_layers=1),
+        observation=families.Bernoulli(),
+        optimizer=optax.adam(1e-2),
+        event_shape=SHAPE,
+        num_levels=2,
+        latent_size=3,
+    )
+    batch = {"x": crosses(8), "index": jnp.arange(8)}
+    trained = jax.jit(images.init)(KEY, batch)
+    variables = {"ema": trained.ema, "model_state": {}}
+    latents = families.edm(
+        net=nets.ScoreMLP(hidden_size=8, num_layers=1, gamma_min=0.0, gamma_max=1.0),
+        process=VarianceExploding(),
+        optimizer=optax.adam(1e-2),
+        event_shape=(3,),
+        num_levels=None,
+        sampling=families.Sampling(num_steps=3),
+    )
+    both = families.of_latents(latents, images.first_stage, variables, SHAPE)
+    state = both.init(KEY, batch).replace(model_state={"first_stage": variables})
+    drawn = jax.jit(both.sample)(state, KEY, batch)
+    assert drawn.rows.shape == (8, *SHAPE) and drawn.trajectory.shape[2:] == SHAPE
+    assert both.impute is None and not both.denoising(state, batch).entrywise
+    # A change of units of the data is no matter of what is trained on latents.
+    moved = families.standardized(both, np.zeros((1,)), np.full((1,), 100.0))
+    assert not moved.scores_in_training
+
+
+def config(quantizer=dict(name="vq", num_codes=8, code_size=4), **data):  # noqa: B006
     net = dict(channels=8, num_blocks=1, residual_channels=4)
     return dict(
         data=dict(name="digits", batch_size=32, **data),
@@ -179,7 +238,7 @@ def config(**data):
         ),
         family=dict(
             name="vq_vae",
-            quantizer=dict(name="vq", num_codes=8, code_size=4),
+            quantizer=quantizer,
             observation=dict(name="discretized_logistic"),
         ),
         optimizer=dict(name="adam", learning_rate=1e-3),
@@ -201,12 +260,16 @@ def of_codes(workdir, **data):
 @pytest.mark.slow
 def test_two_stages_through_configs_need_the_first_workdir_once(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    genjax.Run(genjax.build(config()), one).train()
+    # Levels are a sequence, which JSON has as a list.
+    genjax.Run(genjax.build(config(dict(name="fsq", levels=(3, 4)))), one).train()
     genjax.Run(genjax.build(of_codes(one)), two).train()
     run = genjax.load(two)
     x = run.experiment.test_data.source.rows(np.arange(7))["x"]
     scores = run.log_prob(x, label=np.arange(7))
     drawn = run.sample(3, label=[1, 2, 3], seed=0)
+    codes = run.networks["net"](jnp.zeros((2, 4, 4, 1), jnp.uint8), jnp.arange(2))
+    assert codes.shape == (2, 4, 4, 1, 12)
+    assert genjax.load(one).networks["encoder"](jnp.zeros((2, 8, 8, 1))).shape == (2, 4, 4, 2)
     assert drawn.shape == (3, 8, 8, 1) and np.isfinite(scores).all()
     one.rename(tmp_path / "gone")
     again = genjax.load(two)

@@ -30,6 +30,10 @@ def test_a_direction_within_classes_does_not_tell_classes_apart():
     )
     binary = attribute_direction(vectors, labels)
     np.testing.assert_allclose(binary, [0.0, 5.0], atol=0.1)
+    for rare in (np.arange(3000) % 10 == 3, np.arange(3000) % 10 != 3):  # one of ten, and nine
+        vectors[:, 0] = rare * 2.0
+        found = attribute_direction(vectors, rare)
+        np.testing.assert_allclose(found[0], 2.0, atol=1e-6)
     with pytest.raises(ValueError, match="the same in all rows"):
         attribute_direction(vectors, np.ones(3000))
     nothing = np.where(np.arange(3000) == 0, np.nan, values)  # an empty picture has no slant
