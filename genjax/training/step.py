@@ -43,18 +43,16 @@ def init_state(
     on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
     shapes = jax.eval_shape(family.init, key, on_mesh)
     function: Any = family.init
+    args: tuple[Any, ...] = (key, on_mesh)
     if given and family.init_with is not None:
-        known, with_known = given, family.init_with
-
-        def function(key: jax.Array, batch: Any) -> TrainState:
-            return with_known(key, batch, known)
-
+        function = family.init_with
+        args = (*args, meshes.put(dict(given), meshes.replicated(mesh)))
     init = jax.jit(function, out_shardings=meshes.state_sharding(shapes, mesh))
     # Run once: on CPUs it is compiled for longer than it runs.
     cpu = jax.default_backend() == "cpu"
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if cpu else {}
     with jax.set_mesh(mesh):
-        return init.lower(key, on_mesh).compile(compiler_options=options)(key, on_mesh)
+        return init.lower(*args).compile(compiler_options=options)(*args)
 
 
 def state_template(shapes: TrainState, mesh: Mesh) -> TrainState:
