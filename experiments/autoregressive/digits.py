@@ -1,8 +1,9 @@
 """Autoregressive models of the 8x8 handwritten digits: no download, CPU only.
 
 After a colon the network: pixelcnn_plus (the default), gated_pixelcnn, pixelcnn, transformer or
-made. Each grey level has a probability; the likelihood is exact. 1,437 rows are soon known by heart:
-dropout, weight decay and the number of steps were chosen on the last 15 % of the training split.
+made. Each grey level has a probability; the likelihood is exact. 1,437 rows are soon known by
+heart: dropout, weight decay and the number of steps were chosen on the last 15 % of the training
+split.
 
 Command:  python scripts/run.py --config=experiments/autoregressive/digits.py:transformer \
               --workdir=/tmp/genjax/autoregressive_digits
