@@ -236,6 +236,7 @@ def gaussian_conditional(
 
 Baseline = Literal["mean", "knn", "iterative", "gaussian"]
 BASELINES: Sequence[str] = get_args(Baseline)
+"""Names of the ways to fill in that are measured beside a model."""
 
 
 def baseline_imputation(

@@ -23,12 +23,14 @@ from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
+from genjax.nets.transformer import Cache
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
 __all__ = [
     "AutoregressiveTransformer",
     "BottomUpEncoder",
+    "Cache",
     "Conv",
     "ConvClassifier",
     "ConvDecoder",
