@@ -29,6 +29,10 @@ NETS = {
 }
 
 
+# The largest network takes longest to compile: its causality is looked at in each run.
+LONG = [pytest.param(name, marks=[pytest.mark.slow] * (name == "pixelcnn_plus")) for name in NETS]
+
+
 def shaken(params):
     """No weight is 0, as some are at first."""
     leaves, tree = jax.tree.flatten(params)
@@ -80,7 +84,7 @@ def test_one_stack_of_masks_has_a_blind_spot_and_two_stacks_have_none():
         assert bool(slopes[0, 4, 5, 0] != 0.0) is sees
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", LONG)
 def test_probabilities_of_all_images_add_up_to_one(name):
     shape = (3, 3, 1) if name != "pixelcnn_plus" else (2, 4, 1)
     model, params, _ = model_of(name, shape=shape)
@@ -103,7 +107,7 @@ def one_by_one(model, params, key, label, rows):
     return x
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", LONG)
 def test_samples_of_iteration_are_those_of_one_entry_after_the_other_bit_for_bit(name):
     model, params, _ = model_of(name, levels=5)
     expected = one_by_one(model, params, KEY, None, 6)
@@ -127,6 +131,7 @@ def test_a_cache_gives_the_outputs_of_the_whole_pass():
         np.testing.assert_allclose(found, expected[:, i], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_have_the_entropy_of_the_model():
     model, params, _ = model_of("gated_pixelcnn", shape=(3, 3, 1))
     every = jnp.asarray(list(itertools.product((0, 1), repeat=9))).reshape(-1, 3, 3, 1)
@@ -191,6 +196,7 @@ def test_the_likeliest_value_of_two_is_drawn_whatever_the_observation():
         np.testing.assert_array_equal(*draws)
 
 
+@pytest.mark.slow
 def test_the_channels_of_a_pixel_are_one_place():
     observation = families.LogisticMixture(num_components=2)
     model, params, batch = model_of(
@@ -213,6 +219,7 @@ def test_weights_are_normalised_by_the_first_rows():
         np.testing.assert_allclose(np.std(outputs, (0, 1, 2)), 1.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_table_of_a_gaussian_is_fitted_to_its_entropy():
     rng = np.random.default_rng(0)
     mixing = np.array([[1.0, 0.0], [1.5, 0.5]])

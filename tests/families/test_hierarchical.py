@@ -75,7 +75,7 @@ def model_of(groups, **objective):
     )
 
 
-@pytest.mark.parametrize("make", [layers, top_down])
+@pytest.mark.parametrize("make", [layers, pytest.param(top_down, marks=pytest.mark.slow)])
 def test_importance_weighted_probabilities_of_all_images_add_up_to_one(make):
     family = make(eval_num_draws=2000)
     state = moved(family, scale=0.05 if make is layers else 0.2)
@@ -246,7 +246,7 @@ def test_free_bits_are_those_of_groups():
         assert float(losses[free]["elbo"]) == pytest.approx(float(plain["elbo"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [layers, top_down])
+@pytest.mark.parametrize("make", [layers, pytest.param(top_down, marks=pytest.mark.slow)])
 def test_latents_of_all_groups_are_one_array_which_is_drawn_encoded_and_decoded(make):
     family = make(num_classes=3)
     assert family.reads == ("label",)
@@ -269,7 +269,7 @@ def groups_of(name):
     return TopDown(**down_nets(), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)
 
 
-@pytest.mark.parametrize("name", ["layers", "top_down"])
+@pytest.mark.parametrize("name", ["layers", pytest.param("top_down", marks=pytest.mark.slow)])
 def test_samples_are_of_the_density_that_is_scored_and_cold_ones_of_the_prior_without_noise(name):
     groups = groups_of(name)
     params = moved(layers() if name == "layers" else top_down()).params

@@ -114,7 +114,10 @@ def crosses(count=64):
 
 @pytest.mark.parametrize(
     "quantizer",
-    [VectorQuantizer(num_codes=4, code_size=3), FiniteScalarQuantizer(levels=(3, 3))],
+    [
+        VectorQuantizer(num_codes=4, code_size=3),
+        pytest.param(FiniteScalarQuantizer(levels=(3, 3)), marks=pytest.mark.slow),
+    ],
     ids=["vq", "fsq"],
 )
 def test_codes_hold_what_the_data_is_and_a_bound_is_one(quantizer):
@@ -194,6 +197,7 @@ def test_any_family_of_codes_is_scored_as_one_of_the_data_and_starts_from_codes(
     np.testing.assert_allclose(found["nats"], -both.log_prob(state, batch, KEY), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_denoises_latents_is_sampled_as_data_and_masks_of_data_are_refused():
     images = families.vae(
         encoder=nets.MLPEncoder(hidden_size=8, num_layers=1),

@@ -327,7 +327,9 @@ def test_a_run_may_be_edited_differently_and_its_config_has_no_edit(run, tmp_pat
     assert "edit" not in run.config
     with pytest.raises(EditError, match="there is no edit"):
         run.draw_edit()
-    with pytest.raises(configs.ConfigError, match="no section 'edit'.*valid: class_direction, com"):
+    with pytest.raises(
+        configs.ConfigError, match="no section 'edit'.*valid: attribute, class_direction, com"
+    ):
         configs.build(configs.load_config(DIGITS), mode="edit")
     for overrides, message in [
         ({"edit.name": "magic"}, "unknown edit.name 'magic'"),
