@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from genjax import evaluation
+from genjax.data import DataSet
 from genjax.diffusion.directions import (
     mean_difference,
     principal_components,
@@ -49,10 +50,18 @@ class Context:
 
     def test_rows(self, count: int) -> tuple[np.ndarray, dict[str, Any]]:
         """The first rows of the test split, and what the family reads besides."""
-        source = self.experiment.test_data.source
-        rows = source.rows(np.arange(min(count, len(source))))
-        reads = {name: rows[name] for name in self.experiment.family.reads if name in rows}
+        rows, reads = self._first_rows(self.experiment.test_data, count)
         return rows["x"], reads
+
+    def train_rows(self, count: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The first rows of the training split with all features, and what the family reads."""
+        return self._first_rows(self.experiment.train_data, count)
+
+    def _first_rows(
+        self, split: DataSet, count: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        rows = dict(split.source.rows(np.arange(min(count, len(split.source)))))
+        return rows, {name: rows[name] for name in self.experiment.family.reads if name in rows}
 
     def kept(self, before: np.ndarray, after: np.ndarray) -> float | None:
         """The share of rows whose class the classifier says to be what it was, if there is one."""

@@ -172,9 +172,7 @@ class Attribute(OfRows):
         return Edited({self.attribute: context.picture(shown)}, arrays, numbers)
 
     def _direction(self, context: Context) -> np.ndarray:
-        source = context.experiment.train_data.source
-        found = source.rows(np.arange(min(self.num_found, len(source))))
-        reads = {name: found[name] for name in context.experiment.family.reads if name in found}
+        found, reads = context.train_rows(self.num_found)
         vectors = Flat.of(context.editor.latents(found["x"], **reads)).vectors
         labels = found.get("label") if self.within_classes else None
 
@@ -263,9 +261,7 @@ class LatentMap(Edit):
 
     def apply(self, context: Context) -> Edited:
         """Does it."""
-        source = context.experiment.train_data.source
-        found = source.rows(np.arange(min(self.num_found, len(source))))
-        reads = {name: found[name] for name in context.experiment.family.reads if name in found}
+        found, reads = context.train_rows(self.num_found)
         latents = Flat.of(context.editor.latents(found["x"], **reads))
         if latents.vectors.shape[1] < 2:
             raise ValueError("a map needs latents of at least two entries")
