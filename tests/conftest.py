@@ -32,8 +32,10 @@ CHECKED = """
     families.autoregressive families.autoregressive_model families.choosing families.langevin
     families.autoregressive_imputing
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
-    families.components families.discrete_components families.seeding families.mixture
-    families.linear_algebra families.hidden_markov families.expectation_maximization
+    families.components families.gaussian_component families.gaussian_conditioning
+    families.discrete_components families.multinomial_component families.seeding families.mixture
+    families.linear_algebra families.hidden_markov families.markov_chain
+    families.expectation_maximization
     families.latent_groups families.latent_family families.stochastic_layers families.top_down
     families.hierarchical_vae families.latent_imputing
     nets.top_down

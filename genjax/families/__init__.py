@@ -7,7 +7,7 @@ from genjax.families.binarized import binarized
 from genjax.families.chain_objective import ChainObjective
 from genjax.families.choosing import Choosing
 from genjax.families.classifier import classifier
-from genjax.families.components import Component, GaussianComponent
+from genjax.families.components import Component
 from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
@@ -22,7 +22,6 @@ from genjax.families.diffusion import (
 from genjax.families.discrete_components import (
     BernoulliComponent,
     CategoricalComponent,
-    MultinomialComponent,
 )
 from genjax.families.draws import Latent
 from genjax.families.flow import flow
@@ -40,11 +39,13 @@ from genjax.families.gan import (
     wgan,
     wgan_gp,
 )
+from genjax.families.gaussian_component import GaussianComponent
 from genjax.families.hidden_markov import hidden_markov
 from genjax.families.hierarchical_vae import hierarchical_vae
 from genjax.families.latents import of_latents
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.mixture import mixture
+from genjax.families.multinomial_component import MultinomialComponent
 from genjax.families.objective import Objective
 from genjax.families.observations import (
     Bernoulli,

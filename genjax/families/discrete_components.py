@@ -4,15 +4,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from genjax.families.components import Parameters, Rows, Sums, log_shares
+from genjax.families.components import Known, Parameters, Rows, Sums
 from genjax.families.linear_algebra import matmul
 from genjax.families.observations import Entries
 
 
-def _check_smoothing(smoothing: float) -> None:
+def check_smoothing(smoothing: float) -> None:
+    """Refuses smoothing that leaves probabilities at 0."""
     if not smoothing > 0.0:
         raise ValueError(
             f"smoothing must be positive, got {smoothing}: a value that was not seen in training "
@@ -20,7 +20,8 @@ def _check_smoothing(smoothing: float) -> None:
         )
 
 
-def _check_levels(name: str, num_levels: int | None) -> None:
+def check_levels(name: str, num_levels: int | None) -> None:
+    """Refuses real numbers for what is of grey levels."""
     if num_levels is None:
         raise ValueError(
             f"component {name!r} is of grey levels, but the data is real-valued: take 'gaussian'"
@@ -40,7 +41,7 @@ class BernoulliComponent:
     smoothing: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_smoothing(self.smoothing)
+        check_smoothing(self.smoothing)
 
     def check(self, num_levels: int | None) -> None:
         """Refuses all but two levels.
@@ -90,6 +91,26 @@ class BernoulliComponent:
         odds = parameters["log_odds"][chosen]
         return jax.random.bernoulli(key, jax.nn.sigmoid(odds)).astype(jnp.float32)
 
+    def log_prob_known(
+        self, parameters: Parameters, x: Rows, known: Known, of: Entries
+    ) -> Float[Array, "N K"]:
+        """Log-probability of the known bits of each row."""
+        log_odds = parameters["log_odds"]
+        ones = matmul(jnp.where(known, x, 0.0), log_odds.T)
+        return ones - matmul(known.astype(jnp.float32), jax.nn.softplus(log_odds).T)
+
+    def fill(
+        self,
+        key: PRNGKeyArray,
+        parameters: Parameters,
+        chosen: Int[Array, " N"],
+        x: Rows,
+        known: Known,
+        of: Entries,
+    ) -> Rows:
+        """Bits that are not known are independent of those that are."""
+        return jnp.where(known, x, self.draw(key, parameters, chosen, of))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CategoricalComponent:
@@ -102,7 +123,7 @@ class CategoricalComponent:
     smoothing: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_smoothing(self.smoothing)
+        check_smoothing(self.smoothing)
 
     def check(self, num_levels: int | None) -> None:
         """Refuses real numbers.
@@ -110,7 +131,7 @@ class CategoricalComponent:
         Raises:
             ValueError: If the data is real-valued.
         """
-        _check_levels("categorical", num_levels)
+        check_levels("categorical", num_levels)
 
     def said(self, num_levels: int | None) -> str:
         """Probabilities are exact."""
@@ -140,14 +161,7 @@ class CategoricalComponent:
 
     def log_prob(self, parameters: Parameters, x: Rows, of: Entries) -> Float[Array, "N K"]:
         """Log-probability of each row."""
-
-        def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
-            log_probs, levels = part
-            return total + log_probs[levels], None
-
-        log_probs = parameters["log_probs"]
-        nothing = jnp.zeros((x.shape[0], log_probs.shape[-1]))
-        return jax.lax.scan(add, nothing, (log_probs, x.T.astype(jnp.int32)))[0]
+        return self.log_prob_known(parameters, x, jnp.ones_like(x, bool), of)
 
     def draw(
         self, key: PRNGKeyArray, parameters: Parameters, chosen: Int[Array, " N"], of: Entries
@@ -156,77 +170,28 @@ class CategoricalComponent:
         logits = jnp.moveaxis(parameters["log_probs"], -1, 0)[chosen]
         return jax.random.categorical(key, logits).astype(jnp.float32)
 
+    def log_prob_known(
+        self, parameters: Parameters, x: Rows, known: Known, of: Entries
+    ) -> Float[Array, "N K"]:
+        """Log-probability of the known levels of each row."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MultinomialComponent:
-    """Entries as counts: their total has one distribution for all, and is spread by the component.
+        def add(total: Array, part: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            log_probs, levels, known = part
+            return total + jnp.where(known[:, None], log_probs[levels], 0.0), None
 
-    It is a distribution of all counts, of which grey levels are those that end at the highest
-    level; samples above it are cut.
+        log_probs = parameters["log_probs"]
+        nothing = jnp.zeros((x.shape[0], log_probs.shape[-1]))
+        levels = jnp.where(known, x, 0.0).astype(jnp.int32)
+        return jax.lax.scan(add, nothing, (log_probs, levels.T, known.T))[0]
 
-    Attributes:
-        smoothing: What is added to the total count of each entry in each component, and to the
-            number of rows of each total.
-
-    References:
-        McCallum and Nigam, A Comparison of Event Models for Naive Bayes Text Classification, 1998.
-    """
-
-    smoothing: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_smoothing(self.smoothing)
-
-    def check(self, num_levels: int | None) -> None:
-        """Refuses real numbers.
-
-        Raises:
-            ValueError: If the data is real-valued.
-        """
-        _check_levels("multinomial", num_levels)
-
-    def said(self, num_levels: int | None) -> str:
-        """Probabilities are exact."""
-        return "exact"
-
-    def start(self, x: Rows, count: int, of: Entries) -> Parameters:
-        """All entries and all totals alike."""
-        size = x.shape[1]
-        totals = jnp.zeros(size * (of.levels - 1) + 1)
-        return {
-            "log_shares": jnp.zeros((count, size)) - jnp.log(size),
-            "log_totals": totals - jnp.log(len(totals)),
-        }
-
-    def sums(
-        self, parameters: Parameters, x: Rows, weights: Float[Array, "N K"], of: Entries
-    ) -> Sums:
-        """Counts of each entry ``[K, D]``, and rows of each total."""
-        total = jnp.sum(x, axis=1).astype(jnp.int32)
-        rows = jnp.zeros_like(parameters["log_totals"]).at[total].add(jnp.sum(weights, axis=1))
-        return {"counts": matmul(weights.T, x), "totals": rows}
-
-    def estimate(
-        self, parameters: Parameters, weight: Float[Array, " K"], sums: Sums, of: Entries
-    ) -> Parameters:
-        """Logarithms of shares of the total, and of the shares of totals."""
-        return {
-            "log_shares": log_shares(sums["counts"] + self.smoothing, axis=1),
-            "log_totals": log_shares(sums["totals"] + self.smoothing),
-        }
-
-    def log_prob(self, parameters: Parameters, x: Rows, of: Entries) -> Float[Array, "N K"]:
-        """Log-probability of each row."""
-        total = jnp.sum(x, axis=1)
-        ways = gammaln(total + 1.0) - jnp.sum(gammaln(x + 1.0), axis=1)
-        alike = ways + parameters["log_totals"][total.astype(jnp.int32)]
-        return matmul(x, parameters["log_shares"].T) + alike[:, None]
-
-    def draw(
-        self, key: PRNGKeyArray, parameters: Parameters, chosen: Int[Array, " N"], of: Entries
+    def fill(
+        self,
+        key: PRNGKeyArray,
+        parameters: Parameters,
+        chosen: Int[Array, " N"],
+        x: Rows,
+        known: Known,
+        of: Entries,
     ) -> Rows:
-        """A total, and how it is spread."""
-        of_total, of_counts = jax.random.split(key)
-        total = jax.random.categorical(of_total, parameters["log_totals"], shape=chosen.shape)
-        shares = jnp.exp(parameters["log_shares"])[chosen]
-        return jax.random.multinomial(of_counts, total.astype(jnp.float32), shares)
+        """Levels that are not known are independent of those that are."""
+        return jnp.where(known, x, self.draw(key, parameters, chosen, of))

@@ -5,13 +5,14 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from genjax.families.base import Batch, Family, Metrics, PyTree, Samples, TrainState
 from genjax.families.components import Component, Parameters, Sums, log_shares
 from genjax.families.expectation_maximization import expectation_maximization
 from genjax.families.levels import as_levels
 from genjax.families.likelihood import density_metrics, likelihood_metrics
+from genjax.families.markov_chain import backward, best_path, draw_path, forward
 from genjax.families.observations import Entries
 from genjax.families.seeding import clusters
 from genjax.losses.arrays import whole_levels
@@ -24,17 +25,11 @@ _SOFTENED = 0.1
 class HiddenMarkov:
     """A chain of hidden states as functions of parameters and sequences.
 
-    The recursions over time are in logarithms, so that no state's probability is rounded to 0
-    before later places have spoken for it.
-
     Attributes:
         component: The distribution of a place in each state.
         event_shape: Shape of a sequence, time first.
         num_levels: Number of grey levels of integer data; None for real-valued data.
         num_states: Number of states.
-
-    References:
-        Rabiner, A Tutorial on Hidden Markov Models, Proceedings of the IEEE 77, 1989.
     """
 
     component: Component
@@ -71,58 +66,26 @@ class HiddenMarkov:
             **emission,
         }
 
-    def emitted(self, parameters: Parameters, x: Array) -> Float[Array, "T N K"]:
-        """Log-probability of what is observed at each time, in each state."""
-        found = self.component.log_prob(parameters, self.places(x), self.entries)
-        return jnp.moveaxis(found.reshape(x.shape[0], -1, self.num_states), 0, 1)
-
-    def forward(
-        self, parameters: Parameters, emitted: Float[Array, "T N K"]
+    def emitted(
+        self, parameters: Parameters, x: Array, known: Array | None = None
     ) -> Float[Array, "T N K"]:
-        """Log-probability of each state together with all that was observed up to its time."""
-
-        def step(before: Array, here: Array) -> tuple[Array, Array]:
-            joint = before[:, :, None] + parameters["log_transition"]
-            now = jax.nn.logsumexp(joint, axis=1) + here
-            return now, now
-
-        first = parameters["log_initial"] + emitted[0]
-        _, later = jax.lax.scan(step, first, emitted[1:])
-        return jnp.concatenate([first[None], later])
-
-    def backward(
-        self,
-        parameters: Parameters,
-        emitted: Float[Array, "T N K"],
-        forward: Float[Array, "T N K"],
-    ) -> tuple[Float[Array, "T N K"], Float[Array, "K K"]]:
-        """Probability of each state given the sequence, and the expected number of transitions."""
-        evidence = jax.nn.logsumexp(forward[-1], axis=1)
-
-        def step(made: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[tuple, Array]:
-            after, pairs = made
-            here, following = part
-            ahead = parameters["log_transition"] + (following + after)[:, None, :]
-            joint = jnp.exp(here[:, :, None] + ahead - evidence[:, None, None])
-            before = jax.nn.logsumexp(ahead, axis=2)
-            return (before, pairs + jnp.sum(joint, axis=0)), before
-
-        last = jnp.zeros_like(forward[-1])
-        start = last, jnp.zeros((self.num_states, self.num_states))
-        (_, pairs), earlier = jax.lax.scan(step, start, (forward[:-1], emitted[1:]), reverse=True)
-        backward = jnp.concatenate([earlier, last[None]])
-        return jax.nn.softmax(forward + backward, axis=-1), pairs
+        """Log-probability of what is observed at each time, in each state; of what is known."""
+        if known is None:
+            found = self.component.log_prob(parameters, self.places(x), self.entries)
+        else:
+            mask, places = known.reshape(-1, self.entries.channels), self.places(x)
+            found = self.component.log_prob_known(parameters, places, mask, self.entries)
+        return jnp.moveaxis(found.reshape(x.shape[0], -1, self.num_states), 0, 1)
 
     def log_prob(self, parameters: Parameters, x: Array) -> Float[Array, " N"]:
         """Log-probability of sequences, all paths of states summed."""
-        forward = self.forward(parameters, self.emitted(parameters, x))
-        return jax.nn.logsumexp(forward[-1], axis=1)
+        return jax.nn.logsumexp(forward(parameters, self.emitted(parameters, x))[-1], axis=1)
 
     def expectation(self, parameters: Parameters, x: Array) -> tuple[Array, Sums]:
         """Mean nats of sequences, and sums by what explains each place."""
         emitted = self.emitted(parameters, x)
-        forward = self.forward(parameters, emitted)
-        states, pairs = self.backward(parameters, emitted, forward)
+        filtered = forward(parameters, emitted)
+        states, pairs = backward(parameters, emitted, filtered)
         shares = jnp.moveaxis(states, 0, 1).reshape(-1, self.num_states)
         sums = self.component.sums(parameters, self.places(x), shares, self.entries)
         own = {
@@ -130,7 +93,7 @@ class HiddenMarkov:
             "initial": jnp.sum(states[0], axis=0),
             "pairs": pairs,
         }
-        return -jnp.mean(jax.nn.logsumexp(forward[-1], axis=1)), {**own, **sums}
+        return -jnp.mean(jax.nn.logsumexp(filtered[-1], axis=1)), {**own, **sums}
 
     def maximization(self, parameters: Parameters, sums: Sums) -> Parameters:
         """The parameters that are most likely given the states' probabilities."""
@@ -143,25 +106,8 @@ class HiddenMarkov:
     def posterior(self, parameters: Parameters, x: Array) -> Float[Array, "N T K"]:
         """Probability of each state at each time, given the whole sequence."""
         emitted = self.emitted(parameters, x)
-        states, _ = self.backward(parameters, emitted, self.forward(parameters, emitted))
+        states, _ = backward(parameters, emitted, forward(parameters, emitted))
         return jnp.moveaxis(states, 0, 1)
-
-    def best_path(self, parameters: Parameters, x: Array) -> Int[Array, "N T"]:
-        """The most probable path of states of each sequence (Viterbi, 1967)."""
-        emitted = self.emitted(parameters, x)
-
-        def step(before: Array, here: Array) -> tuple[Array, Array]:
-            joint = before[:, :, None] + parameters["log_transition"]
-            return jnp.max(joint, axis=1) + here, jnp.argmax(joint, axis=1)
-
-        def trace(state: Array, origin: Array) -> tuple[Array, Array]:
-            earlier = jnp.take_along_axis(origin, state[:, None], axis=1)[:, 0]
-            return earlier, earlier
-
-        last, origins = jax.lax.scan(step, parameters["log_initial"] + emitted[0], emitted[1:])
-        end = jnp.argmax(last, axis=1)
-        _, earlier = jax.lax.scan(trace, end, origins, reverse=True)
-        return jnp.concatenate([earlier, end[None]]).T
 
     def draw(self, key: PRNGKeyArray, parameters: Parameters, count: int) -> Array:
         """Sequences, ``[N, T, ...]``."""
@@ -178,6 +124,22 @@ class HiddenMarkov:
         x = self.component.draw(of_data, parameters, states.reshape(-1), self.entries)
         x = x.reshape(count, *self.event_shape)
         return x if self.num_levels is None else as_levels(jnp.round(x), self.num_levels)
+
+    def fill(
+        self, key: PRNGKeyArray, parameters: Parameters, x: Array, known: Bool[Array, "N *event"]
+    ) -> Array:
+        """Sequences whose missing entries are drawn given the known ones."""
+        of_states, of_data = jax.random.split(key)
+        # What is not known need not be a level, nor a number.
+        x = jnp.where(known, x, jnp.zeros_like(x))
+        filtered = forward(parameters, self.emitted(parameters, x, known))
+        states = draw_path(of_states, parameters, filtered).reshape(-1)
+        places, mask = self.places(x), known.reshape(-1, self.entries.channels)
+        filled = self.component.fill(of_data, parameters, states, places, mask, self.entries)
+        filled = filled.reshape(x.shape)
+        if self.num_levels is not None:
+            filled = as_levels(jnp.round(filled), self.num_levels)
+        return jnp.where(known, x, filled)
 
 
 def hidden_markov(
@@ -238,11 +200,15 @@ def hidden_markov(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         return Samples(rows=model.draw(key, state.params["chain"], batch["x"].shape[0]))
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        del num_steps  # one draw is exact
+        return model.fill(key, state.params["chain"], batch["x"], batch["known"])
+
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
         del key
         parameters, x = state.params["chain"], batch["x"]
         return {
-            "path": model.best_path(parameters, x),
+            "path": best_path(parameters, model.emitted(parameters, x)),
             "posterior": model.posterior(parameters, x),
         }
 
@@ -253,6 +219,7 @@ def hidden_markov(
         sample=sample,
         log_prob=log_prob,
         encode=encode,
+        impute=impute,
         eval_protocol={"density": component.said(num_levels), "parameters": "current"},
         density_metrics=density_metrics(
             math.prod(event_shape), "bits_per_dim", in_nats=("loss", "nats")

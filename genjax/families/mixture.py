@@ -5,7 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from genjax.families.base import Batch, Family, Metrics, Params, PyTree, Samples, TrainState
 from genjax.families.components import Component, Parameters, Sums, log_shares
@@ -119,6 +119,28 @@ class Mixture:
         x = x.reshape(count, *self.event_shape)
         return x if self.num_levels is None else as_levels(jnp.round(x), self.num_levels)
 
+    def fill(
+        self,
+        key: PRNGKeyArray,
+        parameters: Parameters,
+        x: Array,
+        known: Bool[Array, "N *event"],
+        label: Int[Array, " N"] | None,
+    ) -> Array:
+        """Examples whose missing entries are drawn given the known ones and what is their label."""
+        of_component, of_data = jax.random.split(key)
+        # What is not known need not be a level, nor a number.
+        rows, mask = self.rows(jnp.where(known, x, jnp.zeros_like(x))), known.reshape(len(x), -1)
+        fits = self.component.log_prob_known(parameters, rows, mask, self.entries)
+        allowed = jnp.repeat(self.allowed(label, len(x)), self.num_components, axis=1)
+        logits = jnp.where(allowed, parameters["log_weights"] + fits, -jnp.inf)
+        chosen = spread_rows(jax.random.categorical(of_component, logits))
+        filled = self.component.fill(of_data, parameters, chosen, rows, mask, self.entries)
+        filled = filled.reshape(x.shape)
+        if self.num_levels is not None:
+            filled = as_levels(jnp.round(filled), self.num_levels)
+        return jnp.where(known, x, filled)
+
 
 def mixture(
     *,
@@ -217,6 +239,11 @@ def mixture(
         density = plane_density(rows, lambda x: model.log_prob(parameters, x, None))
         return Samples(rows=rows, density=density)
 
+    def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
+        del num_steps  # one draw is exact
+        parameters, label = parameters_of(state.params), label_of(batch)
+        return model.fill(key, parameters, batch["x"], batch["known"], label)
+
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> PyTree:
         del key
         joint = model.log_joint(parameters_of(state.params), batch["x"])
@@ -230,6 +257,7 @@ def mixture(
         sample=sample,
         log_prob=log_prob,
         encode=encode,
+        impute=impute,
         eval_protocol={
             "density": component.said(num_levels),
             **({"given": "label"} if labels else {}),

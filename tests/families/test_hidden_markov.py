@@ -164,3 +164,20 @@ def test_what_makes_no_sense_is_refused(unchecked):
         families.hidden_markov(
             component=families.CategoricalComponent(), event_shape=(3,), num_levels=None
         )
+
+
+def test_missing_symbols_are_drawn_given_all_known_ones():
+    family, state, _ = fitted("symbols", 3)
+    known, count = np.array([True, False, True, False, True]), 20_000
+    row = np.where(known, SYMBOLS[2], 0)
+    batch = {"x": jnp.tile(row, (count, 1)), "known": jnp.tile(jnp.array(known), (count, 1))}
+    drawn = np.asarray(jax.jit(family.impute, static_argnums=3)(state, batch, KEY, 1))
+    assert (drawn[:, known] == row[known]).all()
+    ways = np.array(list(itertools.product(range(4), repeat=2)), np.uint8)
+    every = np.tile(row, (16, 1)).astype(np.uint8)
+    every[:, ~known] = ways
+    log_prob = jax.jit(family.log_prob)(state, rows(every), KEY)
+    share = np.exp(np.asarray(log_prob, float))
+    found = np.bincount(4 * drawn[:, 1] + drawn[:, 3], minlength=16) / count
+    # Five standard errors.
+    np.testing.assert_allclose(found, share / share.sum(), atol=0.018)
