@@ -31,6 +31,12 @@ GENERATORS: Table = {
     "resnet": nets.ResNetGenerator,
 }
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+TRANSLATORS: Table = {
+    "mlp": nets.MLPGenerator,
+    "resnet_translator": nets.ResNetTranslator,
+    "unet_translator": nets.UNetTranslator,
+}
+PATCH_CRITICS: Table = {"mlp": nets.MLPCritic, "patch": nets.PatchCritic}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -158,6 +164,15 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_GAN, make=make, extends=families.gan, fixes=("loss", *fixes))
 
 
+def _translation(make: Callable[..., families.Family]) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={"generator": Slot(table=TRANSLATORS), "critic": Slot(table=PATCH_CRITICS)},
+        optimizers=_GAN.optimizers,
+        groups={"average": families.HalfLife},
+    )
+
+
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
@@ -244,11 +259,13 @@ FAMILIES: Mapping[str, Recipe] = {
     ),
     "vae": _latent(families.vae, ENCODERS, DECODERS),
     "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
+    "cycle_gan": _translation(families.cycle_gan),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),
     "lsgan": _game(families.lsgan),
     "mmd_gan": _game(families.mmd_gan),
+    "pix2pix": _translation(families.pix2pix),
     "r3gan": _game(families.r3gan, "penalties"),
     "sngan": _game(families.sngan),
     "wgan": _game(families.wgan),

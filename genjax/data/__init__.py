@@ -1,6 +1,13 @@
 """Data sets and batches: nothing here knows of devices."""
 
-from genjax.data.batches import EvalBatches, TrainBatches, iterate, stream_name, stream_seed
+from genjax.data.batches import (
+    EvalBatches,
+    JoinedSource,
+    TrainBatches,
+    iterate,
+    stream_name,
+    stream_seed,
+)
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import (
     ArraySource,
@@ -45,6 +52,7 @@ __all__ = [
     "Feature",
     "Grey",
     "HorizontalFlip",
+    "JoinedSource",
     "LOADERS",
     "MissingDataError",
     "Moments",

@@ -24,6 +24,7 @@ from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
+from genjax.nets.translation import PatchCritic, ResNetTranslator, UNetTranslator
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
@@ -55,11 +56,14 @@ __all__ = [
     "PixelCNNPlus",
     "MLPLayers",
     "ResNetCritic",
+    "PatchCritic",
     "ResNetGenerator",
+    "ResNetTranslator",
     "ScoreMLP",
     "ScoreResNet",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",
+    "UNetTranslator",
     "inception_variables",
 ]

@@ -121,7 +121,8 @@ class Run(Trained):
         """
         step, state = self.newest()
         self.experiment.check_evaluation()
-        self._check_data({"": {"test": data.identity(self.experiment.test_data)}})
+        streams = {name: self.experiment.streams[name] for name in self.experiment.streams_read}
+        self._check_data({n: {"test": data.identity(s.test)} for n, s in streams.items()})
         self._may_write()
         with self.log, self.report.bars:
             return self._evaluate(step, state)
@@ -336,7 +337,7 @@ class Run(Trained):
         """One pass over the test split."""
         settings = self.experiment.eval
         batches = data.EvalBatches(
-            self.experiment.test_data.source,
+            self.experiment.eval_source(),
             meshes.filled_up(settings.batch_size, self.mesh),  # results do not depend on it
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -362,7 +363,7 @@ class Run(Trained):
         )
         return quality.measure(
             np.asarray(drawn.rows),
-            requests.get("label"),
+            self.experiment.sample_labels(requests),
             mesh=self.mesh,
             batch_size=settings.batch_size,
             progress=self._progress,
@@ -392,7 +393,9 @@ class Run(Trained):
             np.savez_compressed(file, **arrays)
         curves = self.family.curves
         found = None if curves is None else lambda: jax.device_get(jax.jit(curves)(state))
-        drawing = pictures.of_samples(drawn, dataset, found)
+        spec = self.experiment.spec
+        beside = [(requests[name], spec[name].num_levels) for name in self.family.reads]
+        drawing = pictures.of_samples(drawn, dataset, found, beside)
         suffix_of = {name: "" if name == "samples" else f"_{name}" for name in drawing}
         done = [
             name
