@@ -125,7 +125,8 @@ def test_without_a_gan_only_the_distance_trains_and_the_critic_stands_still():
 
 def test_the_critic_of_pix2pix_may_be_told_nothing_of_the_source():
     of_pairs, alone = (
-        build(families.pix2pix, conditional_critic=told).init(KEY, pairs()) for told in (True, False)
+        build(families.pix2pix, conditional_critic=told).init(KEY, pairs())
+        for told in (True, False)
     )
     assert of_pairs.params["critic"]["w"].shape == (4,)
     assert alone.params["critic"]["w"].shape == (2,)
@@ -183,7 +184,10 @@ def test_a_step_of_cycle_gan_is_one_of_two_explicit_losses_at_the_old_parameters
         same_side = jnp.mean(jnp.abs(line(there, x) - x)) + jnp.mean(jnp.abs(line(back, s) - s))
         return 2.0 * gan + 3.0 * cycle + 0.5 * same_side
 
-    for names, loss in ((("critic", "source_critic"), critics), (("generator", "inverse"), translators)):
+    for names, loss in (
+        (("critic", "source_critic"), critics),
+        (("generator", "inverse"), translators),
+    ):
         own = {n: old[n] for n in names}
         grads = jax.tree.map(lambda g: 0.1 * g, jax.grad(loss)(own))
         same({n: new.params[n] for n in names}, less(own, grads))
