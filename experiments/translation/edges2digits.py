@@ -2,10 +2,10 @@
 
 The file takes the name of an objective: `--config=experiments/translation/edges2digits.py:l1`. The
 paper's table 1 (arXiv:1611.07004), labels to photographs of Cityscapes judged by a segmentation
-network, has per-pixel accuracies of 0.42 for `l1`, 0.57 for `gan` (conditional), 0.66 for `both` and
-0.80 for true photographs: the distance alone blurs, the game alone invents. Here `l1` and `psnr`
-are those to the true digit, and `fd` and `label_accuracy` are in the features of a classifier, to
-be trained first:
+network, has per-pixel accuracies of 0.42 for `l1`, 0.57 for `gan` (conditional), 0.66 for `both`
+and 0.80 for true photographs: the distance alone blurs, the game alone invents. Here `l1` and
+`psnr` are those to the true digit, and `fd` and `label_accuracy` are in the features of a
+classifier, to be trained first:
 
           python scripts/run.py --config=experiments/classifier/mnist.py \
               --workdir=/tmp/genjax/classifier_mnist --config.data.data_dir=DIR

@@ -324,6 +324,8 @@ def test_the_translator_back_has_the_shape_of_the_source():
     assert new.model_state["pools"]["critic"]["rows"].shape == (50, 8, 8, 3)
     with pytest.raises(ValueError, match="identity_weight compares rows of both sides"):
         build(families.cycle_gan, spec=spec, identity_weight=1.0, **small)
+    with pytest.raises(ValueError, match=r"partner is to be the true translation.*\(8, 8, 1\)"):
+        build(families.cycle_gan, spec={**spec, "partner": feature(8, 8, 3)}, **small)
     with pytest.raises(ValueError, match="one batch size, got 2 rows of x and 1 of the source"):
         jax.eval_shape(family.train_step, state, {**data, "source/x": data["source/x"][:1]}, KEY)
 
