@@ -97,7 +97,9 @@ def cycle_gan(
     inverse = generator.clone(event_shape=source.shape) if of_shape else generator
     check_translator(generator, source, target, "generator")
     check_translator(inverse, target, source, "generator's inverse")
-    networks = dict(zip((*TRANSLATORS, *CRITICS), (generator, inverse, critic, critic), strict=True))
+    networks = dict(
+        zip((*TRANSLATORS, *CRITICS), (generator, inverse, critic, critic), strict=True)
+    )
     game = CycleGame(
         networks=networks, sides=sides, loss=loss_by_name(loss), **weights,
         identity_weight=identity_weight, pool_size=pool_size,

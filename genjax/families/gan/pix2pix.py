@@ -242,9 +242,7 @@ def pix2pix(
     step = Adversarial(
         init_networks=game.init_networks,
         generate=game.generate,
-        critic=Player(
-            networks=("critic",), loss_fn=game.critic_loss, optimizer=critic_optimizer
-        ),
+        critic=Player(networks=("critic",), loss_fn=game.critic_loss, optimizer=critic_optimizer),
         generator=Player(
             networks=("generator",), loss_fn=game.generator_loss, optimizer=generator_optimizer
         ),
