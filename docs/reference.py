@@ -134,6 +134,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model.critic` of `pix2pix` and `cycle_gan`",
         tables.PATCH_CRITICS,
     ),
+    "enlargers": (
+        "Networks that enlarge",
+        "`model` of `super_resolution` and `model.generator` of `srgan`",
+        tables.ENLARGERS,
+    ),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),
     "flows": ("Flows", "`model` of `flow`", tables.FLOWS),
     "processes": (

@@ -101,6 +101,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         family=made.family,
         streams=streams,
         frozen=made.loaders,
+        started=made.started,
         networks=made.networks,
         resampled=resampled,
         learning_rates=rates,

@@ -37,6 +37,7 @@ TRANSLATORS: Table = {
     "unet_translator": nets.UNetTranslator,
 }
 PATCH_CRITICS: Table = {"mlp": nets.MLPCritic, "patch": nets.PatchCritic}
+ENLARGERS: Table = {"rrdb": nets.RRDBNet, "srresnet": nets.SRResNet}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -173,6 +174,16 @@ def _translation(make: Callable[..., families.Family]) -> Recipe:
     )
 
 
+_SRGAN = Recipe(
+    make=families.srgan,
+    networks={
+        "generator": Slot(table=ENLARGERS),
+        "critic": Slot(table={**CRITICS, **PATCH_CRITICS}),
+        "features": Slot(table=CLASSIFIERS),
+    },
+    optimizers=_GAN.optimizers,
+    groups={"average": families.HalfLife},
+)
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
@@ -268,6 +279,10 @@ FAMILIES: Mapping[str, Recipe] = {
     "pix2pix": _translation(families.pix2pix),
     "r3gan": _game(families.r3gan, "penalties"),
     "sngan": _game(families.sngan),
+    "srgan": _SRGAN,
+    "super_resolution": Recipe(
+        make=families.super_resolution, networks={"net": Slot(table=ENLARGERS)}
+    ),
     "wgan": _game(families.wgan),
     "wgan_gp": _game(families.wgan_gp, "penalties"),
 }

@@ -39,6 +39,7 @@ from genjax.families.gan import (
     pix2pix,
     r3gan,
     sngan,
+    srgan,
     wgan,
     wgan_gp,
 )
@@ -59,6 +60,7 @@ from genjax.families.observations import (
 from genjax.families.quantizers import FiniteScalarQuantizer, Quantizer, VectorQuantizer
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
+from genjax.families.super_resolution import super_resolution
 from genjax.families.vae import vae
 from genjax.families.variational_objective import VariationalObjective
 from genjax.families.vdm import vdm
@@ -129,7 +131,9 @@ __all__ = [
     "pix2pix",
     "r3gan",
     "sngan",
+    "srgan",
     "standardized",
+    "super_resolution",
     "vdm",
     "wgan",
     "wgan_gp",

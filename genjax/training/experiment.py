@@ -363,6 +363,8 @@ class Experiment:
         edit: What ``--mode=edit`` does; None for nothing.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
+        started: What loads the variables of networks that were trained before and are to be trained
+            further, by the name of the network: as ``frozen``.
         networks: The networks by their names in the state.
         resampled: Makes the family with other settings of sampling, if that can be: ``(settings,
             sampler=None, guidance=None)``, of which the last two, mappings or values, take the
@@ -388,6 +390,7 @@ class Experiment:
     features: Callable[[], Features] | None = None
     edit: Edit | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    started: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resampled: Callable[..., Family] | None = None
     learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)

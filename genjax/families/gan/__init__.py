@@ -16,6 +16,7 @@ from genjax.families.gan.game import Game
 from genjax.families.gan.pix2pix import pix2pix
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
+from genjax.families.gan.srgan import srgan
 
 __all__ = [
     "PENALTIES",
@@ -32,6 +33,7 @@ __all__ = [
     "pix2pix",
     "r3gan",
     "sngan",
+    "srgan",
     "wgan",
     "wgan_gp",
 ]
