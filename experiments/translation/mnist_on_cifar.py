@@ -65,6 +65,6 @@ def get_config(objective: str = "both") -> ConfigDict:
                 metrics=("fd", "label_accuracy"),
                 features=dict(name="classifier", workdir="/tmp/genjax/classifier_mnist"),
             ),
-            sample=dict(num_samples=64),
+            sample=dict(num_samples=100),
         )
     )
