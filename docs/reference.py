@@ -124,6 +124,21 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
+    "translators": (
+        "Translators",
+        "`model.generator` of `pix2pix` and `cycle_gan`",
+        tables.TRANSLATORS,
+    ),
+    "patch_critics": (
+        "Critics of patches",
+        "`model.critic` of `pix2pix` and `cycle_gan`",
+        tables.PATCH_CRITICS,
+    ),
+    "enlargers": (
+        "Networks that enlarge",
+        "`model` of `super_resolution` and `model.generator` of `srgan`",
+        tables.ENLARGERS,
+    ),
     "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),
     "flows": ("Flows", "`model` of `flow`", tables.FLOWS),
     "processes": (

@@ -39,13 +39,14 @@ CHECKED = """
     families.latent_groups families.latent_family families.stochastic_layers families.top_down
     families.hierarchical_vae families.latent_imputing
     nets.top_down
+    families.super_resolution
     families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
-    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.super_resolution nets.translation
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes

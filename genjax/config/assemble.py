@@ -101,6 +101,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         family=made.family,
         streams=streams,
         frozen=made.loaders,
+        started=made.started,
         networks=made.networks,
         resampled=resampled,
         learning_rates=rates,
@@ -218,8 +219,11 @@ def _build_features(experiment: Experiment) -> Features:
 
 def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
-    if "label_accuracy" in evaluation.metrics and "label" not in experiment.family.reads:
-        raise ConfigError("eval.metrics: 'label_accuracy' needs a conditional model")
+    if "label_accuracy" in evaluation.metrics and not experiment.samples_have_labels:
+        raise ConfigError(
+            "eval.metrics: 'label_accuracy' needs a conditional model, or samples that are made "
+            "from labelled rows"
+        )
     training = evaluation.reference == "train"
     reference = experiment.train_data if training else experiment.test_data
     features = None if experiment.features is None else experiment.features()

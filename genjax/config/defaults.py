@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from genjax.config.arguments import REQUIRED, Argument, arguments, fill_in, settable
 from genjax.config.errors import ConfigError, first_line, nearest, shown
 from genjax.config.features import FEATURES
-from genjax.config.frozen import complete_frozen
+from genjax.config.frozen import complete_frozen, trained_before
 from genjax.config.guidance import SAMPLING
 from genjax.config.recipes import Recipe, Slot, Table
 from genjax.config.tables import (
@@ -205,8 +205,9 @@ def every_section(
     _check_players(sections["optimizer"], "optimizer", list(recipe.optimizer_sections()))
     for where, slot in recipe.model_sections().items():
         section = at(sections, where)
-        if isinstance(section, Mapping) and "frozen" in section:
-            put(sections, where, {"frozen": complete_frozen(section["frozen"], where)})
+        place = trained_before(section)
+        if place is not None:
+            put(sections, where, {place: complete_frozen(section[place], where, place)})
         else:
             yield from _named(where, section, slot.table, slot)
     for where in recipe.optimizer_sections():

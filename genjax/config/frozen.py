@@ -1,8 +1,8 @@
 """Networks that were trained in another run, to stand where a network may stand.
 
 ``frozen=dict(workdir=..., what="ema")`` in the place of a network's section takes the network of
-that run. A new run copies its variables into its own state, once: from then on it needs the other
-workdir no more.
+that run as it is; ``start=dict(workdir=..., what="ema")`` takes it to train it further. A new run
+copies its variables into its own state, once: from then on it needs the other workdir no more.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from genjax.training.workdir import WorkdirError, read_config, resolved
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrozenSettings:
-    """The section ``frozen`` in the place of a network.
+    """The section ``frozen``, or ``start``, in the place of a network.
 
     Attributes:
         workdir: Directory of the run that trained it.
@@ -43,13 +43,31 @@ class FrozenSettings:
     model: Mapping[str, Any] | None = None
 
 
-def complete_frozen(section: Any, where: str) -> dict[str, Any]:
+PLACES = ("frozen", "start")
+"""Sections that describe a network by the run that trained it."""
+
+
+def trained_before(section: Any) -> str | None:
+    """Which of :data:`PLACES` the section of a network has; None if it has a name."""
+    has = [place for place in PLACES if isinstance(section, Mapping) and place in section]
+    return has[0] if has else None
+
+
+def complete_frozen(section: Any, where: str, place: str = "frozen") -> dict[str, Any]:
     """The section with what the workdir says of the network.
+
+    Args:
+        section: The section.
+        where: Name of the section that it stands in, for messages.
+        place: Which of :data:`PLACES` it is.
+
+    Returns:
+        The completed section.
 
     Raises:
         ConfigError: If the section is wrong, or the workdir has no such network.
     """
-    where = f"{where}.frozen"
+    where = f"{where}.{place}"
     if not isinstance(section, Mapping):
         raise ConfigError(f"{where} must be a mapping with a workdir, got {shown(section)}")
     valid = arguments(FrozenSettings)
@@ -121,6 +139,10 @@ class FrozenNetwork:
         # Some families put a layer of theirs after a network, whose parameters then lie beneath.
         params = params.get("trunk", params) if isinstance(params, Mapping) else params
         return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
+
+    def variables(self) -> dict[str, Any]:
+        """What a network starts from that is trained further: parameters and all else it has."""
+        return dict(self.load()[0])
 
     def for_state(self) -> dict[str, Any]:
         """What the state of a run has of it: see :class:`genjax.nets.Frozen`."""

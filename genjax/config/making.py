@@ -12,7 +12,7 @@ from genjax.config.arguments import REQUIRED, arguments, refusing
 from genjax.config.defaults import at
 from genjax.config.errors import ConfigError
 from genjax.config.first_stage import FirstStageSettings
-from genjax.config.frozen import build_frozen, build_network
+from genjax.config.frozen import build_frozen, build_network, trained_before
 from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.tables import (
@@ -41,23 +41,28 @@ class Ready(NamedTuple):
     Attributes:
         networks: Sections of the networks to train, by argument of the family.
         frozen: Sections of the frozen ones.
+        started: Sections of those that another run has trained first.
         parts: The family's parts, by argument.
         draws: Whether samples are drawn while the run goes on: what they need is asked for now.
     """
 
     networks: Mapping[str, Mapping[str, Any]]
     frozen: Mapping[str, Mapping[str, Any]]
+    started: Mapping[str, Mapping[str, Any]]
     parts: Mapping[str, Any]
     draws: bool = False
 
 
 def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
     """Makes what needs no data; what is wrong with it is found now."""
-    networks, frozen, parts = {}, {}, {}
+    networks: dict[str, Any] = {}
+    before: dict[str, dict[str, Any]] = {"frozen": {}, "start": {}}
+    parts = {}
     for where, argument in zip(recipe.model_sections(), recipe.networks, strict=True):
         section = at(sections, where)
-        if "frozen" in section:
-            frozen[argument] = section["frozen"]
+        place = trained_before(section)
+        if place is not None:
+            before[place][argument] = section[place]
         else:
             networks[argument] = section
     for name, table in recipe.parts.items():
@@ -67,15 +72,19 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
         parts[name] = build_named(table, part or {}, f"family.{name}")
     for where in recipe.optimizer_sections():
         _make_optimizer(sections, where)(acts=Acts())
-    return Ready(networks, frozen, parts)
+    return Ready(networks, before["frozen"], before["start"], parts)
 
 
 class Assembled(NamedTuple):
-    """A family, its networks by their names in the state, and what loads the frozen ones."""
+    """A family, its networks by their names in the state, and what loads those trained before.
+
+    ``loaders`` are those of frozen networks, ``started`` those of networks to train further.
+    """
 
     family: Family
     networks: Mapping[str, Any]
     loaders: Mapping[str, Callable[[], Any]]
+    started: Mapping[str, Callable[[], Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +97,12 @@ class Seen:
 
 
 class Made(NamedTuple):
-    """A family of what it sees, its arguments, and what loads its frozen networks."""
+    """A family of what it sees, its arguments, and what loads its networks trained before."""
 
     family: Family
     kwargs: Mapping[str, Any]
     loaders: dict[str, Callable[[], Any]]
+    started: dict[str, Callable[[], Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +162,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         alike = tuple(
             name
             for name, feature in spec_of(basis.streams).items()
-            if name.split("/")[-1] == "x"
+            if name.split("/")[-1] in ("x", "partner")
             and feature.num_levels is None
             and feature.shape == dataset.event_shape
         )
@@ -162,7 +172,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         family = families.binarized(family, *of)
     networks = {slot.key or name: made.kwargs[name] for name, slot in recipe.networks.items()}
     networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
-    return Assembled(family, networks, made.loaders)
+    return Assembled(family, networks, made.loaders, made.started)
 
 
 def _family_of(
@@ -172,11 +182,16 @@ def _family_of(
     dataset = basis.dataset
     kwargs: dict[str, Any] = {}
     loaders: dict[str, Callable[[], Any]] = {}
+    started: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
         if name in ready.frozen:
             found = build_frozen(ready.frozen[name], f"{where}.frozen", seen.event_shape)
             kwargs[name] = found.module()
             loaders[slot.key or name] = found.for_state
+        elif name in ready.started:
+            found = build_frozen(ready.started[name], f"{where}.start", seen.event_shape)
+            kwargs[name] = found.net
+            started[slot.key or name] = found.variables
         else:
             section = ready.networks[name]
             if slot.classes_of_data and slot.classes in section:
@@ -206,7 +221,7 @@ def _family_of(
         networks = [kwargs[name] for name in recipe.networks]
         standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
         kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
-    return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders)
+    return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders, started)
 
 
 def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, Any]:

@@ -31,6 +31,13 @@ GENERATORS: Table = {
     "resnet": nets.ResNetGenerator,
 }
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+TRANSLATORS: Table = {
+    "mlp": nets.MLPGenerator,
+    "resnet_translator": nets.ResNetTranslator,
+    "unet_translator": nets.UNetTranslator,
+}
+PATCH_CRITICS: Table = {"mlp": nets.MLPCritic, "patch": nets.PatchCritic}
+ENLARGERS: Table = {"rrdb": nets.RRDBNet, "srresnet": nets.SRResNet}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -122,10 +129,13 @@ OPTIMIZERS: Table = {
 }
 TRANSFORMS: Table = {
     "center_crop": data.CenterCrop,
+    "edges": data.Edges,
+    "grey": data.Grey,
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
     "random_levels": data.RandomLevels,
     "resize": data.Resize,
+    "shrink": data.Shrink,
 }
 EDITS: Table = {
     "attribute": latent_edits.Attribute,
@@ -155,6 +165,25 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_GAN, make=make, extends=families.gan, fixes=("loss", *fixes))
 
 
+def _translation(make: Callable[..., families.Family]) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={"generator": Slot(table=TRANSLATORS), "critic": Slot(table=PATCH_CRITICS)},
+        optimizers=_GAN.optimizers,
+        groups={"average": families.HalfLife},
+    )
+
+
+_SRGAN = Recipe(
+    make=families.srgan,
+    networks={
+        "generator": Slot(table=ENLARGERS),
+        "critic": Slot(table={**CRITICS, **PATCH_CRITICS}),
+        "features": Slot(table=CLASSIFIERS),
+    },
+    optimizers=_GAN.optimizers,
+    groups={"average": families.HalfLife},
+)
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
@@ -241,13 +270,19 @@ FAMILIES: Mapping[str, Recipe] = {
     ),
     "vae": _latent(families.vae, ENCODERS, DECODERS),
     "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
+    "cycle_gan": _translation(families.cycle_gan),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),
     "lsgan": _game(families.lsgan),
     "mmd_gan": _game(families.mmd_gan),
+    "pix2pix": _translation(families.pix2pix),
     "r3gan": _game(families.r3gan, "penalties"),
     "sngan": _game(families.sngan),
+    "srgan": _SRGAN,
+    "super_resolution": Recipe(
+        make=families.super_resolution, networks={"net": Slot(table=ENLARGERS)}
+    ),
     "wgan": _game(families.wgan),
     "wgan_gp": _game(families.wgan_gp, "penalties"),
 }

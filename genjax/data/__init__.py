@@ -1,6 +1,13 @@
 """Data sets and batches: nothing here knows of devices."""
 
-from genjax.data.batches import EvalBatches, TrainBatches, iterate, stream_name, stream_seed
+from genjax.data.batches import (
+    EvalBatches,
+    JoinedSource,
+    TrainBatches,
+    iterate,
+    stream_name,
+    stream_seed,
+)
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import (
     ArraySource,
@@ -14,6 +21,8 @@ from genjax.data.features import (
 )
 from genjax.data.identity import difference, identity
 from genjax.data.moments import Moments, deviation, moments
+from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
+from genjax.data.resizing import resized
 from genjax.data.sources import LOADERS, load
 from genjax.data.splits import of_classes, sliced, split_name
 from genjax.data.transforms import (
@@ -38,16 +47,22 @@ __all__ = [
     "CenterCrop",
     "DamagedDataError",
     "DataSet",
+    "Edges",
     "EvalBatches",
     "Feature",
+    "Grey",
     "HorizontalFlip",
+    "JoinedSource",
     "LOADERS",
     "MissingDataError",
     "Moments",
+    "PAIRED",
+    "Pairing",
     "Preparation",
     "RandomCrop",
     "RandomLevels",
     "Resize",
+    "Shrink",
     "Source",
     "TrainBatches",
     "Transform",
@@ -66,6 +81,7 @@ __all__ = [
     "moments",
     "of_classes",
     "prepared",
+    "resized",
     "sliced",
     "split_name",
     "stream_name",

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -120,6 +120,31 @@ def stream_name(stream: str, feature: str) -> str:
         ('x', 'unlabelled/x')
     """
     return f"{stream}/{feature}" if stream else feature
+
+
+class JoinedSource:
+    """Examples of one stream, each beside one of the others: a pass over the first sees them all.
+
+    Examples of streams belong to no pairs: those of the others are taken in their order, again from
+    the start where there are too few.
+
+    Args:
+        sources: Examples by the names of their streams, that of the pass, ``""``, first.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]):
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources[""])
+
+    def rows(self, indices: np.ndarray) -> Batch:
+        """The examples at ``indices``, stacked, under the names they have in batches."""
+        return {
+            stream_name(name, feature): rows
+            for name, source in self.sources.items()
+            for feature, rows in source.rows(indices % len(source)).items()
+        }
 
 
 class EvalBatches:

@@ -29,13 +29,16 @@ from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
     Rows,
     SlopeControl,
+    cycle_gan,
     fgan,
     gan,
     hinge_gan,
     lsgan,
     mmd_gan,
+    pix2pix,
     r3gan,
     sngan,
+    srgan,
     wgan,
     wgan_gp,
 )
@@ -58,6 +61,7 @@ from genjax.families.observations import (
 from genjax.families.quantizers import FiniteScalarQuantizer, Quantizer, VectorQuantizer
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.standardized import standardized
+from genjax.families.super_resolution import super_resolution
 from genjax.families.vae import vae
 from genjax.families.variational_objective import VariationalObjective
 from genjax.families.vdm import vdm
@@ -114,6 +118,7 @@ __all__ = [
     "Suspicion",
     "TrainState",
     "classifier",
+    "cycle_gan",
     "fgan",
     "flow",
     "flow_matching",
@@ -124,9 +129,12 @@ __all__ = [
     "lsgan",
     "mixture",
     "mmd_gan",
+    "pix2pix",
     "r3gan",
     "sngan",
+    "srgan",
     "standardized",
+    "super_resolution",
     "vdm",
     "wgan",
     "wgan_gp",

@@ -370,6 +370,60 @@ def relativistic_generator_loss(
     return jax.nn.softplus(real - fake)
 
 
+def relativistic_average_critic_loss(
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
+    r"""Each row is compared with the mean of the rows of the other kind.
+
+    Args:
+        real_logits: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_logits: The critic's outputs on as many generated rows, ``[B]``.
+
+    Returns:
+        :math:`\log(1 + e^{-(v(x) - \bar v(\tilde x))}) + \log(1 + e^{v(\tilde x) - \bar v(x)})`
+        for each pair, where a bar is the mean over all rows given.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> relativistic_average_critic_loss(jnp.array([1.0, -1.0]), jnp.zeros(2)).mean().round(4)
+        Array(1.5064, dtype=float32)
+
+    References:
+        Jolicoeur-Martineau, arXiv:1807.00734, section 4.2; Wang et al., arXiv:1809.00219, eq. 1,
+        without their mean of the two parts.
+    """
+    real, fake = paired(real_logits=real_logits, fake_logits=fake_logits)
+    return jax.nn.softplus(jnp.mean(fake) - real) + jax.nn.softplus(fake - jnp.mean(real))
+
+
+def relativistic_average_generator_loss(
+    real_logits: Float[Array, "B *places"], fake_logits: Float[Array, "B *places"]
+) -> Float[Array, "B *places"]:
+    r"""The generator's side of relativistic averages: the critic's with the kinds exchanged.
+
+    Args:
+        real_logits: The critic's outputs on data, any real numbers, ``[B]``.
+        fake_logits: The critic's outputs on as many generated rows, ``[B]``.
+
+    Returns:
+        :math:`\log(1 + e^{v(x) - \bar v(\tilde x)}) + \log(1 + e^{-(v(\tilde x) - \bar v(x))})`
+        for each pair.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> relativistic_average_generator_loss(jnp.zeros(1), jnp.zeros(1)).round(4)
+        Array([1.3863], dtype=float32)
+
+    References:
+        Wang et al., arXiv:1809.00219, eq. 2.
+    """
+    return relativistic_average_critic_loss(fake_logits, real_logits)
+
+
 def correct_at(threshold: float) -> Callable[[Array, Array], Array]:
     """Share of a pair on the right side of a threshold, for :class:`AdversarialLoss`.
 
@@ -459,6 +513,12 @@ ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
     "relativistic": AdversarialLoss(
         relativistic_critic_loss,
         relativistic_generator_loss,
+        _real_above_fake,
+        uses_real=True,
+    ),
+    "relativistic_average": AdversarialLoss(
+        relativistic_average_critic_loss,
+        relativistic_average_generator_loss,
         _real_above_fake,
         uses_real=True,
     ),

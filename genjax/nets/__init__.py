@@ -22,8 +22,10 @@ from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.super_resolution import RRDBNet, SRResNet, depth_to_space, icnr
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
+from genjax.nets.translation import PatchCritic, ResNetTranslator, UNetTranslator
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
 
@@ -55,11 +57,18 @@ __all__ = [
     "PixelCNNPlus",
     "MLPLayers",
     "ResNetCritic",
+    "PatchCritic",
     "ResNetGenerator",
+    "ResNetTranslator",
+    "RRDBNet",
+    "SRResNet",
     "ScoreMLP",
     "ScoreResNet",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",
+    "UNetTranslator",
+    "depth_to_space",
+    "icnr",
     "inception_variables",
 ]

@@ -28,12 +28,43 @@ class Frozen(nn.Module):
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the network gives for the same arguments, with its running statistics."""
+        """What the network gives for the same arguments, with its running statistics.
+
+        Args:
+            *args: Arguments of the network.
+            **kwargs: Further ones; ``train`` is left out, and ``layer`` names one of its layers
+                whose output is asked for in place of its own.
+
+        Raises:
+            ValueError: If no layer, or several, have the name.
+        """
 
         def zeros() -> Any:
             shapes = jax.eval_shape(lambda: self.init_fn(jax.random.key(0), *args))
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         kwargs.pop("train", None)
+        layer = kwargs.pop("layer", None)
         held = self.variable("frozen", "variables", zeros)
-        return self.apply_fn(held.value, *args, **kwargs)
+        if layer is None:
+            return self.apply_fn(held.value, *args, **kwargs)
+        seen: list[str] = []
+
+        def wanted(module: nn.Module, method: str) -> bool:
+            seen.append(module.name or "")
+            return module.name == layer and method == "__call__"
+
+        _, kept = self.apply_fn(
+            held.value,
+            *args,
+            capture_intermediates=wanted,
+            mutable=["intermediates"],
+            **kwargs,
+        )
+        found = jax.tree.leaves(kept.get("intermediates", {}))
+        if len(found) != 1:
+            known = ", ".join(sorted({name for name in seen if name}))
+            raise ValueError(
+                f"{len(found)} layers of the network are called {layer!r}, expected one of {known}"
+            )
+        return found[0]

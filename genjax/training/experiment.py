@@ -14,6 +14,8 @@ from genjax.data import (
     Augment,
     DataSet,
     Feature,
+    JoinedSource,
+    Source,
     TrainBatches,
     Transform,
     augmenter,
@@ -361,6 +363,8 @@ class Experiment:
         edit: What ``--mode=edit`` does; None for nothing.
         frozen: What loads the state of networks that were trained before, by the name of the
             network: a new run starts with it, a resumed one has it.
+        started: What loads the variables of networks that were trained before and are to be trained
+            further, by the name of the network: as ``frozen``.
         networks: The networks by their names in the state.
         resampled: Makes the family with other settings of sampling, if that can be: ``(settings,
             sampler=None, guidance=None)``, of which the last two, mappings or values, take the
@@ -386,6 +390,7 @@ class Experiment:
     features: Callable[[], Features] | None = None
     edit: Edit | None = None
     frozen: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    started: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     networks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resampled: Callable[..., Family] | None = None
     learning_rates: Mapping[str, Callable[[int], float]] = dataclasses.field(default_factory=dict)
@@ -414,6 +419,17 @@ class Experiment:
     def spec(self) -> dict[str, Feature]:
         """Features of a batch, of all streams."""
         return spec_of(self.streams)
+
+    @property
+    def streams_read(self) -> tuple[str, ...]:
+        """Streams whose test rows evaluation looks at: the first, and those that samples need."""
+        others = {name.rpartition("/")[0] for name in self.family.reads}
+        return ("", *(name for name in self.streams if name and name in others))
+
+    def eval_source(self) -> Source:
+        """Test rows of the first stream, beside those of others that samples are made from."""
+        sources = {name: self.streams[name].test.source for name in self.streams_read}
+        return JoinedSource(sources) if len(sources) > 1 else sources[""]
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
@@ -449,7 +465,8 @@ class Experiment:
 
         Labels go through the classes that occur in training in turn, or have given shares;
         whatever else the family reads comes from the first rows of the test split, again from the
-        start where there are too few. ``x`` is not data, unless it is read.
+        start where there are too few, and the labels of such rows with them. ``x`` is not data,
+        unless it is read.
 
         Args:
             num_samples: Number of rows.
@@ -461,18 +478,51 @@ class Experiment:
         """
         x = self.spec["x"]
         requests = {"x": np.zeros((num_samples, *x.shape), x.dtype)}
+        of_rows = self._streams_of_rows()
         for name in self.family.reads:
             stream, _, feature = name.rpartition("/")
             num_classes = self.spec[name].num_classes
-            if num_classes is not None and labels is not None:
+            if num_classes is None or stream in of_rows:
+                requests[name] = self._test_rows(stream, num_samples)[feature]
+            elif labels is not None:
                 requests[name] = in_shares_of(labels, num_samples)
-            elif num_classes is not None:
+            else:
                 classes = self._classes(name, num_classes)
                 requests[name] = classes[np.arange(num_samples) % len(classes)]
-            else:
-                source = self.streams[stream].test.source
-                requests[name] = source.rows(np.arange(num_samples) % len(source))[feature]
         return requests
+
+    def sample_labels(self, requests: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Class ids that samples should be of.
+
+        Args:
+            requests: What they were asked from: see :meth:`sample_requests`.
+
+        Returns:
+            The labels that were asked for, or those of the rows that samples were made from,
+            ``[num_samples]``; None where there are neither.
+        """
+        if "label" in requests:
+            return requests["label"]
+        for stream in self._streams_of_rows():
+            if "label" in self.streams[stream].test.spec:
+                return self._test_rows(stream, len(requests["x"]))["label"]
+        return None
+
+    @property
+    def samples_have_labels(self) -> bool:
+        """Whether it is known which class a sample should be of: see :meth:`sample_labels`."""
+        labelled = (self.streams[name].test.spec for name in self._streams_of_rows())
+        return "label" in self.family.reads or any("label" in spec for spec in labelled)
+
+    def _streams_of_rows(self) -> list[str]:
+        """Streams whose rows samples are made from, not their classes alone."""
+        rows = [name for name in self.family.reads if self.spec[name].num_classes is None]
+        return list(dict.fromkeys(name.rpartition("/")[0] for name in rows))
+
+    def _test_rows(self, stream: str, count: int) -> dict[str, np.ndarray]:
+        """So many first rows of the test split, again from the start where there are too few."""
+        source = self.streams[stream].test.source
+        return source.rows(np.arange(count) % len(source))
 
     def _classes(self, name: str, num_classes: int) -> np.ndarray:
         """Class ids that occur in training, as far as that is known without decoding it."""
@@ -588,8 +638,8 @@ class Experiment:
         family = self.family
         names = set() if self.quality is None else set(self.quality().names)
         if family.eval_step is not None:
-            # Evaluation is of the first stream, whose features have no stream in their names.
-            rows = {n: s for n, s in self.batch_shapes().items() if "/" not in n}
+            read = self.streams_read
+            rows = {n: s for n, s in self.batch_shapes().items() if n.rpartition("/")[0] in read}
             rows["index"] = jax.ShapeDtypeStruct(rows["x"].shape[:1], np.int32)
             key = jax.random.key(0)
             names |= set(jax.eval_shape(family.eval_step, self.state_shapes, rows, key))

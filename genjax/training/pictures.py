@@ -6,7 +6,7 @@ pixels are black.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,8 +115,33 @@ def _points_picture(frames: np.ndarray) -> np.ndarray:
     return scatter(rows[..., :2]) if rows.shape[-1] > 1 else histograms(rows[..., 0])
 
 
+def beside_samples(
+    samples: np.ndarray, num_levels: int | None, beside: Sequence[tuple[np.ndarray, int | None]]
+) -> np.ndarray:
+    """A grid of images, each to the right of those it was made from, without a line between them.
+
+    Args:
+        samples: ``[N, H, W, C]``.
+        num_levels: Number of grey levels, if they are.
+        beside: What samples were made from, each ``[N, H, W', C']`` with its number of levels.
+
+    Returns:
+        ``[H', W'', 3]`` uint8, of the first 128.
+    """
+
+    def in_colour(images: np.ndarray, levels: int | None) -> np.ndarray:
+        shown = images[:128] if images.shape[-1] == 3 else images[:128, ..., :1]
+        return _in_bytes(shown.astype(np.float64), levels).repeat(3 // shown.shape[-1], axis=-1)
+
+    joined = [in_colour(*one) for one in (*beside, (samples, num_levels))]
+    return image_grid(np.concatenate(joined, axis=2), 256)
+
+
 def of_samples(
-    drawn: Samples, dataset: DataSet, curves: Callable[[], Curves] | None
+    drawn: Samples,
+    dataset: DataSet,
+    curves: Callable[[], Curves] | None,
+    beside: Sequence[tuple[np.ndarray, int | None]] = (),
 ) -> dict[str, Callable[[], np.ndarray]]:
     """All pictures of what a family drew, each of which may fail on its own.
 
@@ -126,6 +151,8 @@ def of_samples(
         drawn: Samples, on the host.
         dataset: Data they imitate.
         curves: Computes curves of the state; None if there are none.
+        beside: What samples were made from, with numbers of levels; what are images of the height
+            of samples stand beside them.
 
     Returns:
         What draws each picture, ``[H, W, 3]`` uint8: ``samples``, ``trajectory``, ``density`` and
@@ -134,7 +161,11 @@ def of_samples(
     levels = dataset.num_levels
     rows = np.asarray(drawn.rows)
     shown: dict[str, Callable[[], np.ndarray]] = {}
-    if dataset.vocabulary is None:
+    sources = [one for one in beside if one[0].ndim == rows.ndim == 4]
+    sources = [one for one in sources if one[0].shape[1] == rows.shape[1]]
+    if sources:
+        shown["samples"] = functools.partial(beside_samples, rows, levels, sources)
+    elif dataset.vocabulary is None:
         shown["samples"] = functools.partial(samples_picture, rows, levels)
     if dataset.vocabulary is None and drawn.trajectory is not None:
         frames = np.asarray(drawn.trajectory)

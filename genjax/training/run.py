@@ -121,7 +121,8 @@ class Run(Trained):
         """
         step, state = self.newest()
         self.experiment.check_evaluation()
-        self._check_data({"": {"test": data.identity(self.experiment.test_data)}})
+        streams = {name: self.experiment.streams[name] for name in self.experiment.streams_read}
+        self._check_data({n: {"test": data.identity(s.test)} for n, s in streams.items()})
         self._may_write()
         with self.log, self.report.bars:
             return self._evaluate(step, state)
@@ -180,18 +181,38 @@ class Run(Trained):
         return named
 
     def init_state(self) -> TrainState:
-        """The state before the first step, frozen parts filled in."""
+        """The state before the first step; what was trained before is filled in."""
         # Every process knows its rows of the first batch: layers start from statistics of all.
         key = random_key(self.experiment.train.seed, "init")
         loaded = {name: load() for name, load in self.experiment.frozen.items()}
         state = steps.init_state(self.family, key, self.first_batch(), self.mesh, loaded)
-        if not loaded:
+        started = {name: dict(load()) for name, load in self.experiment.started.items()}
+        if not loaded and not started:
             return state
-        shardings = meshes.state_sharding(state.model_state, self.mesh)
-        kept = dict(state.model_state)
+        params, kept, ema = dict(state.params), dict(state.model_state), dict(state.ema)
+        for name, values in started.items():
+            params[name] = self._alike(name, values.pop("params"), params[name])
+            ema |= {name: params[name]} if name in ema else {}
+            # Such as running statistics; a family may keep more than the network has.
+            loaded[name] = values
         for name, values in loaded.items():
-            kept[name] = {**kept[name], **meshes.put(values, meshes.replicated(self.mesh))}
-        return state.replace(model_state=jax.device_put(kept, shardings))
+            kept[name] = {**kept.get(name, {}), **self._put(values)}
+        filled = state.replace(params=params, model_state=kept, ema=ema)
+        # Donated later: no two leaves may share a buffer.
+        filled = jax.tree.map(jax.numpy.copy, filled)
+        return jax.device_put(filled, meshes.state_sharding(filled, self.mesh))
+
+    def _put(self, values: Any) -> Any:
+        return meshes.put(values, meshes.replicated(self.mesh))
+
+    def _alike(self, name: str, values: Any, drawn: Any) -> Any:
+        """Parameters to start from, on the devices, if they are those of the network."""
+        if jax.tree.map(np.shape, values) != jax.tree.map(np.shape, drawn):
+            raise workdir.WorkdirError(
+                f"{name} cannot start from the run it is to start from: its parameters have other "
+                "names or shapes; was its section changed?"
+            )
+        return self._put(values)
 
     def first_batch(self) -> dict[str, np.ndarray]:
         """This process's rows of the first step."""
@@ -336,7 +357,7 @@ class Run(Trained):
         """One pass over the test split."""
         settings = self.experiment.eval
         batches = data.EvalBatches(
-            self.experiment.test_data.source,
+            self.experiment.eval_source(),
             meshes.filled_up(settings.batch_size, self.mesh),  # results do not depend on it
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -362,7 +383,7 @@ class Run(Trained):
         )
         return quality.measure(
             np.asarray(drawn.rows),
-            requests.get("label"),
+            self.experiment.sample_labels(requests),
             mesh=self.mesh,
             batch_size=settings.batch_size,
             progress=self._progress,
@@ -392,7 +413,9 @@ class Run(Trained):
             np.savez_compressed(file, **arrays)
         curves = self.family.curves
         found = None if curves is None else lambda: jax.device_get(jax.jit(curves)(state))
-        drawing = pictures.of_samples(drawn, dataset, found)
+        spec = self.experiment.spec
+        beside = [(requests[name], spec[name].num_levels) for name in self.family.reads]
+        drawing = pictures.of_samples(drawn, dataset, found, beside)
         suffix_of = {name: "" if name == "samples" else f"_{name}" for name in drawing}
         done = [
             name

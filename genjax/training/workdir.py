@@ -194,7 +194,9 @@ def _is_free(key: str) -> bool:
     """Whether a run may go on with another value of a key."""
     # A further stream's section is like that of the first; a frozen part was copied at the start.
     key = re.sub(r"^data\.streams\.[^.]+\.", "data.", key)
-    return key in FREE_KEYS or key.endswith((".frozen.workdir", ".first_stage.workdir"))
+    return key in FREE_KEYS or key.endswith(
+        (".frozen.workdir", ".start.workdir", ".first_stage.workdir")
+    )
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ def value_of_game(name, v):
     """The critic's expected loss under P and Q when it outputs ``v`` at each point."""
     grid = jnp.asarray(v)
     loss = SETS[name].critic
-    # A pair's loss is a real part plus a fake part for all games but the relativistic one.
+    # A pair's loss is a real part plus a fake part for all games but the relativistic ones.
     zero = loss(jnp.zeros(1), jnp.zeros(1))[0]
     real = loss(grid, jnp.zeros(8)) - zero
     fake = loss(jnp.zeros(8), grid) - zero
@@ -49,6 +49,7 @@ def test_optimal_critic_and_value_of_the_game(x64, name):
     dict(
         minimax=2 * np.log(2), nonsaturating=2 * np.log(2), least_squares=0.25, brier=0.25,
         hinge=2.0, wasserstein=0.0, relativistic=np.log(2),
+        relativistic_average=2 * np.log(2),
     ).items(),
 )  # fmt: skip
 def test_value_at_equal_distributions(name, value):
@@ -337,3 +338,18 @@ def test_jeffreys_in_the_papers_form_is_finite_as_far_as_its_value_is():
     assert np.isfinite(conjugate.conjugate(t)).all() and np.isfinite(slope).all()
     np.testing.assert_allclose(slope[3:], np.exp(t[3:] - 1), rtol=1e-4)
     np.testing.assert_allclose(conjugate.log_ratio(jnp.array([100.0])), 99.0, rtol=1e-6)
+
+
+def test_relativistic_averages_are_those_of_the_batch():
+    # softplus(mean(f) - r) + softplus(f - mean(r)), by hand for two pairs of means 1 and 0.
+    real, fake = jnp.array([2.0, 0.0]), jnp.array([-1.0, 1.0])
+    found = losses.relativistic_average_critic_loss(real, fake)
+    expected = [np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-2.0)), np.log(2.0) + np.log(2.0)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # Both sides move with differences only, and the generator's is the critic's exchanged.
+    moved = losses.relativistic_average_critic_loss(real + 5.0, fake + 5.0)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.relativistic_average_generator_loss(real, fake),
+        losses.relativistic_average_critic_loss(fake, real),
+    )

@@ -93,6 +93,7 @@ PAIRS = {
         for name, game in losses.ADVERSARIAL_LOSSES.items() if game.correct is not None
     },
     "relativistic_generator_loss": (losses.relativistic_generator_loss, WIDE),
+    "relativistic_average_generator_loss": (losses.relativistic_average_generator_loss, WIDE),
     "least_squares_critic_loss": (losses.least_squares_critic_loss, WIDE),
     **{f"f_gan_loss {name}": (losses.f_gan_loss(name).critic, NARROW)
        for name in losses.F_DIVERGENCES},
@@ -130,7 +131,14 @@ def test_no_public_function_is_left_out():
     # Losses of critics are those of the games; clipping and levels compute no loss.
     named = {name.split()[0] for name in ALL} | {
         f"{name}_critic_loss"
-        for name in ("logistic", "brier", "hinge", "wasserstein", "relativistic")
+        for name in (
+            "logistic",
+            "brier",
+            "hinge",
+            "wasserstein",
+            "relativistic",
+            "relativistic_average",
+        )
     }
     others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss"}
     functions = {name for name in losses.__all__ if name[0].islower()}
@@ -216,7 +224,8 @@ def test_a_patch_critic_has_a_loss_at_each_place(name):
     real, fake = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
     for loss in (game.critic, game.generator):
         flat = loss(real.reshape(-1), fake.reshape(-1))
-        np.testing.assert_array_equal(loss(real, fake), flat.reshape(real.shape))
+        # Means over a batch may be added up in another order.
+        np.testing.assert_allclose(loss(real, fake), flat.reshape(real.shape), rtol=1e-6)
 
 
 def test_levels_as_real_numbers_and_complex_numbers_are_refused(unchecked):
