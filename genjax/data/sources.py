@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from genjax.data.arrays import npy
+from genjax.data.captions import captioned_digits
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import ArraySource, DataSet, Feature, Source, class_ids, from_arrays
 from genjax.data.glyphs import glyphs
@@ -70,6 +71,7 @@ class TfdsSource:
 
 
 LOADERS: Mapping[str, Callable[..., DataSet]] = {
+    "captioned_digits": captioned_digits,
     "glyphs": glyphs,
     "huggingface": huggingface,
     "images": images,
