@@ -19,6 +19,7 @@ class Feature:
         num_levels: Number of grey levels if it holds whole grey levels, else None.
         num_classes: Number of classes if it is a class id, else None.
         class_names: Names of the classes, if they have any.
+        vocabulary: What its whole numbers stand for, if it is text.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +27,7 @@ class Feature:
     num_levels: int | None = None
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    vocabulary: Vocabulary | None = None
 
 
 class Source(Protocol):
@@ -48,7 +50,6 @@ class DataSet:
         spec: Its features. By convention ``x`` is what is modelled, and ``label`` a class id.
         mixture: Centres ``[K, D]`` and standard deviation of the components, if ``x`` is a known
             mixture of equally weighted Gaussians.
-        vocabulary: What the levels of ``x`` stand for, if it is text.
         origin: What the rows were made by, such as versions of packages, for those who wonder why
             they differ from others of this name.
     """
@@ -57,7 +58,6 @@ class DataSet:
     source: Source
     spec: Mapping[str, Feature]
     mixture: tuple[np.ndarray, float] | None = None
-    vocabulary: Vocabulary | None = None
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -69,6 +69,11 @@ class DataSet:
     def num_levels(self) -> int | None:
         """Number of grey levels of ``x``, if it holds whole grey levels."""
         return self.spec["x"].num_levels
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the levels of ``x`` stand for, if it is text."""
+        return self.spec["x"].vocabulary
 
     @property
     def num_classes(self) -> int | None:

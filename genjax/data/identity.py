@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.data.features import ArraySource, DataSet
+from genjax.data.features import ArraySource, DataSet, Feature
 
 # Rows that are read of a set which is not in memory: all of it may take hours.
 _NUM_ROWS = 64
@@ -38,18 +38,18 @@ def identity(dataset: DataSet) -> dict[str, Any]:
                 "num_levels": feature.num_levels,
                 "num_classes": feature.num_classes,
                 **({"class_names": list(feature.class_names)} if feature.class_names else {}),
+                **_of_text(feature),
             }
             for name, feature in sorted(dataset.spec.items())
         },
         "checksums": checksums,
-        **_of_text(dataset),
         **({"origin": dict(dataset.origin)} if dataset.origin else {}),
     }
 
 
-def _of_text(dataset: DataSet) -> dict[str, Any]:
+def _of_text(feature: Feature) -> dict[str, Any]:
     """What tells a vocabulary from another: the same numbers may be other words."""
-    vocabulary = dataset.vocabulary
+    vocabulary = feature.vocabulary
     if vocabulary is None:
         return {}
     tokens = np.frombuffer("\0".join(vocabulary.tokens).encode(), np.uint8)
@@ -106,12 +106,12 @@ def _changed(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | Non
     features, others = recorded.get("features", {}), found.get("features", {})
     for name in sorted(set(features) | set(others)):
         old, new = features.get(name), others.get(name)
+        if old and new and old.get("vocabulary") != new.get("vocabulary"):
+            return f"another vocabulary of {name}"
         if old != new:
             return f"{name} is {_feature(new)} in place of {_feature(old)}"
     if recorded.get("num_examples") != found.get("num_examples"):
         return f"{found.get('num_examples')} examples in place of {recorded.get('num_examples')}"
-    if recorded.get("vocabulary") != found.get("vocabulary"):
-        return "another vocabulary"
     before, now = recorded["checksums"], found["checksums"]
     for rows in before.keys() & now.keys():
         if before[rows] != now[rows]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from genjax.data.arrays import npy
+from genjax.data.captions import captioned_digits
 from genjax.data.digit_sets import digits, digits_28, generator, mnist_on_cifar
 from genjax.data.features import DataSet, from_arrays
 from genjax.data.glyphs import glyphs
@@ -19,6 +20,7 @@ from genjax.data.text import text
 from genjax.data.tfds_sets import UnknownSetError, tfds_set
 
 LOADERS: Mapping[str, Callable[..., DataSet]] = {
+    "captioned_digits": captioned_digits,
     "digits_28": digits_28,
     "glyphs": glyphs,
     "huggingface": huggingface,

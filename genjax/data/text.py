@@ -85,7 +85,8 @@ def text(
         "characters": f"{len(own)}",
         "sha256": hashlib.sha256(own.encode()).hexdigest()[:16],
     }
-    return dataclasses.replace(made, vocabulary=vocabulary, origin=origin)
+    feature = dataclasses.replace(made.spec["x"], vocabulary=vocabulary)
+    return dataclasses.replace(made, spec={"x": feature}, origin=origin)
 
 
 def _of_python() -> str:

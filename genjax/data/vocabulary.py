@@ -106,4 +106,14 @@ def vocabulary_of(text: str, kind: Tokens, min_count: int) -> Vocabulary:
 
 def _split(text: str, kind: Tokens) -> str | list[str]:
     """The tokens of a text, characters or words."""
-    return text if kind == "character" else _WORD.findall(text)
+    return text if kind == "character" else words_of(text)
+
+
+def words_of(text: str) -> list[str]:
+    """The tokens of a text as words.
+
+    Example:
+        >>> words_of("a red seven, on green")
+        ['a', ' red', ' seven', ',', ' on', ' green']
+    """
+    return _WORD.findall(text)

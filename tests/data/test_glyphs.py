@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import genjax
 from genjax import data
+from genjax.config import ConfigError
 from genjax.data import glyphs as module
 
 SIZE, PAIRS = 28, 21 * 62
@@ -127,7 +128,7 @@ def test_any_model_may_leave_the_further_features_alone():
     assert set(experiment.spec) == {"x", "label", "font", "weight", "slant", "serif", "width"}
     assert set(experiment.train_batches()[""][0]) == set(experiment.spec)
     config["data"]["options"]["sise"] = 8
-    with pytest.raises(genjax.config.ConfigError, match=r"data\.options\.sise.*'size'"):
+    with pytest.raises(ConfigError, match=r"data\.options\.sise.*'size'"):
         genjax.build(config)
 
 

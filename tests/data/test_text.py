@@ -7,6 +7,7 @@ import pytest
 
 import genjax
 from genjax import data
+from genjax.config import ConfigError
 from genjax.data import UNKNOWN
 from genjax.data.vocabulary import Vocabulary, vocabulary_of
 
@@ -105,7 +106,7 @@ def test_a_run_does_not_go_on_with_other_words(tmp_path):
     np.testing.assert_array_equal(a.source.arrays["x"], b.source.arrays["x"])
     ours, theirs = data.identity(a), data.identity(b)
     said = data.difference(ours, theirs)
-    assert said.startswith("another vocabulary; it comes of characters 86, sha256 ")
+    assert said.startswith("another vocabulary of x; it comes of characters 86, sha256 ")
     assert data.difference(ours, ours) is None
     elsewhere = dataclasses.replace(a, name="moved", origin={"Python": "9"})
     assert data.difference(ours, data.identity(elsewhere)) is None
@@ -145,5 +146,5 @@ def test_bits_are_not_drawn_of_text():
         optimizer=dict(name="adam"),
         train=dict(num_steps=1),
     )
-    with pytest.raises(genjax.config.ConfigError, match=r"data\.binarize: text is text; bits are"):
+    with pytest.raises(ConfigError, match=r"data\.binarize: text is text; bits are"):
         genjax.build(config)

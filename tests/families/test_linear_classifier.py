@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import genjax
 from genjax import families, nets
+from genjax.config import ConfigError
 from genjax.diffusion import VariancePreserving
 
 KEY = jax.random.key(0)
@@ -96,7 +97,7 @@ def test_a_table_with_labels_is_classified(tmp_path):
     run = genjax.Run(genjax.build(config), tmp_path / "run", quiet=True)
     run.train()
     assert run.evaluate()["eval/error"] < 0.35
-    with pytest.raises(genjax.config.ConfigError, match="ConvClassifier takes images"):
+    with pytest.raises(ConfigError, match="ConvClassifier takes images"):
         genjax.build({**config, "model": dict(name="conv_classifier", channels=8)})
 
 

@@ -1,0 +1,110 @@
+"""Pictures with captions: what is said is what is there, and what is held out is never seen."""
+
+import numpy as np
+import pytest
+
+from genjax import data
+from genjax.data import captions
+
+
+def load(split="train", **options):
+    return data.load("captioned_digits", split, images="digits", **options)
+
+
+def said(dataset):
+    return dataset.spec["tokens"].vocabulary.decode(dataset.source.arrays["tokens"])
+
+
+@pytest.mark.parametrize("scene", ["plain", "colour", "pair"])
+def test_captions_say_what_is_in_the_picture(scene):
+    made = load(scene=scene)
+    data.check_rows(made)
+    rows, texts = made.source.arrays, said(made)
+    plain = data.load("digits", "train").source.arrays
+    np.testing.assert_array_equal(rows["label"], plain["label"])
+    names = {name: made.spec[name].class_names for name in made.spec if made.spec[name].class_names}
+    for i in range(40):
+        words = set(texts[i].replace(",", "").split())
+        for name, known in names.items():
+            assert known[rows[name][i]] in words, (texts[i], name)
+    grey = np.round(plain["x"].astype(np.float32) * 255 / 16).astype(np.uint8)
+    if scene == "plain":
+        np.testing.assert_array_equal(rows["x"], grey)
+    if scene == "pair":
+        np.testing.assert_array_equal(rows["x"][:, :, :8], grey)
+        # "left of" and "right of" name the two in their order.
+        for i in np.flatnonzero([" left of " in text for text in texts])[:10]:
+            left, right = texts[i].split(" left of ")
+            assert captions.DIGITS[rows["label"][i]] in left
+            assert captions.DIGITS[rows["right"][i]] in right
+    if scene == "colour":
+        colours = np.array(list(captions.COLOURS.values()))[rows["colour"]]
+        grounds = np.array([*captions.GROUNDS.values(), *captions.COLOURS.values()])[rows["ground"]]
+        inside, outside = grey[..., 0] == 255, grey[..., 0] == 0
+        number, _, _ = np.nonzero(inside)
+        np.testing.assert_array_equal(rows["x"][inside], colours[number])
+        number, _, _ = np.nonzero(outside)
+        np.testing.assert_array_equal(rows["x"][outside], grounds[number])
+        assert (colours != grounds).any(1).all()
+
+
+@pytest.mark.parametrize("scene, second", [("colour", "colour"), ("pair", "right")])
+def test_combinations_are_held_out_and_their_parts_are_not(scene, second):
+    seen, tested, held_out = (
+        {(int(a), int(b)) for a, b in zip(rows["label"], rows[second], strict=True)}
+        for rows in (load(s, scene=scene).source.arrays for s in ("train", "test", "held_out"))
+    )
+    assert not seen & held_out and not tested & held_out
+    assert len(held_out) == 10 and len(seen) >= 45
+    for i in (0, 1):
+        assert {pair[i] for pair in held_out} <= {pair[i] for pair in seen}
+
+
+def test_words_of_all_splits_are_known_and_have_one_length():
+    train, held_out = load(scene="colour"), load("held_out", scene="colour")
+    assert train.spec["tokens"] == held_out.spec["tokens"]
+    assert (held_out.source.arrays["tokens"] != 0).all()
+    every = captions.every_caption("colour")
+    assert len(every) == len(set(every)) == 3 * 10 * 6 * 7
+    assert set(said(train)) <= set(every)
+    alone = set(said(load(scene="colour", paraphrases=False)))
+    assert alone < set(every) and all(text.count(" on ") == 1 for text in alone)
+
+
+def test_articles_are_those_of_english():
+    every = " ".join(captions.every_caption("colour") + captions.every_caption("pair"))
+    for wrong in ("a eight", "a orange", "an one", "an two"):
+        assert f" {wrong}" not in every
+    assert "an eight right of a one" in every
+
+
+def test_what_is_long_is_cut_and_what_is_unknown_is_zero():
+    words = captions.caption_vocabulary(["a red seven"])
+    assert words.tokens == (data.UNKNOWN, "", " red", " seven", "a")
+    rows = captions.caption_tokens(["a blue seven", "a red seven"], words, 2)
+    assert rows.dtype == np.int32 and rows.tolist() == [[4, 0], [4, 2]]
+    with pytest.raises(ValueError, match="which has a token for padding"):
+        captions.caption_tokens(["a"], data.Vocabulary("word", (data.UNKNOWN, "a")), 2)
+
+
+def test_a_seed_draws_other_colours_and_the_same_digits():
+    one, again, other = load(), load(), load(seed=1)
+    np.testing.assert_array_equal(one.source.arrays["x"], again.source.arrays["x"])
+    np.testing.assert_array_equal(one.source.arrays["label"], other.source.arrays["label"])
+    assert (one.source.arrays["colour"] != other.source.arrays["colour"]).any()
+
+
+@pytest.mark.parametrize("split, options, message", [
+    ("held_out", dict(scene="plain"), "has the splits train, test, got 'held_out'; nothing of it"),
+    ("validation", {}, "has the splits train, test, held_out, got 'validation'"),
+    ("train", dict(scene="three"), "scene must be 'plain', 'colour' or 'pair'"),
+    ("train", dict(memory_limit_mib=0), "are held in memory: raise data.memory_limit_mib"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(split, options, message):
+    with pytest.raises(ValueError, match=message):
+        load(split, **options)
+
+
+def test_mnist_has_captions_too(tfds_dir):
+    made = data.load("captioned_digits", "test[:5]", data_dir=str(tfds_dir), scene="pair")
+    assert made.event_shape == (28, 56, 1) and len(said(made)) == 5
