@@ -34,6 +34,7 @@ CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": ne
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
+    "noisy_mlp": nets.NoisyMLPClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
 AUTOREGRESSIVE_NETS: Table = {
@@ -247,6 +248,15 @@ FAMILIES: Mapping[str, Recipe] = {
     "lsgan": _game(families.lsgan),
     "mmd_gan": _game(families.mmd_gan),
     "r3gan": _game(families.r3gan, "penalties"),
+    "semi_supervised_gan": dataclasses.replace(
+        _GAN,
+        make=families.semi_supervised_gan,
+        networks={
+            "generator": Slot(table=GENERATORS),
+            "critic": Slot(table=CLASSIFIERS, classes_of_data=True),
+        },
+        groups={"latents": families.Latent, "average": families.HalfLife},
+    ),
     "sngan": _game(families.sngan),
     "wgan": _game(families.wgan),
     "wgan_gp": _game(families.wgan_gp, "penalties"),

@@ -15,7 +15,7 @@ from genjax.data.features import (
 from genjax.data.identity import difference, identity
 from genjax.data.moments import Moments, deviation, moments
 from genjax.data.sources import LOADERS, load
-from genjax.data.splits import of_classes, sliced, split_name
+from genjax.data.splits import labelled_rows, of_classes, sliced, split_name
 from genjax.data.transforms import (
     Augment,
     Augmentation,
@@ -60,6 +60,7 @@ __all__ = [
     "from_arrays",
     "identity",
     "iterate",
+    "labelled_rows",
     "load",
     "looks_like_levels",
     "deviation",

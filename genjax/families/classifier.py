@@ -51,7 +51,8 @@ def classifier(
 
     Args:
         net: Module ``x -> (logits, features)``, of grey levels in [-1, 1] or real numbers as they
-            are; with a process
+            are, whose noise and dropout act where an rng ``dropout`` is given, in training; with a
+            process
             ``(latents, times) -> (logits, features)``, of latents of about unit size.
         optimizer: Its optimiser.
         event_shape: Shape of one example.
@@ -76,12 +77,14 @@ def classifier(
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
     units = units_of(num_levels, process)
 
-    def scores(params: Params, model_state: ModelState, batch: Batch, *given: Array) -> Metrics:
+    def scores(
+        params: Params, model_state: ModelState, batch: Batch, *given: Array, rngs: Any = None
+    ) -> Metrics:
         """Scores of the rows of a batch, or of latents of them at times with given noise."""
         variables = {"params": params["net"], **model_state.get("net", {})}
         x = units.encode(batch["x"])
         if process is None:
-            logits, _ = cast(tuple[Array, Array], net.apply(variables, x))
+            logits, _ = cast(tuple[Array, Array], net.apply(variables, x, rngs=rngs))
         else:
             times, noise = given
             z = diffuse(x, noise, *process.scales(times))
@@ -95,9 +98,11 @@ def classifier(
         }
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        del batch
-        times = () if process is None else (jnp.ones(1),)
-        params, state = init_network(net, key, jnp.zeros((1, *event_shape)), *times)
+        # Layers may start from the first rows; a network of latents from none of them.
+        x, times = units.encode(batch["x"].reshape(-1, *event_shape)), ()
+        if process is not None:
+            x, times = jnp.zeros((1, *event_shape)), (jnp.ones(1),)
+        params, state = init_network(net, key, x, *times)
         return {"net": params}, {"net": state} if state else {}
 
     def loss(
@@ -111,7 +116,8 @@ def classifier(
             shape = batch["x"].shape
             shares = stratified_times(key_time, shape[0], axis_name=mapped_axes())
             given = process.times_of(shares), jax.random.normal(own_key(key_noise), shape)
-        rows = scores(params, model_state, batch, *given)
+        rngs = {"dropout": own_key(jax.random.fold_in(key, 1))}
+        rows = scores(params, model_state, batch, *given, rngs=rngs)
         means = {name: jnp.mean(values) for name, values in rows.items()}
         return means["cross_entropy"], (means, model_state)
 

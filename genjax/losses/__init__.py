@@ -62,6 +62,14 @@ from genjax.losses.mmd import (
     rational_quadratic_kernel,
     rbf_kernel,
 )
+from genjax.losses.semi_supervised import (
+    feature_matching_loss,
+    generated_loss,
+    labelled_loss,
+    real_log_odds,
+    unlabelled_loss,
+    with_generated_logit,
+)
 from genjax.losses.variational import (
     capacity_loss,
     effective_sample_size,
@@ -92,11 +100,14 @@ __all__ = [
     "shared_variance_loss",
     "denoising_loss",
     "discretized_gaussian_loss",
+    "feature_matching_loss",
     "flow_matching_loss",
     "gaussian_kl_loss",
     "gaussian_loss",
     "gaussian_prior_loss",
+    "generated_loss",
     "importance_weighted_nats",
+    "labelled_loss",
     "interpolated_log_variance",
     "straight_path",
     "ADVERSARIAL_LOSSES",
@@ -139,9 +150,12 @@ __all__ = [
     "r2_penalty",
     "rational_quadratic_kernel",
     "rbf_kernel",
+    "real_log_odds",
     "reconstruction_loss",
     "relativistic_critic_loss",
     "relativistic_generator_loss",
+    "unlabelled_loss",
     "wasserstein_critic_loss",
     "wasserstein_generator_loss",
+    "with_generated_logit",
 ]

@@ -8,7 +8,7 @@ from genjax.nets.autoencoder import (
     MLPLayers,
 )
 from genjax.nets.causal_transformer import AutoregressiveTransformer
-from genjax.nets.classifier import ConvClassifier, LinearClassifier
+from genjax.nets.classifier import ConvClassifier, LinearClassifier, NoisyMLPClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
@@ -18,6 +18,8 @@ from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.made import MADE, MaskedMLP
+from genjax.nets.minibatch import MinibatchDiscrimination
+from genjax.nets.noise import GaussianNoise
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
@@ -26,6 +28,7 @@ from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
+from genjax.nets.weight_norm import WeightNormConv, WeightNormDense
 
 __all__ = [
     "AutoregressiveTransformer",
@@ -41,6 +44,7 @@ __all__ = [
     "DiT",
     "Frozen",
     "GatedPixelCNN",
+    "GaussianNoise",
     "GridDecoder",
     "GridEncoder",
     "InceptionV3",
@@ -51,6 +55,8 @@ __all__ = [
     "MLPEncoder",
     "MLPGenerator",
     "MaskedMLP",
+    "MinibatchDiscrimination",
+    "NoisyMLPClassifier",
     "PixelCNN",
     "PixelCNNPlus",
     "MLPLayers",
@@ -61,5 +67,7 @@ __all__ = [
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",
+    "WeightNormConv",
+    "WeightNormDense",
     "inception_variables",
 ]

@@ -63,6 +63,9 @@ class DataSettings:
         test_split: Split to evaluate on.
         classes: Class ids of the examples that are kept, of both splits; None for all. The others
             are then what a model was never shown.
+        labelled: ``dict(per_class=10, seed=0)`` keeps as many training rows of each class, drawn by
+            the seed (:func:`genjax.data.labelled_rows`), for a run that knows few labels; None for
+            all. Of the stream that says so: others do not take it over from the first.
         memory_limit_mib: Larger sets are streamed.
         device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
             device, where the compiled step picks its rows; larger ones go there batch by batch.
@@ -88,6 +91,7 @@ class DataSettings:
     train_split: str = "train"
     test_split: str = "test"
     classes: Sequence[int] | None = None
+    labelled: Mapping[str, Any] | None = None
     memory_limit_mib: int = 2048
     device_limit_mib: int = 1024
     num_workers: int = 0

@@ -15,7 +15,11 @@ from genjax.families.players import Player
 # A codebook with running counts, a game of two networks against two, a regularised generator, and
 # two models that are fitted from sums over rows of several steps.
 TOYS = '''
+import flax.linen as nn
 import jax, jax.numpy as jnp, numpy as np, optax
+from genjax.data import Feature
+from genjax.families import Rows, gan, semi_supervised_gan
+from genjax.nets import MLPCritic, NoisyMLPClassifier
 from genjax.families.adversarial import Adversarial
 from genjax.families.averages import HalfLife
 from genjax.families.players import Player
@@ -113,6 +117,39 @@ def two_against_two(order="together", accumulate=1):
                   batches_per_step=game.batches_per_step)
 
 
+def same_rows():
+    """A generator that makes one row again and again: no draw tells devices apart."""
+
+    class Same(nn.Module):
+        @nn.compact
+        def __call__(self, latent, label=None, *, train=False):
+            return jnp.broadcast_to(self.param("x", nn.initializers.ones, (2,)), (len(latent), 2))
+
+    return Same()
+
+
+def ahead():
+    """A critic that compares rows with each other, and a generator that looks ahead."""
+    return gan(
+        generator=same_rows(), critic=MLPCritic(4, 1, num_minibatch_kernels=2),
+        generator_optimizer=optax.adam(0.01),
+        critic_optimizer=optax.adam(0.01, eps_root=1e-16),
+        event_shape=(2,), num_levels=None, batch_size=8, rows=Rows(unroll_steps=2),
+    )
+
+
+def few_labels():
+    """Labelled and unlabelled rows, and means of features that are matched."""
+    of_rows = Feature((2,), np.dtype("f4"))
+    return semi_supervised_gan(
+        generator=same_rows(),
+        critic=NoisyMLPClassifier(3, (4, 4), input_noise=0.0, hidden_noise=0.0),
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        event_shape=(2,), num_levels=None, num_classes=3, batch_size=8,
+        spec={"unlabelled/x": of_rows},
+    )
+
+
 def regularized():
     """A generator held to a running mean of its slope every second step, as StyleGAN2's is."""
 
@@ -161,8 +198,9 @@ from genjax.training.checkpoints import Checkpoints
 mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
+rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
 found = {}
-for make in (codebook, two_against_two, regularized, components, states):
+for make in (codebook, two_against_two, regularized, ahead, few_labels, components, states):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -206,7 +244,15 @@ for make in (codebook, two_against_two, regularized, components, states):
 print(json.dumps(found))
 """
 )
-NAMES = ("codebook", "two_against_two", "regularized", "components", "states")
+NAMES = (
+    "codebook",
+    "two_against_two",
+    "regularized",
+    "ahead",
+    "few_labels",
+    "components",
+    "states",
+)
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,10 @@ def mixture(logits, means, log_scales):
     return losses.logistic_mixture_loss(jnp.asarray(LEVELS), logits, means, log_scales)
 
 
+def labelled(logits):
+    return losses.labelled_loss(logits, jnp.arange(len(logits)) % 2, given_real=True)
+
+
 def weighted(z):
     def log_weight(z, frozen):
         return -jnp.square(z.astype(jnp.promote_types(z.dtype, jnp.float32)))
@@ -84,6 +88,12 @@ ONE_SIDED = {
     ),
     "posterior_mean": (losses.posterior_mean, (ROWS[0], ROWS[1], *SCALES)),
     "posterior_variance": (losses.posterior_variance, tuple(SCALES)),
+    "with_generated_logit": (losses.with_generated_logit, (ROWS[0],)),
+    "real_log_odds": (losses.real_log_odds, (ROWS[0],)),
+    "unlabelled_loss": (losses.unlabelled_loss, (ROWS[0],)),
+    "generated_loss": (losses.generated_loss, (ROWS[0],)),
+    "labelled_loss": (labelled, (ROWS[0],)),
+    "feature_matching_loss": (losses.feature_matching_loss, (ROWS[0], ROWS[1])),
     "mmd_witness": (lambda x: losses.mmd_witness(x, x[:2], x[1:]), ROWS[:1] / 300.0),
 }  # fmt: skip
 PAIRS = {

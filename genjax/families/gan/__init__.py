@@ -13,6 +13,7 @@ from genjax.families.gan.aliases import (
 from genjax.families.gan.family import diagnose, gan
 from genjax.families.gan.game import Game
 from genjax.families.gan.rows import Rows
+from genjax.families.gan.semi_supervised import semi_supervised_gan
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "lsgan",
     "mmd_gan",
     "r3gan",
+    "semi_supervised_gan",
     "sngan",
     "wgan",
     "wgan_gp",
