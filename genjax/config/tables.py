@@ -123,10 +123,13 @@ OPTIMIZERS: Table = {
 }
 TRANSFORMS: Table = {
     "center_crop": data.CenterCrop,
+    "edges": data.Edges,
+    "grey": data.Grey,
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
     "random_levels": data.RandomLevels,
     "resize": data.Resize,
+    "shrink": data.Shrink,
 }
 EDITS: Table = {
     "attribute": latent_edits.Attribute,

@@ -14,6 +14,8 @@ from genjax.data.features import (
 )
 from genjax.data.identity import difference, identity
 from genjax.data.moments import Moments, deviation, moments
+from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
+from genjax.data.resizing import resized
 from genjax.data.sources import LOADERS, load
 from genjax.data.splits import labelled_rows, of_classes, sliced, split_name
 from genjax.data.transforms import (
@@ -38,16 +40,21 @@ __all__ = [
     "CenterCrop",
     "DamagedDataError",
     "DataSet",
+    "Edges",
     "EvalBatches",
     "Feature",
+    "Grey",
     "HorizontalFlip",
     "LOADERS",
     "MissingDataError",
     "Moments",
+    "PAIRED",
+    "Pairing",
     "Preparation",
     "RandomCrop",
     "RandomLevels",
     "Resize",
+    "Shrink",
     "Source",
     "TrainBatches",
     "Transform",
@@ -67,6 +74,7 @@ __all__ = [
     "moments",
     "of_classes",
     "prepared",
+    "resized",
     "sliced",
     "split_name",
     "stream_name",
