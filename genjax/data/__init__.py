@@ -18,6 +18,7 @@ from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
 from genjax.data.resizing import resized
 from genjax.data.sources import LOADERS, load
 from genjax.data.splits import labelled_rows, of_classes, sliced, split_name
+from genjax.data.stacked import stacked
 from genjax.data.transforms import (
     Augment,
     Augmentation,
@@ -77,6 +78,7 @@ __all__ = [
     "resized",
     "sliced",
     "split_name",
+    "stacked",
     "stream_name",
     "stream_seed",
 ]

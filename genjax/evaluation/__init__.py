@@ -19,7 +19,7 @@ from genjax.evaluation.inception_score import inception_score
 from genjax.evaluation.kernel import kernel_distance
 from genjax.evaluation.latents import active_units
 from genjax.evaluation.manifold import density_and_coverage, precision_and_recall
-from genjax.evaluation.modes import mode_coverage
+from genjax.evaluation.modes import class_coverage, mode_coverage
 from genjax.evaluation.outlier_sets import (
     blank_images,
     blurred,
@@ -75,6 +75,7 @@ __all__ = [
     "kernel_distance",
     "known_entries",
     "likelihood_ratio",
+    "class_coverage",
     "mode_coverage",
     "moments",
     "observed_moments",
