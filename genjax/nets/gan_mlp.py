@@ -1,23 +1,37 @@
-"""Generator and critic for points: rows of a table or samples of a two-dimensional density."""
+"""Perceptrons: a generator of any rows, and a critic of points."""
 
+import math
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genjax.nets.conditioning import CriticHead, LabelledInput, LabelledLatent, apply_layer
+from genjax.nets.conditioning import (
+    BatchNorm,
+    CriticHead,
+    LabelledInput,
+    LabelledLatent,
+    apply_layer,
+)
 
 
 class MLPGenerator(nn.Module):
-    """Multilayer perceptron from latents to points.
+    """Multilayer perceptron from latents to rows.
 
     Attributes:
-        event_shape: Shape of a point, ``(D,)``.
+        event_shape: Shape of a row, such as ``(D,)`` of points.
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers.
         num_classes: Number of classes, or None for an unconditional model.
         conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledLatent`.
+        norm: ``"batch"`` (without gain and bias), after every hidden layer, or ``"none"``.
+        repeats_latent: Whether a linear function of the latent is added to every layer but the
+            first and the last, before the norm.
+        output: ``"linear"``, or ``"tanh"`` for grey levels, which lie in [-1, 1].
+
+    References:
+        Donahue et al., arXiv:1605.09782, for norm and repeated latents: the generator of MNIST.
     """
 
     event_shape: tuple[int, ...]
@@ -25,11 +39,14 @@ class MLPGenerator(nn.Module):
     num_layers: int = 3
     num_classes: int | None = None
     conditioning: Literal["concatenation", "embedding"] = "embedding"
+    norm: Literal["batch", "none"] = "none"
+    repeats_latent: bool = False
+    output: Literal["linear", "tanh"] = "linear"
 
     @property
     def event_rank(self) -> int:
-        """Axes of one example: its coordinates."""
-        return 1
+        """Axes of one example."""
+        return len(self.event_shape)
 
     @nn.compact
     def __call__(
@@ -38,25 +55,32 @@ class MLPGenerator(nn.Module):
         label: Int[Array, " B"] | None = None,
         *,
         train: bool = False,
-    ) -> Float[Array, "B D"]:
-        """Generates points.
+    ) -> Float[Array, "B *event"]:
+        """Generates rows.
 
         Args:
             latent: Draws of the latent distribution, ``[B, Z]``.
             label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
-            train: Has no effect: nothing is normalised.
+            train: Whether to normalise by the batch, else by the running statistics.
 
         Returns:
-            Points, ``[B, D]``.
+            Rows, ``[B, *event]``.
 
         Raises:
             ValueError: If labels do not fit.
         """
-        del train
-        h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        z = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        h = z
         for i in range(self.num_layers):
-            h = nn.relu(nn.Dense(self.hidden_size, name=f"dense_{i}")(h))
-        return nn.Dense(self.event_shape[0], name="dense_out")(h)
+            h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
+            if i and self.repeats_latent:
+                h = h + nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")(z)
+            if self.norm == "batch":
+                h = BatchNorm(affine=False, name=f"norm_{i}")(h, train=train)
+            h = nn.relu(h)
+        y = nn.Dense(math.prod(self.event_shape), name="dense_out")(h)
+        y = y.reshape(-1, *self.event_shape)
+        return jnp.tanh(y) if self.output == "tanh" else y
 
 
 class MLPCritic(nn.Module):
