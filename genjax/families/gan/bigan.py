@@ -73,11 +73,12 @@ def bigan(
         average: Moving average of generator and encoder, that samples and latents come from.
 
     Returns:
-        The family. ``eval_step`` gives ``reconstruction_mse`` of an entry of an example,
-        ``reconstruction_distance`` of example and reconstruction, which is to be compared with
-        ``random_distance``, that of the example and an unrelated generated row (all in the units
-        of the networks), ``feature_distance`` (L1) of the critic's features of the two, which both
-        are larger for outliers, and ``real_output``, the critic's output.
+        The family. ``eval_step`` gives, in the units of the networks, ``reconstruction_mse`` of an
+        entry of an example; ``reconstruction_distance`` of example and reconstruction, which is to
+        be compared with ``random_distance``, that of the example and an unrelated generated row;
+        the critic's ``real_output``; and, of critics that keep features, ``feature_distance`` of
+        the two (L1), and ``anomaly``, 0.9 times the L1 distance of rows plus 0.1 times that of
+        features. Distances are larger for outliers.
 
     Raises:
         ValueError: If arguments are out of range or contradict each other or the networks.

@@ -23,6 +23,9 @@ from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.players import Turn
 from genjax.losses import AdversarialLoss
 
+_OF_ROWS = 0.9
+"""Weight of the distance of rows in the score of anomalies, as published."""
+
 
 class Pairs(NamedTuple):
     """What one pass makes of a batch.
@@ -220,19 +223,22 @@ class JointGame(Inverse):
     # What was trained.
 
     def eval_step(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        """Distances of rows and reconstructions, to the eye and to the critic.
+        """Distances of rows and reconstructions, of entries and of the critic's features.
 
         References:
             Zenati et al., Efficient GAN-Based Anomaly Detection, arXiv:1802.06222, section 3, for
-            the distance of the critic's features.
+            features and the score of anomalies.
         """
         x = self.units.encode(batch["x"])
         z = self.infer(state, x)
         output, features = self._seen(state, x, z)
-        _, of_again = self._seen(state, self.rows(state, z), z)
+        again = self.rows(state, z)
+        _, of_again = self._seen(state, again, z)
         found = {**Inverse.eval_step(self, state, batch, key), "real_output": output}
         if features is not None and of_again is not None:
             found["feature_distance"] = jnp.sum(jnp.abs(features - of_again), axis=1)
+            apart = jnp.sum(jnp.abs(x - again), axis=tuple(range(1, x.ndim)))
+            found["anomaly"] = _OF_ROWS * apart + (1.0 - _OF_ROWS) * found["feature_distance"]
         return found
 
     def _seen(self, state: TrainState, x: Array, z: Array) -> tuple[Array, Array | None]:
