@@ -44,7 +44,7 @@ CHECKED = """
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.minibatch nets.noise nets.weight_norm
-    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.joint
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes

@@ -41,7 +41,7 @@ def get_config(game: str = "gan") -> ConfigDict:
         dict(
             data=dict(name="grid", batch_size=size, standardize=False),
             model=dict(
-                generator=dict(name="mlp", hidden_size=400, num_layers=4, batch_norm=True),
+                generator=dict(name="mlp", hidden_size=400, num_layers=4, norm="affine_batch"),
                 critic=dict(
                     name="mlp",
                     hidden_size=200,

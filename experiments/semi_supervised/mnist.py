@@ -24,7 +24,7 @@ _NETWORKS = dict(
         hidden_size=500,
         num_layers=2,
         activation="softplus",
-        batch_norm=True,
+        norm="affine_batch",
         output="tanh",
     ),
     critic=dict(name="noisy_mlp"),

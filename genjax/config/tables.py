@@ -31,6 +31,8 @@ GENERATORS: Table = {
     "resnet": nets.ResNetGenerator,
 }
 CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+JOINT_ENCODERS: Table = {"dcgan": nets.JointConvEncoder, "mlp": nets.JointMLPEncoder}
+JOINT_CRITICS: Table = {"dcgan": nets.JointConvCritic, "mlp": nets.JointMLPCritic}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -159,6 +161,27 @@ def _game(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_GAN, make=make, extends=families.gan, fixes=("loss", *fixes))
 
 
+_BIGAN = Recipe(
+    make=families.bigan,
+    networks={
+        "encoder": Slot(table=JOINT_ENCODERS),
+        "generator": Slot(table=GENERATORS),
+        "critic": Slot(table=JOINT_CRITICS),
+    },
+    optimizers=("generator_optimizer", "critic_optimizer"),
+    groups={
+        "latents": families.Latent,
+        "slope_control": families.SlopeControl,
+        "inference": families.Inference,
+        "average": families.HalfLife,
+    },
+)
+
+
+def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
+    return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
+
+
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
@@ -245,6 +268,14 @@ FAMILIES: Mapping[str, Recipe] = {
     ),
     "vae": _latent(families.vae, ENCODERS, DECODERS),
     "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
+    "ali": _inferring(families.ali, "stochastic"),
+    "bigan": _BIGAN,
+    "latent_regression": Recipe(
+        make=families.latent_regression,
+        networks={"encoder": Slot(table=JOINT_ENCODERS), "generator": Slot(table=GENERATORS)},
+        groups={"latents": families.Latent},
+    ),
+    "veegan": _inferring(families.veegan, "loss", "encoder_plays"),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),

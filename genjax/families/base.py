@@ -134,6 +134,26 @@ class Denoising:
     entrywise: bool = True
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generating:
+    """What inversion asks of a model that makes rows of latents in one pass.
+
+    Attributes:
+        draw: ``(key, count) -> latents [count, Z]`` of the prior, whose mean is 0.
+        clip: Latents to the nearest ones that the prior may give.
+        make: Latents ``[B, Z]`` to rows ``[B, *event]`` in the units of the model, differentiable.
+        encode: Data ``[B, *event]`` to these units.
+        features: Rows in these units to the features ``[B, F]`` that the model's encoder makes
+            latents of; None where there is no encoder.
+    """
+
+    draw: Callable[[PRNGKeyArray, int], Array]
+    clip: Callable[[Array], Array]
+    make: Callable[[Array], Array]
+    encode: Callable[[Array], Array]
+    features: Callable[[Array], Array] | None = None
+
+
 Variables: TypeAlias = Mapping[str, PyTree]
 """What of a trained state a first stage needs: ``ema`` and ``model_state``."""
 
@@ -203,6 +223,8 @@ class Family:
             needs none.
         denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
             what does not denoise.
+        generating: The model as inversion asks it, of a batch that has what ``reads`` names. None
+            for what does not make rows of latents in one pass.
         first_stage: The model as one of its latents asks it; None for what has none.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
@@ -233,6 +255,7 @@ class Family:
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     impute: Callable[[TrainState, Batch, PRNGKeyArray, int], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
+    generating: Callable[[TrainState, Batch], Generating] | None = None
     first_stage: FirstStage | None = None
     reads: tuple[str, ...] = ()
     steers: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from genjax.families.base import (
     Denoising,
     Density,
     Family,
+    Generating,
     Metrics,
     PyTree,
     Samples,
@@ -228,6 +229,14 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
             )
 
         parts["denoising"] = denoising
+    if family.generating is not None:
+        generates = family.generating
+
+        def generating(state: TrainState, batch: Batch) -> Generating:
+            kept, own = state.model_state[view.name], generates(inner(state), batch)
+            return dataclasses.replace(own, encode=lambda x: own.encode(view.encode_rows(kept, x)))
+
+        parts["generating"] = generating
     if family.sample is not None:
         draw = family.sample
 

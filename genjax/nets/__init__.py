@@ -17,6 +17,12 @@ from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
 from genjax.nets.inception import InceptionV3, inception_variables
+from genjax.nets.joint import (
+    JointConvCritic,
+    JointConvEncoder,
+    JointMLPCritic,
+    JointMLPEncoder,
+)
 from genjax.nets.made import MADE, MaskedMLP
 from genjax.nets.minibatch import MinibatchDiscrimination
 from genjax.nets.noise import GaussianNoise
@@ -48,6 +54,10 @@ __all__ = [
     "GridDecoder",
     "GridEncoder",
     "InceptionV3",
+    "JointConvCritic",
+    "JointConvEncoder",
+    "JointMLPCritic",
+    "JointMLPEncoder",
     "MADE",
     "LinearClassifier",
     "MLPCritic",

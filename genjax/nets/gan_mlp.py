@@ -1,4 +1,4 @@
-"""Generator and critic of dense layers, for points: rows of a table, samples of a density."""
+"""Perceptrons: a generator of any rows, and a critic of points."""
 
 import math
 from typing import Literal
@@ -21,27 +21,34 @@ _PIECES = 5
 
 
 class MLPGenerator(nn.Module):
-    """Multilayer perceptron from latents to points, or to images that are as many numbers.
+    """Multilayer perceptron from latents to rows.
 
     Attributes:
-        event_shape: Shape of a point, ``(D,)``, or of an image.
+        event_shape: Shape of a row, such as ``(D,)`` of points.
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers.
-        activation: What follows each of them: ReLU, or its smooth form.
-        batch_norm: Whether the batch is normalised before it.
-        output: ``"linear"``, or ``"tanh"`` for grey levels in [-1, 1].
         num_classes: Number of classes, or None for an unconditional model.
         conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledLatent`.
+        activation: What ends every hidden layer: ReLU, or its smooth form.
+        norm: What stands before it: ``"batch"`` (without gain and bias), ``"affine_batch"`` (with
+            both), or ``"none"``.
+        repeats_latent: Whether a linear function of the latent is added to every layer but the
+            first and the last, before the norm.
+        output: ``"linear"``, or ``"tanh"`` for grey levels, which lie in [-1, 1].
+
+    References:
+        Donahue et al., arXiv:1605.09782, for norm and repeated latents: the generator of MNIST.
     """
 
     event_shape: tuple[int, ...]
     hidden_size: int = 128
     num_layers: int = 3
-    activation: Literal["relu", "softplus"] = "relu"
-    batch_norm: bool = False
-    output: Literal["linear", "tanh"] = "linear"
     num_classes: int | None = None
     conditioning: Literal["concatenation", "embedding"] = "embedding"
+    activation: Literal["relu", "softplus"] = "relu"
+    norm: Literal["batch", "affine_batch", "none"] = "none"
+    repeats_latent: bool = False
+    output: Literal["linear", "tanh"] = "linear"
 
     @property
     def event_rank(self) -> int:
@@ -56,7 +63,7 @@ class MLPGenerator(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "B *event"]:
-        """Generates points.
+        """Generates rows.
 
         Args:
             latent: Draws of the latent distribution, ``[B, Z]``.
@@ -64,17 +71,21 @@ class MLPGenerator(nn.Module):
             train: Whether to normalise by the batch, else by the running statistics.
 
         Returns:
-            Points, ``[B, *event_shape]``.
+            Rows, ``[B, *event]``.
 
         Raises:
             ValueError: If labels do not fit.
         """
         activate = {"relu": nn.relu, "softplus": nn.softplus}[self.activation]
-        h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        z = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        h = z
         for i in range(self.num_layers):
             h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
-            if self.batch_norm:
-                h = BatchNorm(name=f"norm_{i}")(h, train=train)
+            if i and self.repeats_latent:
+                h = h + nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")(z)
+            if self.norm != "none":
+                affine = self.norm == "affine_batch"
+                h = BatchNorm(affine=affine, name=f"norm_{i}")(h, train=train)
             h = activate(h)
         y = nn.Dense(math.prod(self.event_shape), name="dense_out")(h)
         y = y.reshape(-1, *self.event_shape)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from genjax.training.console import Reporter
 from genjax.training.editor import Draw, Editor, Model
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
+from genjax.training.inversion import Descent, Inverter
 from genjax.training.random import random_key
 from genjax.training.rows import rows_to_fill, rows_to_read, rows_to_score
 
@@ -277,6 +278,109 @@ class Trained:
     def reconstruct(self, x: ArrayLike, **features: Any) -> np.ndarray:
         """Rows encoded and decoded again, ``[N, *event]``; arguments and errors as above."""
         return self.decode(self.encode(x, **features), **features)
+
+    def invert(
+        self,
+        x: ArrayLike,
+        *,
+        start: ArrayLike | Literal["mean", "random", "encoder"] = "mean",
+        num_starts: int = 1,
+        descent: Descent = Descent(),
+        seed: int | None = None,
+        **features: Any,
+    ) -> np.ndarray:
+        """Latents whose rows are nearest to some rows: what :meth:`decode` makes rows from.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            start: Where the descent begins: the ``"mean"`` of the prior, ``"random"`` draws of it,
+                what the ``"encoder"`` of a model that has one says, or latents ``[N, Z]``.
+            num_starts: Draws of each row, of which the one that ends nearest is kept; 1 unless the
+                start is random.
+            descent: Steps and learning rate.
+            seed: Seed of the draws; that of the ``sample`` section if None.
+            **features: Further features the model reads, such as ``label``.
+
+        Returns:
+            ``[N, Z]``.
+
+        Raises:
+            ValueError: If the family does not make rows of latents in one pass, has no encoder
+                where one is asked for, or rows or starts do not fit.
+        """
+        rows = rows_to_score(self.experiment, x, features)
+        inverter = Inverter(self.family, self.experiment.eval.batch_size, self._progress)
+        if num_starts < 1 or (
+            num_starts > 1 and not (isinstance(start, str) and start == "random")
+        ):
+            raise ValueError(
+                f"num_starts is of random starts, and at least 1; got {num_starts} and {start!r}"
+            )
+        starts: list[Any] = [None]
+        if not isinstance(start, str):
+            starts = [np.asarray(start, np.float32)]
+            if starts[0].ndim != 2 or len(starts[0]) != len(rows["x"]):
+                raise ValueError(
+                    f"start: expected latents [{len(rows['x'])}, Z], got {list(starts[0].shape)}"
+                )
+        elif start == "encoder":
+            starts = [np.asarray(self.encode(x, **features))]
+        elif start == "random":
+            key = random_key(self.experiment.sample.seed if seed is None else seed, "invert")
+            starts = [jax.random.fold_in(key, i) for i in range(num_starts)]
+        elif start != "mean":
+            raise ValueError(
+                f"start must be 'mean', 'random', 'encoder' or latents [N, Z], got {start!r}"
+            )
+        _, state = self.newest()
+        with self.report.bars:
+            return inverter.run(state, rows, starts, descent)[0]
+
+    def encoder_features(self, x: ArrayLike, **features: Any) -> np.ndarray:
+        """Features that a model's encoder makes latents of: its last hidden layer.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            **features: Further features the model reads.
+
+        Returns:
+            ``[N, F]``.
+
+        Raises:
+            ValueError: If the family has no such encoder, or the rows are not of the data's kind.
+        """
+        generating = self.family.generating
+        if generating is None or self.family.encode is None:
+            raise ValueError("this family has no encoder beside a generator: bigan and others have")
+
+        def function(state: TrainState, batch: Mapping[str, Any]) -> Any:
+            asked = generating(state, batch)
+            assert asked.features is not None
+            return asked.features(asked.encode(batch["x"]))
+
+        rows = rows_to_score(self.experiment, x, features)
+        return np.asarray(self._of_rows("features", function, rows))
+
+    def scores(self, x: ArrayLike, **features: Any) -> dict[str, np.ndarray]:
+        """What evaluation says of each row, under the newest state.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            **features: Further features the model reads.
+
+        Returns:
+            The metrics by name, each ``[N]``.
+
+        Raises:
+            ValueError: If the family has no score of single examples, or the rows are not of the
+                data's kind.
+        """
+        if self.family.eval_step is None:
+            raise ValueError("this family has no score of single examples")
+        key, eval_step = random_key(self.experiment.eval.seed, "eval"), self.family.eval_step
+        rows = rows_to_score(self.experiment, x, features)
+        found = self._of_rows("scores", lambda s, b: eval_step(s, b, key), rows)
+        return {name: np.asarray(values) for name, values in found.items()}
 
     @property
     def edit(self) -> Editor:

@@ -129,6 +129,8 @@ def gan(
         init=step.init,
         train_step=step.train_step,
         sample=game.sample,
+        decode=game.decode,
+        generating=game.generating,
         eval_protocol={"parameters": "moving average" if average.ema_half_life_kimg else "current"},
         reads=("label",) if game.conditional else (),
         batches_per_step=step.batches_per_step,

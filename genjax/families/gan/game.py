@@ -11,9 +11,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import (
     Batch,
+    Generating,
     Metrics,
     ModelState,
     Params,
+    PyTree,
     Samples,
     TrainState,
     init_network,
@@ -235,11 +237,26 @@ class Game:
 
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows from the averaged generator: see :class:`~genjax.families.base.Family`."""
-        variables = {"params": state.ema["generator"], **state.model_state["generator"]}
         z = self.latents.draw(key, batch["x"].shape[0])
+        return Samples(rows=self.decode(state, z, batch))
+
+    def decode(self, state: TrainState, latents: PyTree, batch: Batch) -> Array:
+        """Rows of given latents from the averaged generator."""
+        return self.units.decode(self.generating(state, batch).make(latents))
+
+    def generating(self, state: TrainState, batch: Batch) -> Generating:
+        """The averaged generator as inversion asks it."""
+        variables = {"params": state.ema["generator"], **state.model_state["generator"]}
         label = label_of(batch, conditional=self.conditional)
-        return Samples(
-            rows=self.units.decode(cast(Array, self.generator.apply(variables, z, label)))
+        # Of grey levels that are spread over their bins, the middle.
+        half = 0.5 if isinstance(self.units, Bins) else None
+        return Generating(
+            draw=self.latents.draw,
+            clip=self.latents.clip,
+            make=lambda z: cast(Array, self.generator.apply(variables, z, label)),
+            encode=lambda x: self.units.encode(
+                x, None if half is None else jnp.full(x.shape, half)
+            ),
         )
 
 
