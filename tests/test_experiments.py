@@ -27,6 +27,8 @@ SMALL = {
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
+    "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
+    "domain_mlp": dict(hidden_size=8),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
     "made": dict(hidden_size=8),
     "pixelcnn": dict(channels=4, num_blocks=1),

@@ -102,8 +102,8 @@ def pgd(
 ) -> Float[Array, "B *event"]:
     """Projected gradient ascent on a loss of rows.
 
-    The steps are written out one by one, since convolutions are slow in loops on CPUs; for more than
-    ten or so compile :func:`attack_step` and call it in a loop of yours.
+    The steps are written out one by one, since convolutions are slow in loops on CPUs; for more
+    than ten or so compile :func:`attack_step` and call it in a loop of yours.
 
     Args:
         loss_fn: The loss to make large, of decisions at hand a cross-entropy of logits. (The log of

@@ -20,6 +20,7 @@ from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.made import MADE, MaskedMLP
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
+from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
@@ -39,6 +40,7 @@ __all__ = [
     "DCGANCritic",
     "DCGANGenerator",
     "DiT",
+    "DomainMLP",
     "Frozen",
     "GatedPixelCNN",
     "GridDecoder",
@@ -53,6 +55,7 @@ __all__ = [
     "MaskedMLP",
     "PixelCNN",
     "PixelCNNPlus",
+    "PlainConvClassifier",
     "MLPLayers",
     "ResNetCritic",
     "ResNetGenerator",
