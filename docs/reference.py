@@ -124,7 +124,17 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "generators": ("Generators", "`model.generator` of GANs", tables.GENERATORS),
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
-    "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),
+    "classifiers": (
+        "Classifiers",
+        "`model` of `classifier`, `model.net` of `dann` and `cdan`",
+        tables.CLASSIFIERS,
+    ),
+    "domain_networks": (
+        "Classifiers of domains",
+        "`model.domain_net` of `dann` and `cdan`",
+        tables.DOMAIN_NETS,
+    ),
+    "adversaries": ("Adversaries", "`family.adversary` of `classifier`", tables.ADVERSARIES),
     "flows": ("Flows", "`model` of `flow`", tables.FLOWS),
     "processes": (
         "Processes",

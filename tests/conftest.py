@@ -37,6 +37,7 @@ CHECKED = """
     families.latent_groups families.latent_family families.stochastic_layers families.top_down
     families.hierarchical_vae families.latent_imputing
     nets.top_down
+    families.adaptation families.adversaries nets.plain_classifier
     families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

@@ -28,6 +28,8 @@ SMALL = {
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
+    "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
+    "domain_mlp": dict(hidden_size=8),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
     "made": dict(hidden_size=8),
     "pixelcnn": dict(channels=4, num_blocks=1),

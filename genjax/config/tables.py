@@ -37,8 +37,11 @@ CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
     "noisy_mlp": nets.NoisyMLPClassifier,
+    "plain_conv": nets.PlainConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
+DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
+ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
 AUTOREGRESSIVE_NETS: Table = {
     "gated_pixelcnn": nets.GatedPixelCNN,
     "made": nets.MaskedMLP,
@@ -132,6 +135,7 @@ TRANSFORMS: Table = {
     "random_levels": data.RandomLevels,
     "resize": data.Resize,
     "shrink": data.Shrink,
+    "to_rgb": data.ToRGB,
 }
 EDITS: Table = {
     "attribute": latent_edits.Attribute,
@@ -209,6 +213,16 @@ def _latent(make: Callable[..., families.Family], encoders: Table, decoders: Tab
     )
 
 
+def _adapting(make: Callable[..., families.Family]) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={
+            "net": Slot(table=CLASSIFIERS, classes_of_data=True),
+            "domain_net": Slot(table=DOMAIN_NETS),
+        },
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "autoregressive": Recipe(
         make=families.autoregressive,
@@ -225,8 +239,10 @@ FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
         make=families.classifier,
         networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)},
-        parts={"process": PROCESSES},
+        parts={"process": PROCESSES, "adversary": ADVERSARIES},
     ),
+    "cdan": _adapting(families.cdan),
+    "dann": _adapting(families.dann),
     "flow": Recipe(
         make=families.flow,
         networks={"model": Slot(table=FLOWS, key="flow", classes="context_size")},

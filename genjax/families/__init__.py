@@ -1,5 +1,7 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
+from genjax.families.adaptation import cdan, dann
+from genjax.families.adversaries import FGSM, PGD, Adversary
 from genjax.families.autoregressive import autoregressive
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, FirstStage, Samples, Suspicion, TrainState
@@ -69,6 +71,11 @@ from genjax.families.vdm import vdm
 from genjax.families.vq_vae import vq_vae
 
 __all__ = [
+    "FGSM",
+    "PGD",
+    "Adversary",
+    "cdan",
+    "dann",
     "Bernoulli",
     "BernoulliComponent",
     "Categorical",

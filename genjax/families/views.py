@@ -84,6 +84,11 @@ class View(Protocol):
         ...
 
     @property
+    def differentiable(self) -> bool:
+        """Whether ``encode_rows`` takes any real numbers, and has a slope."""
+        ...
+
+    @property
     def scores_in_training(self) -> bool:
         """Whether metrics of training are those of the data, too; else they are of what is seen."""
         ...
@@ -192,6 +197,14 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
             return to_latents(inner(state), seen, key)
 
         parts["encode"] = encode
+    if family.class_logits is not None:
+        classes = family.class_logits
+
+        def class_logits(state: TrainState, rows: Array) -> Array:
+            return classes(inner(state), view.encode_rows(state.model_state[view.name], rows))
+
+        # Rows there are real numbers, which views of bits or codes do not take.
+        parts["class_logits"] = class_logits if view.differentiable else None
     return parts
 
 

@@ -3,6 +3,13 @@
 They need jax and nothing else, see no network and draw no random numbers.
 """
 
+from genjax.losses.adaptation import (
+    domain_loss,
+    entropy_weights,
+    multilinear_features,
+    reversal_schedule,
+    reverse_gradient,
+)
 from genjax.losses.adversarial import (
     ADVERSARIAL_LOSSES,
     AdversarialLoss,
@@ -22,6 +29,7 @@ from genjax.losses.adversarial import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
+from genjax.losses.attacks import attack_step, fgsm, pgd
 from genjax.losses.ddpm import (
     discretized_gaussian_loss,
     gaussian_kl_loss,
@@ -89,14 +97,22 @@ from genjax.losses.vdm import (
 )
 
 __all__ = [
+    "attack_step",
     "bernoulli_loss",
     "capacity_loss",
     "continuous_bernoulli_loss",
     "discretized_logistic_loss",
+    "domain_loss",
     "effective_sample_size",
+    "entropy_weights",
+    "fgsm",
     "free_bits_loss",
     "importance_weighted_loss",
     "logistic_mixture_loss",
+    "multilinear_features",
+    "pgd",
+    "reversal_schedule",
+    "reverse_gradient",
     "shared_variance_loss",
     "denoising_loss",
     "discretized_gaussian_loss",

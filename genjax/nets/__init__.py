@@ -28,6 +28,7 @@ from genjax.nets.minibatch import MinibatchDiscrimination
 from genjax.nets.noise import GaussianNoise
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
+from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
@@ -48,6 +49,7 @@ __all__ = [
     "DCGANCritic",
     "DCGANGenerator",
     "DiT",
+    "DomainMLP",
     "Frozen",
     "GatedPixelCNN",
     "GaussianNoise",
@@ -69,6 +71,7 @@ __all__ = [
     "NoisyMLPClassifier",
     "PixelCNN",
     "PixelCNNPlus",
+    "PlainConvClassifier",
     "MLPLayers",
     "ResNetCritic",
     "ResNetGenerator",

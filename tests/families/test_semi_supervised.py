@@ -1,5 +1,6 @@
 """Semi-supervised GANs: the step against losses written out, and what the data must bring."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,15 @@ def build(**kwargs):
         latents=families.Latent(latent_size=3),
     )
     return families.semi_supervised_gan(**{**fields, **kwargs})
+
+
+class Normalized(nn.Module):
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, times=None, *, train=False):
+        h = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dense(self.num_classes)(h), h
 
 
 def data():
@@ -103,6 +113,7 @@ def test_the_averaged_critic_classifies_rows_and_the_generator_makes_them():
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, rows["label"])
     np.testing.assert_allclose(scores["cross_entropy"], expected, rtol=1e-5)
     np.testing.assert_array_equal(scores["error"], logits.argmax(1) != rows["label"])
+    np.testing.assert_allclose(family.class_logits(state, rows["x"]), logits, rtol=1e-5)
     odds = losses.real_log_odds(losses.with_generated_logit(logits))
     np.testing.assert_allclose(scores["real_log_odds"], odds, rtol=1e-5)
     assert family.sample(state, KEY, {"x": jnp.zeros((5, 2))}).rows.shape == (5, 2)
@@ -147,6 +158,7 @@ def test_few_labels_separate_clusters_with_unlabelled_rows():
         (dict(target="lecture"), "target must be 'feature_matching'"),
         (dict(generator=nets.MLPGenerator((2,), 4, 1, num_classes=3)), "num_classes to None"),
         (dict(generator=nets.MLPGenerator((3,), 4, 1)), "rows of the data's shape"),
+        (dict(critic=Normalized(3)), "batch normalisation, which would mix"),
     ],
 )
 def test_what_does_not_fit_is_refused(unchecked, kwargs, message):

@@ -94,6 +94,16 @@ ONE_SIDED = {
     "generated_loss": (losses.generated_loss, (ROWS[0],)),
     "labelled_loss": (labelled, (ROWS[0],)),
     "feature_matching_loss": (losses.feature_matching_loss, (ROWS[0], ROWS[1])),
+    "attack_step": (
+        lambda x: losses.attack_step(steep, x, x, epsilon=3.0, step_size=3.0), ROWS[:1] / 300.0,
+    ),
+    "fgsm": (lambda x: losses.fgsm(steep, x, epsilon=3.0), ROWS[:1] / 300.0),
+    "pgd": (
+        lambda x: losses.pgd(steep, x, epsilon=3.0, step_size=2.0, num_steps=2), ROWS[:1] / 300.0,
+    ),
+    "entropy_weights": (losses.entropy_weights, (ROWS[0] / 300.0,)),
+    "multilinear_features": (losses.multilinear_features, (ROWS[0], ROWS[1])),
+    "reversal_schedule": (lambda v: losses.reversal_schedule(v, 100), np.abs(WIDE[:1])),
     "mmd_witness": (lambda x: losses.mmd_witness(x, x[:2], x[1:]), ROWS[:1] / 300.0),
 }  # fmt: skip
 PAIRS = {
@@ -112,6 +122,7 @@ PAIRS = {
     "bernoulli_loss": (losses.bernoulli_loss, np.abs(ROWS / 300.0)),
     "continuous_bernoulli_loss": (losses.continuous_bernoulli_loss, np.abs(ROWS / 300.0)),
     "denoising_loss": (losses.denoising_loss, ROWS),
+    "domain_loss": (losses.domain_loss, WIDE),
     "flow_matching_loss": (losses.flow_matching_loss, ROWS),
     "straight_path": (lambda a, b: losses.straight_path(a, b, jnp.asarray(MIX))[0], ROWS),
     "gaussian_reconstruction_loss": (
@@ -142,7 +153,7 @@ def test_no_public_function_is_left_out():
         f"{name}_critic_loss"
         for name in ("logistic", "brier", "hinge", "wasserstein", "relativistic")
     }
-    others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss"}
+    others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss", "reverse_gradient"}
     functions = {name for name in losses.__all__ if name[0].islower()}
     assert functions == (named & functions) | others
 

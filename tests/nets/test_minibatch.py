@@ -100,7 +100,9 @@ def test_the_noisy_classifier_adds_noise_in_training_only():
 
 
 def test_a_generator_of_dense_layers_makes_images_with_batch_statistics():
-    net = nets.MLPGenerator((4, 4, 1), 8, 2, activation="softplus", norm="affine_batch", output="tanh")
+    net = nets.MLPGenerator(
+        (4, 4, 1), 8, 2, activation="softplus", norm="affine_batch", output="tanh"
+    )
     z = jax.random.normal(KEY, (5, 3))
     variables = net.init(KEY, z)
     made, new = net.apply(variables, z, train=True, mutable=["batch_stats"])

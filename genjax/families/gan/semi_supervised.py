@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.families.adversarial import Adversarial
+from genjax.families.adversaries import of_shares
 from genjax.families.averages import HalfLife
 from genjax.families.base import Family, Optimizer, num_classes_of
 from genjax.families.draws import Latent
@@ -99,7 +100,7 @@ def semi_supervised_gan(
         units=Reals() if num_levels is None else Ends(num_levels),
         event_shape=event_shape,
     )
-    _check_generator(game)
+    _check_networks(game)
     step = Adversarial(
         init_networks=game.init_networks,
         generate=game.generate,
@@ -117,6 +118,7 @@ def semi_supervised_gan(
         train_step=step.train_step,
         eval_step=game.eval_step,
         sample=game.sample,
+        class_logits=lambda state, rows: game.class_logits(state, of_shares(rows, num_levels)),
         eval_protocol={"parameters": "moving average" if average.ema_half_life_kimg else "current"},
         networks={"critic": critic},
         batches_per_step=step.batches_per_step,
@@ -156,12 +158,18 @@ def _check(
         )
 
 
-def _check_generator(game: SemiSupervisedGame) -> None:
-    """Whether the generator makes rows of the data's shape; found on shapes alone."""
+def _check_networks(game: SemiSupervisedGame) -> None:
+    """Whether the networks fit the data and the game; found on shapes alone."""
     latent = jax.ShapeDtypeStruct((2, game.latents.latent_size), jnp.float32)
     made, _ = jax.eval_shape(game.generator.init_with_output, jax.random.key(0), latent)
     if made.shape != (2, *game.event_shape):
         raise ValueError(
             f"the generator must give rows of the data's shape {game.event_shape}, but it gives "
             f"{made.shape[1:]}"
+        )
+    rows = jax.ShapeDtypeStruct((2, *game.event_shape), jnp.float32)
+    if "batch_stats" in jax.eval_shape(game.critic.init, jax.random.key(0), rows):
+        raise ValueError(
+            "the critic has batch normalisation, which would mix labelled, unlabelled and "
+            "generated rows; take another, such as 'noisy_mlp' or 'conv_classifier'"
         )

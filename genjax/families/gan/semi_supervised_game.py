@@ -153,6 +153,11 @@ class SemiSupervisedGame:
             "real_log_odds": losses.real_log_odds(logits),
         }
 
+    def class_logits(self, state: TrainState, x: Array) -> Array:
+        """Logits of the classes of rows in the networks' units, by the averaged critic."""
+        logits, _ = self.classify(state.ema, state.model_state, x, None)
+        return logits[:, :-1]
+
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows from the averaged generator: see :class:`~genjax.families.base.Family`."""
         variables = {"params": state.ema["generator"], **state.model_state["generator"]}
