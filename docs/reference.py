@@ -126,7 +126,8 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     "critics": ("Critics", "`model.critic` of GANs", tables.CRITICS),
     "classifiers": (
         "Classifiers",
-        "`model` of `classifier`, `model.net` of `dann` and `cdan`",
+        "`model` of `classifier`, `model.net` of `dann` and `cdan`, `model.critic` of "
+        "`semi_supervised_gan`",
         tables.CLASSIFIERS,
     ),
     "domain_networks": (

@@ -58,7 +58,7 @@ def shrink(config):
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
         net.update(SMALL[net.name])
-    if "critic" in config.model:
+    if "critic_steps" in config.family:
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
 
@@ -114,9 +114,11 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
-    if config.data.name in ("mnist", "cifar10"):
+    if config.data.name in ("mnist", "cifar10", "stacked_mnist"):
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
+    if config.data.labelled is not None:
+        config.data.labelled.per_class = 1
     shrink(config)
     config.data.batch_size = 8
     if config.data.first_stage is not None:
@@ -127,11 +129,15 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.train.eval_every = 0
     experiment = configs.build(config)
     count = experiment.family.batches_per_step
-    batches = data.TrainBatches(experiment.train_data.source, 8, seed=0, batches_per_step=count)
+    batch = {
+        data.stream_name(name, feature): rows
+        for name, batches in experiment.train_batches().items()
+        for feature, rows in batches[0].items()
+    }
     devices, key = mesh.make_mesh(), jax.random.key(0)
-    state = stepping.init_state(experiment.family, key, batches[0], devices)
-    step = stepping.compile_train_step(experiment.family, state, batches[0], key, devices)
-    state, metrics = step(state, mesh.global_batch(devices, batches[0], count), key)
+    state = stepping.init_state(experiment.family, key, batch, devices)
+    step = stepping.compile_train_step(experiment.family, state, batch, key, devices)
+    state, metrics = step(state, mesh.global_batch(devices, batch, count), key)
     assert int(state.step) == 1
     assert all(np.isfinite(float(value)) for value in metrics.values())
 
@@ -224,6 +230,53 @@ def test_the_ring_plays_every_divergence_and_every_loss():
         assert name in played
     with pytest.raises(ValueError, match="the game must be one of"):
         RING.get_config("wagn")
+
+
+GRID = load("experiments/gan/grid2d.py")
+
+
+@pytest.mark.parametrize("game", GRID.GAMES)
+def test_every_game_on_the_grid_builds(game):
+    experiment = configs.build(GRID.get_config(game))
+    assert experiment.quality().names == ["modes_covered", "high_quality", "mode_kl", "w1"]
+    with pytest.raises(ValueError, match="the game must be one of"):
+        GRID.get_config("pac5")
+
+
+STACKED = load("experiments/gan/stacked_mnist.py")
+
+
+def test_stacked_digits_are_played_for_by_networks_of_the_published_size(tfds_dir):
+    for game in STACKED.GAMES:
+        config = STACKED.get_config(game)
+        config.data.data_dir = tfds_dir
+        config.eval.metrics, config.train.eval_every = (), 0
+        experiment = configs.build(config)
+    params = experiment.state_shapes.params
+    widths = [params["generator"][f"conv_{i}"]["kernel"].shape[-1] for i in range(3)]
+    assert widths == [32, 16, 8]
+    widths = [params["critic"][f"conv_{i}"]["kernel"].shape[-1] for i in range(3)]
+    assert widths == [2, 4, 8]
+    assert STACKED.get_config("pac2_half").model.critic.channels == 16
+    with pytest.raises(ValueError, match="the game must be one of"):
+        STACKED.get_config("pac5")
+
+
+SEMI = load("experiments/semi_supervised/mnist.py")
+
+
+@pytest.mark.parametrize("model", SEMI.MODELS)
+def test_every_semi_supervised_model_builds_with_its_hundred_labels(model, tfds_dir):
+    config = SEMI.get_config(model)
+    config.data.data_dir = tfds_dir
+    experiment = configs.build(config)
+    counts = {name: len(stream.train.source) for name, stream in experiment.streams.items()}
+    assert counts == {"": 100} | ({} if model == "supervised" else {"unlabelled": 60_000})
+    labels = experiment.train_data.source.arrays["label"]
+    np.testing.assert_array_equal(np.bincount(labels), np.full(10, 10))
+    assert len(experiment.test_data.source) == 10_000
+    with pytest.raises(ValueError, match="the model must be one of"):
+        SEMI.get_config("unsupervised")
 
 
 BENCHMARKS = load("experiments/benchmarks.py")

@@ -42,7 +42,7 @@ def get_config(model: str = "feature_matching") -> ConfigDict:
     if model not in MODELS:
         raise ValueError(f"the model must be one of {', '.join(MODELS)}, got {model!r}")
     alone = model == "supervised"
-    streams = {} if alone else dict(streams=dict(unlabelled=dict()))
+    streams: dict[str, Any] = {} if alone else dict(streams=dict(unlabelled=dict()))
     return ConfigDict(
         dict(
             data=dict(name="mnist", batch_size=100, labelled=dict(per_class=10, seed=0), **streams),
