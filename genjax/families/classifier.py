@@ -102,9 +102,10 @@ def classifier(
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         # Layers may start from the first rows; a network of latents from none of them.
-        x, times = units.encode(batch["x"].reshape(-1, *event_shape)), ()
-        if process is not None:
-            x, times = jnp.zeros((1, *event_shape)), (jnp.ones(1),)
+        times = () if process is None else (jnp.ones(1),)
+        x = jnp.zeros((1, *event_shape))
+        if process is None:
+            x = units.encode(batch["x"].reshape(-1, *event_shape))
         params, state = init_network(net, key, x, *times)
         return {"net": params}, {"net": state} if state else {}
 

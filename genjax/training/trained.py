@@ -407,7 +407,7 @@ class Trained:
             return asked.features(asked.encode(batch["x"]))
 
         rows = rows_to_score(self.experiment, x, features)
-        return np.asarray(self._of_rows("features", function, rows))
+        return np.asarray(self.of_rows("features", function, rows))
 
     def scores(self, x: ArrayLike, **features: Any) -> dict[str, np.ndarray]:
         """What evaluation says of each row, under the newest state.
@@ -427,7 +427,7 @@ class Trained:
             raise ValueError("this family has no score of single examples")
         key, eval_step = random_key(self.experiment.eval.seed, "eval"), self.family.eval_step
         rows = rows_to_score(self.experiment, x, features)
-        found = self._of_rows("scores", lambda s, b: eval_step(s, b, key), rows)
+        found = self.of_rows("scores", lambda s, b: eval_step(s, b, key), rows)
         return {name: np.asarray(values) for name, values in found.items()}
 
     @property

@@ -137,8 +137,9 @@ class SemiSupervisedGame:
         _, features = self.classify(params, state, jnp.concatenate([real, fake]), key_noise)
         # Means of all devices' rows: the distance of means is no mean of distances.
         means = [average(jnp.mean(h, axis=0))[None] for h in jnp.split(features, [len(real)])]
-        squared = self.target == "feature_matching"
-        distance = "squared" if squared else "absolute"
+        distance: Literal["squared", "absolute"] = "squared"
+        if self.target == "absolute_feature_matching":
+            distance = "absolute"
         return losses.feature_matching_loss(*means, distance=distance), ({}, state)
 
     def eval_step(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
