@@ -139,7 +139,18 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model` of `super_resolution` and `model.generator` of `srgan`",
         tables.ENLARGERS,
     ),
-    "classifiers": ("Classifiers", "`model` of `classifier`", tables.CLASSIFIERS),
+    "classifiers": (
+        "Classifiers",
+        "`model` of `classifier`, `model.net` of `dann` and `cdan`, `model.critic` of "
+        "`semi_supervised_gan`",
+        tables.CLASSIFIERS,
+    ),
+    "domain_networks": (
+        "Classifiers of domains",
+        "`model.domain_net` of `dann` and `cdan`",
+        tables.DOMAIN_NETS,
+    ),
+    "adversaries": ("Adversaries", "`family.adversary` of `classifier`", tables.ADVERSARIES),
     "flows": ("Flows", "`model` of `flow`", tables.FLOWS),
     "processes": (
         "Processes",

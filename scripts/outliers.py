@@ -4,7 +4,8 @@ The outliers are made of the test rows (rotated, noise, constant images, half th
 ...), are the classes that the run was not shown (``held_out``, of a run with ``data.classes``), or
 rows of a file. Each cell is the AUROC of a score: 1 if it tells all apart, 0.5 if it knows nothing,
 below if outliers look more likely than the data. Of a class-conditional model the likelihood is
-that of all classes together.
+that of all classes together. A family without likelihood whose evaluation gives distances of rows
+and their reconstructions (``bigan``) is scored by these.
 
     python scripts/outliers.py --workdir=/tmp/genjax/flow_digits
     python scripts/outliers.py --workdir=/tmp/genjax/flow_digits --background=/tmp/genjax/noisy \
@@ -36,6 +37,8 @@ _METRIC = flags.DEFINE_enum(
 )
 _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 _FIGURE = flags.DEFINE_string("figure", None, "PNG to write: histograms of likelihoods.")
+
+_DISTANCES = ("anomaly", "reconstruction_distance", "feature_distance")
 
 
 def nats_of(run: genjax.Run, x: np.ndarray) -> np.ndarray:
@@ -97,6 +100,37 @@ def scores_of(
     return found
 
 
+def distances_of(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of rows that evaluation gives without a likelihood; none where it gives none."""
+    if run.family.eval_step is None:
+        return {}
+    return {name: values for name, values in run.scores(x).items() if name in _DISTANCES}
+
+
+def by_distances(run: genjax.Run) -> list[dict[str, Any]]:
+    """The table of a family without a likelihood, printed; and what stands in it."""
+    x = first(run.experiment.test_data)
+    inside = distances_of(run, x)
+    if not inside:
+        raise app.UsageError(
+            f"{_WORKDIR.value}: this family gives no likelihood of given rows, and its evaluation "
+            "no distance of them"
+        )
+    if _BACKGROUND.value or _FIGURE.value:
+        raise app.UsageError("--background and --figure are of likelihoods, which bigan has not")
+    print(f"{_METRIC.value} of {len(x)} test rows; higher scores are outliers\n")
+    print(f"| outliers | {' | '.join(inside)} |")
+    print("|---" * (len(inside) + 1) + "|")
+    rows = []
+    for name, outside_x in outliers_of(run, x).items():
+        outside = distances_of(run, outside_x)
+        found = {score: measured(inside[score], outside[score]) for score in inside}
+        rows.append({"outliers": name, "num_rows": len(outside_x), "scores": found})
+        cells = [f"{found[score][_METRIC.value]:.3f}" for score in inside]
+        print(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
 def measured(inliers: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
     """How well a score tells two sets apart."""
     return {
@@ -130,12 +164,22 @@ def draw(bits: dict[str, np.ndarray], path: str) -> None:
     figure.savefig(path, dpi=100)
 
 
+def write(run: genjax.Run, rows: list[dict[str, Any]]) -> None:
+    """Writes what stands in the table, if a file is named."""
+    if _JSON.value:
+        said = {"workdir": _WORKDIR.value, "background": _BACKGROUND.value, "seed": _SEED.value}
+        kept = {**said, "protocol": dict(run.family.eval_protocol), "rows": rows}
+        with open(_JSON.value, "w") as file:
+            json.dump(kept, file, indent=1)
+
+
 def main(_: list[str]) -> None:
     """Scores, measures, prints."""
     logging.set_verbosity(logging.WARNING)
     run = genjax.load(_WORKDIR.value, quiet=True)
     if run.family.log_prob is None:
-        raise app.UsageError(f"{_WORKDIR.value}: this family gives no likelihood of given rows")
+        write(run, by_distances(run))
+        return
     background = genjax.load(_BACKGROUND.value, quiet=True) if _BACKGROUND.value else None
     x = first(run.experiment.test_data)
     sets = outliers_of(run, x)
@@ -161,11 +205,7 @@ def main(_: list[str]) -> None:
         print(f"| {row['outliers']} | {row['bits_per_dim']:.3f} | {' | '.join(cells)} |")
     threshold = evaluation.typicality_threshold(inside["likelihood"], train_nats)
     print(f"\n99 % of test rows are typical to {threshold:.4g} nats")
-    if _JSON.value:
-        said = {"workdir": _WORKDIR.value, "background": _BACKGROUND.value, "seed": _SEED.value}
-        kept = {**said, "protocol": dict(run.family.eval_protocol), "rows": rows}
-        with open(_JSON.value, "w") as file:
-            json.dump(kept, file, indent=1)
+    write(run, rows)
     if _FIGURE.value:
         draw(bits, _FIGURE.value)
 

@@ -40,6 +40,7 @@ CHECKED = """
     families.hierarchical_vae families.latent_imputing
     nets.top_down
     families.super_resolution
+    families.adaptation families.adversaries nets.plain_classifier
     families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
@@ -47,6 +48,8 @@ CHECKED = """
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.super_resolution nets.translation
+    nets.minibatch nets.noise nets.weight_norm
+    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.joint
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes

@@ -27,6 +27,9 @@ SMALL = {
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
+    "noisy_mlp": dict(hidden_sizes=(8, 8)),
+    "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
+    "domain_mlp": dict(hidden_size=8),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
     "made": dict(hidden_size=8),
     "pixelcnn": dict(channels=4, num_blocks=1),
@@ -114,11 +117,13 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
-    if config.data.name in ("mnist", "cifar10"):
+    if config.data.name in ("mnist", "cifar10", "stacked_mnist"):
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
         for stream in (config.data.streams or {}).values():
             stream.train_split = stream.test_split = "test[50:100]"
+    if config.data.labelled is not None:
+        config.data.labelled.per_class = 1
     shrink(config)
     config.data.batch_size = 8
     if config.data.first_stage is not None:
@@ -230,6 +235,53 @@ def test_the_ring_plays_every_divergence_and_every_loss():
         assert name in played
     with pytest.raises(ValueError, match="the game must be one of"):
         RING.get_config("wagn")
+
+
+GRID = load("experiments/gan/grid2d.py")
+
+
+@pytest.mark.parametrize("game", GRID.GAMES)
+def test_every_game_on_the_grid_builds(game):
+    experiment = configs.build(GRID.get_config(game))
+    assert experiment.quality().names == ["modes_covered", "high_quality", "mode_kl", "w1"]
+    with pytest.raises(ValueError, match="the game must be one of"):
+        GRID.get_config("pac5")
+
+
+STACKED = load("experiments/gan/stacked_mnist.py")
+
+
+def test_stacked_digits_are_played_for_by_networks_of_the_published_size(tfds_dir):
+    for game in STACKED.GAMES:
+        config = STACKED.get_config(game)
+        config.data.data_dir = tfds_dir
+        config.eval.metrics, config.train.eval_every = (), 0
+        experiment = configs.build(config)
+    params = experiment.state_shapes.params
+    widths = [params["generator"][f"conv_{i}"]["kernel"].shape[-1] for i in range(3)]
+    assert widths == [32, 16, 8]
+    widths = [params["critic"][f"conv_{i}"]["kernel"].shape[-1] for i in range(3)]
+    assert widths == [2, 4, 8]
+    assert STACKED.get_config("pac2_half").model.critic.channels == 16
+    with pytest.raises(ValueError, match="the game must be one of"):
+        STACKED.get_config("pac5")
+
+
+SEMI = load("experiments/semi_supervised/mnist.py")
+
+
+@pytest.mark.parametrize("model", SEMI.MODELS)
+def test_every_semi_supervised_model_builds_with_its_hundred_labels(model, tfds_dir):
+    config = SEMI.get_config(model)
+    config.data.data_dir = tfds_dir
+    experiment = configs.build(config)
+    counts = {name: len(stream.train.source) for name, stream in experiment.streams.items()}
+    assert counts == {"": 100} | ({} if model == "supervised" else {"unlabelled": 60_000})
+    labels = experiment.train_data.source.arrays["label"]
+    np.testing.assert_array_equal(np.bincount(labels), np.full(10, 10))
+    assert len(experiment.test_data.source) == 10_000
+    with pytest.raises(ValueError, match="the model must be one of"):
+        SEMI.get_config("unsupervised")
 
 
 BENCHMARKS = load("experiments/benchmarks.py")

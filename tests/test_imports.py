@@ -16,9 +16,9 @@ ALLOWED = {
         "optax",
     },
     "training": {
-        "data", "devices", "diffusion", "families.base", "training", "evaluation", "absl", "etils",
-        "matplotlib", "mlflow", "numpy", "optax", "orbax", "PIL", "rich", "safetensors",
-        "tensorboardX", "wandb",
+        "data", "devices", "diffusion", "families.base", "losses.attacks", "training", "evaluation",
+        "absl", "etils", "matplotlib", "mlflow", "numpy", "optax", "orbax", "PIL", "rich",
+        "safetensors", "tensorboardX", "wandb",
     },
     "config": {
         "bijectors", "config", "data", "diffusion", "families", "nets", "training", "absl",

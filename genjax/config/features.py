@@ -1,8 +1,10 @@
 """Networks whose features samples are compared by."""
 
+import dataclasses
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -76,6 +78,49 @@ def classifier_features(*, dataset: data.DataSet, workdir: str) -> Features:
         ),
         apply=apply,
         variables=variables,
+    )
+
+
+def channel_features(*, dataset: data.DataSet, workdir: str) -> Features:
+    """Features of a classifier of one channel, asked of each channel of stacked images.
+
+    Logits are those of all combinations of classes: sums of the channels' log-probabilities.
+
+    Args:
+        dataset: Stacked images (:func:`genjax.data.stacked`).
+        workdir: Directory of the run of a classifier of what is stacked, such as MNIST.
+
+    Returns:
+        The features.
+
+    Raises:
+        ConfigError: If there is no such classifier, or the data is not stacked.
+    """
+    base = dataset.name.removeprefix("stacked_")
+    if base == dataset.name:
+        raise ConfigError(
+            f"eval.features: 'channels' is of stacked images, such as stacked_mnist, not of "
+            f"{dataset.name}; take 'classifier'"
+        )
+    one = dataclasses.replace(dataset.spec["x"], shape=(*dataset.event_shape[:-1], 1))
+    of_one = classifier_features(
+        dataset=dataclasses.replace(dataset, name=base, spec={**dataset.spec, "x": one}),
+        workdir=workdir,
+    )
+
+    def apply(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = [of_one.apply(variables, images[..., i : i + 1]) for i in range(images.shape[-1])]
+        joint = jnp.zeros((len(images), 1))
+        for _, logits in found:  # the first channel's class is the highest digit of a label
+            joint = joint[:, :, None] + jax.nn.log_softmax(logits)[:, None]
+            joint = joint.reshape(len(images), -1)
+        return jnp.concatenate([features for features, _ in found], axis=1), joint
+
+    return Features(
+        name=f"stacked_{of_one.name}",
+        description=f"each channel by a {of_one.description}",
+        apply=apply,
+        variables=of_one.variables,
     )
 
 
@@ -188,4 +233,8 @@ def _read_weights(place: epath.Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in loaded.items()}
 
 
-FEATURES: Table = {"classifier": classifier_features, "inception": inception_features}
+FEATURES: Table = {
+    "channels": channel_features,
+    "classifier": classifier_features,
+    "inception": inception_features,
+}

@@ -137,8 +137,11 @@ class FrozenNetwork:
                 f"frozen.workdir: the checkpoint in {self.place} has no {self.what} of {self.key}"
             ) from error
         # Some families put a layer of theirs after a network, whose parameters then lie beneath.
-        params = params.get("trunk", params) if isinstance(params, Mapping) else params
-        return {"params": params, **jax.device_get(kept.get(self.key) or {})}, step
+        others = jax.device_get(kept.get(self.key) or {})
+        if isinstance(params, Mapping) and "trunk" in params:
+            params = params["trunk"]
+            others = {name: value.get("trunk", value) for name, value in others.items()}
+        return {"params": params, **others}, step
 
     def variables(self) -> dict[str, Any]:
         """What a network starts from that is trained further: parameters and all else it has."""

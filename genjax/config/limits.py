@@ -17,7 +17,7 @@ _COUNT = re.compile(
 )
 _MAY_BE_0 = re.compile(
     r"num_(hidden_|final_)?(layers|blocks|couplings|halvings)|num_timesteps|num_workers|"
-    r"plan_devices|warmup_steps|capacity_steps|context_size|\w+_every|\w+_limit_mib"
+    r"plan_devices|warmup_steps|unroll_steps|num_minibatch_kernels|capacity_steps|context_size|\w+_every|\w+_limit_mib"
 )
 # These check themselves what is least: an experiment may be made of them without a config.
 _SETTINGS = re.compile(r"data(\.streams\.[\w-]+)?|eval|parallel|sample|train")
@@ -25,7 +25,7 @@ _WIDTH = re.compile(
     r"\w*size|hidden_sizes|\w*channels|\w+_length|num_(classes|features|outputs|bins|frames)"
 )
 _DEVICES = re.compile(r"\w+_devices|num_workers|fsdp")
-_REPEATED = re.compile(r"critic_steps|accumulate_\w+|\w+_factor|padding")
+_REPEATED = re.compile(r"critic_steps|unroll_steps|accumulate_\w+|\w+_factor|padding")
 MOST_REPEATED = 10_000
 MOST_WIDTH = 10_000_000
 MOST_DEVICES = 65_536

@@ -49,7 +49,9 @@ def plan_streams(settings: DataSettings) -> dict[str, PlannedStream]:
             raise ConfigError(f"{where} must be a mapping, got {shown(section)}")
         # Options are those of a function, and of another function they are others.
         same = section.get("name", own["name"]) == own["name"]
-        sections[where] = {**own, **({} if same else {"options": None}), **section}
+        # Nor is a choice of few rows for their labels one for what is to have none.
+        other = {"labelled": None, **({} if same else {"options": None})}
+        sections[where] = {**own, **other, **section}
     return {where: _planned(section, where) for where, section in sections.items()}
 
 
@@ -65,6 +67,9 @@ def _planned(section: Mapping[str, Any], where: str) -> PlannedStream:
             data.split_name(getattr(settings, key))
         except ValueError as error:
             raise ConfigError(f"{where}.{key}: {error}") from error
+    if settings.labelled is not None:
+        valid = {n: a for n, a in arguments(data.labelled_rows).items() if n != "dataset"}
+        check(settings.labelled, valid, f"{where}.labelled")
     options = settings.options or {}
     if _is_function(settings.name):
         load = look_up_function(data.LOADERS, settings.name, where)
@@ -112,6 +117,11 @@ def _build_stream(stream: PlannedStream, where: str) -> Stream:
             loaded = data.of_classes(loaded, settings.classes)
         except ValueError as error:
             raise ConfigError(f"{where}.classes: {error}") from error
+        if settings.labelled is not None and key == "train_split":
+            try:
+                loaded = data.labelled_rows(loaded, **settings.labelled)
+            except ValueError as error:
+                raise ConfigError(f"{where}.labelled: {error}") from error
         try:
             made = data.prepared(loaded, transforms)
         except Exception as error:  # noqa: BLE001 - another package's may raise anything

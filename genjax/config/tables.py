@@ -38,11 +38,17 @@ TRANSLATORS: Table = {
 }
 PATCH_CRITICS: Table = {"mlp": nets.MLPCritic, "patch": nets.PatchCritic}
 ENLARGERS: Table = {"rrdb": nets.RRDBNet, "srresnet": nets.SRResNet}
+JOINT_ENCODERS: Table = {"dcgan": nets.JointConvEncoder, "mlp": nets.JointMLPEncoder}
+JOINT_CRITICS: Table = {"dcgan": nets.JointConvCritic, "mlp": nets.JointMLPCritic}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
+    "noisy_mlp": nets.NoisyMLPClassifier,
+    "plain_conv": nets.PlainConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
+DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
+ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
 AUTOREGRESSIVE_NETS: Table = {
     "gated_pixelcnn": nets.GatedPixelCNN,
     "made": nets.MaskedMLP,
@@ -136,6 +142,7 @@ TRANSFORMS: Table = {
     "random_levels": data.RandomLevels,
     "resize": data.Resize,
     "shrink": data.Shrink,
+    "to_rgb": data.ToRGB,
 }
 EDITS: Table = {
     "attribute": latent_edits.Attribute,
@@ -184,6 +191,27 @@ _SRGAN = Recipe(
     optimizers=_GAN.optimizers,
     groups={"average": families.HalfLife},
 )
+_BIGAN = Recipe(
+    make=families.bigan,
+    networks={
+        "encoder": Slot(table=JOINT_ENCODERS),
+        "generator": Slot(table=GENERATORS),
+        "critic": Slot(table=JOINT_CRITICS),
+    },
+    optimizers=("generator_optimizer", "critic_optimizer"),
+    groups={
+        "latents": families.Latent,
+        "slope_control": families.SlopeControl,
+        "inference": families.Inference,
+        "average": families.HalfLife,
+    },
+)
+
+
+def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
+    return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
+
+
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
@@ -211,6 +239,16 @@ def _latent(make: Callable[..., families.Family], encoders: Table, decoders: Tab
     )
 
 
+def _adapting(make: Callable[..., families.Family]) -> Recipe:
+    return Recipe(
+        make=make,
+        networks={
+            "net": Slot(table=CLASSIFIERS, classes_of_data=True),
+            "domain_net": Slot(table=DOMAIN_NETS),
+        },
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "autoregressive": Recipe(
         make=families.autoregressive,
@@ -227,8 +265,10 @@ FAMILIES: Mapping[str, Recipe] = {
     "classifier": Recipe(
         make=families.classifier,
         networks={"net": Slot(table=CLASSIFIERS, classes_of_data=True)},
-        parts={"process": PROCESSES},
+        parts={"process": PROCESSES, "adversary": ADVERSARIES},
     ),
+    "cdan": _adapting(families.cdan),
+    "dann": _adapting(families.dann),
     "flow": Recipe(
         make=families.flow,
         networks={"model": Slot(table=FLOWS, key="flow", classes="context_size")},
@@ -271,6 +311,14 @@ FAMILIES: Mapping[str, Recipe] = {
     "vae": _latent(families.vae, ENCODERS, DECODERS),
     "hierarchical_vae": _latent(families.hierarchical_vae, BOTTOM_UP, TOP_DOWN),
     "cycle_gan": _translation(families.cycle_gan),
+    "ali": _inferring(families.ali, "stochastic"),
+    "bigan": _BIGAN,
+    "latent_regression": Recipe(
+        make=families.latent_regression,
+        networks={"encoder": Slot(table=JOINT_ENCODERS), "generator": Slot(table=GENERATORS)},
+        groups={"latents": families.Latent},
+    ),
+    "veegan": _inferring(families.veegan, "loss", "encoder_plays"),
     "fgan": _game(families.fgan),
     "gan": _GAN,
     "hinge_gan": _game(families.hinge_gan),
@@ -278,6 +326,15 @@ FAMILIES: Mapping[str, Recipe] = {
     "mmd_gan": _game(families.mmd_gan),
     "pix2pix": _translation(families.pix2pix),
     "r3gan": _game(families.r3gan, "penalties"),
+    "semi_supervised_gan": dataclasses.replace(
+        _GAN,
+        make=families.semi_supervised_gan,
+        networks={
+            "generator": Slot(table=GENERATORS),
+            "critic": Slot(table=CLASSIFIERS, classes_of_data=True),
+        },
+        groups={"latents": families.Latent, "average": families.HalfLife},
+    ),
     "sngan": _game(families.sngan),
     "srgan": _SRGAN,
     "super_resolution": Recipe(

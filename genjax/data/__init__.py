@@ -24,7 +24,8 @@ from genjax.data.moments import Moments, deviation, moments
 from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
 from genjax.data.resizing import resized
 from genjax.data.sources import LOADERS, load
-from genjax.data.splits import of_classes, sliced, split_name
+from genjax.data.splits import labelled_rows, of_classes, sliced, split_name
+from genjax.data.stacked import stacked
 from genjax.data.transforms import (
     Augment,
     Augmentation,
@@ -34,6 +35,7 @@ from genjax.data.transforms import (
     RandomCrop,
     RandomLevels,
     Resize,
+    ToRGB,
     Transform,
     augmenter,
     prepared,
@@ -64,6 +66,7 @@ __all__ = [
     "Resize",
     "Shrink",
     "Source",
+    "ToRGB",
     "TrainBatches",
     "Transform",
     "UNKNOWN",
@@ -75,6 +78,7 @@ __all__ = [
     "from_arrays",
     "identity",
     "iterate",
+    "labelled_rows",
     "load",
     "looks_like_levels",
     "deviation",
@@ -84,6 +88,7 @@ __all__ = [
     "resized",
     "sliced",
     "split_name",
+    "stacked",
     "stream_name",
     "stream_seed",
 ]

@@ -15,6 +15,7 @@ from genjax.data.glyphs import glyphs
 from genjax.data.huggingface import huggingface
 from genjax.data.images import images
 from genjax.data.splits import sliced, split_name
+from genjax.data.stacked import stacked_mnist
 from genjax.data.tables import table
 from genjax.data.text import text
 from genjax.data.tfds_sets import UnknownSetError, tfds_set
@@ -27,6 +28,7 @@ LOADERS: Mapping[str, Callable[..., DataSet]] = {
     "images": images,
     "mnist_on_cifar": mnist_on_cifar,
     "npy": npy,
+    "stacked_mnist": stacked_mnist,
     "table": table,
     "text": text,
 }
@@ -103,10 +105,18 @@ def _circle(radius: float) -> np.ndarray:
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
+def _lattice(distance: float) -> np.ndarray:
+    """Twenty-five points, five by five, about the origin."""
+    side = distance * np.arange(-2.0, 3.0)
+    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+
+
 # Eight Gaussians on a circle: a wide one of radius 1, and the narrow one of the mode collapse
-# literature (Metz et al., arXiv:1611.02163) of radius 2.
+# literature (Metz et al., arXiv:1611.02163) of radius 2. The grid of twenty-five is that of PacGAN
+# (Lin et al., arXiv:1712.04086).
 MIXTURES: Mapping[str, tuple[np.ndarray, float]] = {
     "eight_gaussians": (_circle(1.0), 0.1),
+    "grid": (_lattice(2.0), 0.05),
     "ring": (_circle(2.0), 0.02),
 }
 

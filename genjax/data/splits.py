@@ -100,7 +100,46 @@ def of_classes(dataset: DataSet, classes: Sequence[int] | None) -> DataSet:
     wrong = [c for c in asked if isinstance(c, bool) or c not in range(count)]
     if wrong or not asked:
         raise ValueError(f"classes must be some of 0 to {count - 1}, got {asked}")
-    kept = np.flatnonzero(np.isin(labels, asked))
+    return _chosen(dataset, np.flatnonzero(np.isin(labels, asked)))
+
+
+def labelled_rows(dataset: DataSet, *, per_class: int, seed: int = 0) -> DataSet:
+    """As many examples of each class, drawn at random: the labelled rows of semi-supervision.
+
+    Args:
+        dataset: All examples.
+        per_class: Number of examples of each class.
+        seed: Seed of the draw, on which nothing else depends; not negative.
+
+    Returns:
+        The data set with these examples, in their order.
+
+    Raises:
+        ValueError: If the data has no labels at hand, a class has too few examples, or an argument
+            is out of range.
+    """
+    labels = column(dataset.source, "label") if "label" in dataset.spec else None
+    if labels is None:
+        raise ValueError(f"{dataset.name} has no labels at hand to choose rows by")
+    if per_class < 1 or seed < 0:
+        raise ValueError(
+            f"per_class must be at least 1 and seed not negative, got {per_class} and {seed}"
+        )
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    permutation, kept = order.permutation(len(labels)), []
+    for class_id in np.unique(labels):
+        rows = permutation[labels[permutation] == class_id]
+        if len(rows) < per_class:
+            raise ValueError(
+                f"per_class is {per_class}, but {dataset.name} has {len(rows)} examples of the "
+                f"class {class_id}"
+            )
+        kept.append(rows[:per_class])
+    return _chosen(dataset, np.sort(np.concatenate(kept)))
+
+
+def _chosen(dataset: DataSet, kept: np.ndarray) -> DataSet:
+    """The data set with the examples at some positions."""
     if isinstance(dataset.source, ArraySource):
         arrays = {name: array[kept] for name, array in dataset.source.arrays.items()}
         return dataclasses.replace(dataset, source=ArraySource(**arrays))

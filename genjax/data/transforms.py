@@ -212,6 +212,22 @@ class Resize:
 Rows: TypeAlias = dict[str, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToRGB:
+    """Grey images as images of three like channels, so that they go with those of colours."""
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Images ``[N, H, W, 3]`` of ``[N, H, W, 1]``; those of three channels stay.
+
+        Raises:
+            ValueError: If these are no images of one channel or three.
+        """
+        _check_image(x[0], "to_rgb")
+        if x.shape[-1] not in (1, 3):
+            raise ValueError(f"to_rgb is for images of one channel, got {x.shape[-1]}")
+        return x if x.shape[-1] == 3 else np.repeat(x, 3, axis=-1)
+
+
 class PreparedSource:
     """Rows of another source, prepared each time they are asked for.
 

@@ -28,7 +28,8 @@ from genjax.evaluation.inception_score import inception_score
 from genjax.evaluation.kernel import kernel_distance
 from genjax.evaluation.latents import active_units
 from genjax.evaluation.manifold import density_and_coverage, precision_and_recall
-from genjax.evaluation.modes import mode_coverage
+from genjax.evaluation.modes import class_coverage, mode_coverage
+from genjax.evaluation.neighbours import nearest_neighbour_accuracy
 from genjax.evaluation.outlier_sets import (
     blank_images,
     blurred,
@@ -88,8 +89,10 @@ __all__ = [
     "known_entries",
     "likelihood_ratio",
     "luma",
+    "class_coverage",
     "mode_coverage",
     "moments",
+    "nearest_neighbour_accuracy",
     "observed_moments",
     "outlier_sets",
     "precision_and_recall",

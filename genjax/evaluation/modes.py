@@ -1,4 +1,4 @@
-"""Coverage of the components of a known mixture."""
+"""Coverage of the components of a known mixture, and of the classes of a classifier."""
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -48,4 +48,40 @@ def mode_coverage(
         "modes_covered": float(len(np.unique(nearest[good]))),
         "high_quality": float(good.mean()),
         "mode_kl": float(rel_entr(shares, 1.0 / len(centres)).sum()),
+    }
+
+
+def class_coverage(class_ids: np.ndarray, num_classes: int) -> dict[str, float]:
+    """How samples are spread over classes, each of which is to be as frequent as the others.
+
+    Args:
+        class_ids: What a classifier decides of each sample, whole numbers ``[N]`` from 0.
+        num_classes: Number of classes.
+
+    Returns:
+        ``modes_covered``, classes with at least one sample, and ``mode_kl``, the Kullback-Leibler
+        divergence in nats from equal weights to the shares of the classes: 0 to log of their
+        number. No sample is left out for its quality.
+
+    Raises:
+        ValueError: If class ids are none.
+
+    Example:
+        >>> class_coverage(np.array([0, 0, 1, 1]), 4)
+        {'modes_covered': 2.0, 'mode_kl': 0.6931471805599453}
+
+    References:
+        Metz et al., arXiv:1611.02163, section 3.3.1; Lin et al., PacGAN, arXiv:1712.04086, section
+        4.2: 26,000 samples of stacked MNIST.
+    """
+    ids = np.asarray(class_ids)
+    whole = ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer)
+    if not whole or not len(ids) or ids.min() < 0 or ids.max() >= num_classes:
+        raise ValueError(
+            f"expected class ids [N] from 0 to {num_classes - 1}, got {ids.dtype}{list(ids.shape)}"
+        )
+    shares = np.bincount(ids, minlength=num_classes) / len(ids)
+    return {
+        "modes_covered": float(np.count_nonzero(shares)),
+        "mode_kl": float(rel_entr(shares, 1.0 / num_classes).sum()),
     }

@@ -1,5 +1,7 @@
 """Families of generative models: records of pure functions that one training loop runs."""
 
+from genjax.families.adaptation import cdan, dann
+from genjax.families.adversaries import FGSM, PGD, Adversary
 from genjax.families.autoregressive import autoregressive
 from genjax.families.averages import Average, HalfLife
 from genjax.families.base import Acts, Density, Family, FirstStage, Samples, Suspicion, TrainState
@@ -27,18 +29,24 @@ from genjax.families.draws import Latent
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
+    Inference,
     Rows,
     SlopeControl,
+    ali,
+    bigan,
     cycle_gan,
     fgan,
     gan,
     hinge_gan,
+    latent_regression,
     lsgan,
     mmd_gan,
     pix2pix,
     r3gan,
+    semi_supervised_gan,
     sngan,
     srgan,
+    veegan,
     wgan,
     wgan_gp,
 )
@@ -68,6 +76,11 @@ from genjax.families.vdm import vdm
 from genjax.families.vq_vae import vq_vae
 
 __all__ = [
+    "FGSM",
+    "PGD",
+    "Adversary",
+    "cdan",
+    "dann",
     "Bernoulli",
     "BernoulliComponent",
     "Categorical",
@@ -111,12 +124,15 @@ __all__ = [
     "Density",
     "Family",
     "HalfLife",
+    "Inference",
     "Latent",
     "Rows",
     "Samples",
     "SlopeControl",
     "Suspicion",
     "TrainState",
+    "ali",
+    "bigan",
     "classifier",
     "cycle_gan",
     "fgan",
@@ -126,16 +142,19 @@ __all__ = [
     "hidden_markov",
     "hierarchical_vae",
     "hinge_gan",
+    "latent_regression",
     "lsgan",
     "mixture",
     "mmd_gan",
     "pix2pix",
     "r3gan",
+    "semi_supervised_gan",
     "sngan",
     "srgan",
     "standardized",
     "super_resolution",
     "vdm",
+    "veegan",
     "wgan",
     "wgan_gp",
 ]

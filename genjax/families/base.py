@@ -1,6 +1,7 @@
 """What every family of models offers to the training loop."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -134,6 +135,26 @@ class Denoising:
     entrywise: bool = True
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generating:
+    """What inversion asks of a model that makes rows of latents in one pass.
+
+    Attributes:
+        draw: ``(key, count) -> latents [count, Z]`` of the prior, whose mean is 0.
+        clip: Latents to the nearest ones that the prior may give.
+        make: Latents ``[B, Z]`` to rows ``[B, *event]`` in the units of the model, differentiable.
+        encode: Data ``[B, *event]`` to these units.
+        features: Rows in these units to the features ``[B, F]`` that the model's encoder makes
+            latents of; None where there is no encoder.
+    """
+
+    draw: Callable[[PRNGKeyArray, int], Array]
+    clip: Callable[[Array], Array]
+    make: Callable[[Array], Array]
+    encode: Callable[[Array], Array]
+    features: Callable[[Array], Array] | None = None
+
+
 Variables: TypeAlias = Mapping[str, PyTree]
 """What of a trained state a first stage needs: ``ema`` and ``model_state``."""
 
@@ -203,7 +224,12 @@ class Family:
             needs none.
         denoising: The model as edits ask it, of a batch that has what ``reads`` names. None for
             what does not denoise.
+        generating: The model as inversion asks it, of a batch that has what ``reads`` names. None
+            for what does not make rows of latents in one pass.
         first_stage: The model as one of its latents asks it; None for what has none.
+        class_logits: Logits of the classes ``[B, C]`` of rows ``[B, *event]``: ``(state, rows)``.
+            Rows are real numbers, grey levels as shares of the range from black (0) to white (1),
+            so that a slope in them can be taken. None for what tells no classes apart by itself.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
         unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
@@ -233,7 +259,9 @@ class Family:
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     impute: Callable[[TrainState, Batch, PRNGKeyArray, int], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
+    generating: Callable[[TrainState, Batch], Generating] | None = None
     first_stage: FirstStage | None = None
+    class_logits: Callable[[TrainState, Array], Array] | None = None
     reads: tuple[str, ...] = ()
     steers: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
@@ -262,6 +290,29 @@ def init_network(net: nn.Module, key: PRNGKeyArray, *args: Any) -> tuple[PyTree,
     variables = net.init(key, *args)
     state = {name: value for name, value in variables.items() if name != "params"}
     return variables.get("params", {}), state
+
+
+def apply_in_training(
+    net: nn.Module, params: PyTree, state: PyTree, *args: Any, rngs: Any = None
+) -> tuple[Any, PyTree]:
+    """Applies a network in a training step.
+
+    Args:
+        net: The network. It is told ``train=True`` if it has such an argument.
+        params: Its parameters.
+        state: Its other collections, as :func:`init_network` gives them.
+        *args: What it is called with.
+        rngs: Keys of what is drawn inside it, such as ``dropout``.
+
+    Returns:
+        What it gives, and its other collections afterwards.
+    """
+    if "train" not in inspect.signature(type(net).__call__).parameters:
+        return net.apply({"params": params, **state}, *args, rngs=rngs), state
+    found, kept = net.apply(
+        {"params": params, **state}, *args, train=True, mutable=list(state), rngs=rngs
+    )
+    return found, {**state, **kept}
 
 
 def num_classes_of(net: nn.Module) -> int | None:

@@ -38,6 +38,7 @@ class Binarization:
     name: str = "binarization"
     shrinks = 1.0
     entrywise = True
+    differentiable = False
     scores_in_training = True
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Classifiers, whose features and decisions serve to evaluate generators, or to guide them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -7,12 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from genjax.devices import mapped_axes, own_key
 from genjax.diffusion import Process, diffuse, input_scale, stratified_times
 from genjax.diffusion.guidance import LogProbFn
 from genjax.diffusion.times import stratify
+from genjax.families.adversaries import Adversary, moved, of_shares
 from genjax.families.base import (
     Batch,
     Family,
@@ -22,6 +24,7 @@ from genjax.families.base import (
     Params,
     Step,
     TrainState,
+    apply_in_training,
     init_network,
 )
 from genjax.families.draws import fold_each, keys_by_example
@@ -40,6 +43,7 @@ def classifier(
     event_shape: tuple[int, ...],
     num_levels: int | None,
     process: Process | None = None,
+    adversary: Adversary | None = None,
     eval_num_times: int = 1,
     ema_decay: float = 0.99,
 ) -> Family:
@@ -51,12 +55,16 @@ def classifier(
 
     Args:
         net: Module ``x -> (logits, features)``, of grey levels in [-1, 1] or real numbers as they
-            are; with a process
+            are, whose noise and dropout act where an rng ``dropout`` is given, in training; with a
+            process
             ``(latents, times) -> (logits, features)``, of latents of about unit size.
         optimizer: Its optimiser.
         event_shape: Shape of one example.
         num_levels: Number of grey levels; None for real-valued data.
         process: The process of the latents; None for a classifier of clean examples.
+        adversary: What moves the rows of each batch before they are trained on, so that the
+            classifier withstands such changes; None for training on the rows themselves. Metrics of
+            training are then those of the moved rows, evaluation is of clean ones.
         eval_num_times: Stratified times, each with its own noise, for each example in evaluation,
             where there is a process.
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
@@ -67,13 +75,17 @@ def classifier(
         those at single times, in percent of the way from data to noise. There is nothing to sample.
 
     Raises:
-        ValueError: If ``eval_num_times`` is not positive.
+        ValueError: If ``eval_num_times`` is not positive, or there are both a process and an
+            adversary.
 
     References:
         Dhariwal and Nichol, arXiv:2105.05233, section 4.1, for classifiers of latents.
+        Madry et al., arXiv:1706.06083, section 2, for training against an adversary.
     """
     if eval_num_times < 1:
         raise ValueError(f"eval_num_times must be at least 1, got {eval_num_times}")
+    if process is not None and adversary is not None:
+        raise ValueError("an adversary moves clean rows: leave process or adversary out")
     units = units_of(num_levels, process)
 
     def scores(params: Params, model_state: ModelState, batch: Batch, *given: Array) -> Metrics:
@@ -86,32 +98,46 @@ def classifier(
             times, noise = given
             z = diffuse(x, noise, *process.scales(times))
             logits = logits_of_latents(net.apply, process)(variables, z, times)
-        logits, label = widened(logits), batch["label"]
-        decision = jnp.argmax(logits, axis=-1)
-        check_same_shape(decision=decision, label=label)
-        return {
-            "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits, label),
-            "error": (decision != label).astype(jnp.float32),
-        }
+        return scores_of(logits, batch["label"])
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        del batch
+        # Layers may start from the first rows; a network of latents from none of them.
         times = () if process is None else (jnp.ones(1),)
-        params, state = init_network(net, key, jnp.zeros((1, *event_shape)), *times)
+        x = jnp.zeros((1, *event_shape))
+        if process is None:
+            x = units.encode(batch["x"].reshape(-1, *event_shape))
+        params, state = init_network(net, key, x, *times)
         return {"net": params}, {"net": state} if state else {}
 
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, step: Step
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         del step
-        given: tuple[Array, ...] = ()
         if process is not None:
             # Stratified times are those of the global batch: their key is the same everywhere.
             key_time, key_noise = jax.random.split(key)
             shape = batch["x"].shape
             shares = stratified_times(key_time, shape[0], axis_name=mapped_axes())
             given = process.times_of(shares), jax.random.normal(own_key(key_noise), shape)
-        rows = scores(params, model_state, batch, *given)
+            rows = scores(params, model_state, batch, *given)
+        else:
+            apply = functools.partial(
+                apply_in_training,
+                net,
+                params["net"],
+                model_state.get("net", {}),
+                rngs={"dropout": own_key(jax.random.fold_in(key, 1))},
+            )
+            x = units.encode(batch["x"])
+            if adversary is not None:
+
+                def loss_of(x: Array) -> Array:
+                    return scores_of(apply(x)[0][0], batch["label"])["cross_entropy"]
+
+                x = moved(adversary, loss_of, batch["x"], num_levels, own_key(key))
+            (logits, _), state = apply(x)
+            rows = scores_of(logits, batch["label"])
+            model_state = {"net": state} if state else model_state
         means = {name: jnp.mean(values) for name, values in rows.items()}
         return means["cross_entropy"], (means, model_state)
 
@@ -143,10 +169,40 @@ def classifier(
             found[f"error_t{100 * time:.0f}"] = alone["error"]
         return found
 
+    def class_logits(state: TrainState, rows: Array) -> Array:
+        variables = {"params": state.ema["net"], **state.model_state.get("net", {})}
+        logits, _ = cast(tuple[Array, Array], net.apply(variables, of_shares(rows, num_levels)))
+        return widened(logits)
+
     protocol: dict[str, str | int | float] = {"parameters": "moving average"}
     if process is not None:
         protocol |= {"inputs": "latents at uniform times", "num_noise_draws": eval_num_times}
-    return Family(init=init, train_step=train_step, eval_step=eval_step, eval_protocol=protocol)
+    return Family(
+        init=init,
+        train_step=train_step,
+        eval_step=eval_step,
+        eval_protocol=protocol,
+        class_logits=class_logits if process is None else None,
+    )
+
+
+def scores_of(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Metrics:
+    """Cross-entropy in nats and whether the decision is wrong, of each row.
+
+    Args:
+        logits: Logits of the classes, ``[B, K]``.
+        label: Class ids, ``[B]``.
+
+    Returns:
+        ``cross_entropy`` and ``error``, both ``[B]``.
+    """
+    logits = widened(logits)
+    decision = jnp.argmax(logits, axis=-1)
+    check_same_shape(decision=decision, label=label)
+    return {
+        "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits, label),
+        "error": (decision != label).astype(jnp.float32),
+    }
 
 
 def units_of(num_levels: int | None, process: Process | None) -> Units:

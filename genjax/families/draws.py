@@ -119,3 +119,7 @@ class Latent:
         if self.latent == "normal":
             return spread_rows(jax.random.normal(key, shape))
         return spread_rows(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
+
+    def clip(self, latents: Float[Array, "N size"]) -> Float[Array, "N size"]:
+        """The nearest latents that may be drawn."""
+        return latents if self.latent == "normal" else jnp.clip(latents, -1.0, 1.0)

@@ -28,6 +28,7 @@ class Latents:
     shrinks: float
     name: str = "first_stage"
     entrywise = False
+    differentiable = False
     scores_in_training = False
 
     @property

@@ -25,6 +25,7 @@ class Standardization:
     name: str = "standardization"
     shrinks = 1.0
     entrywise = True
+    differentiable = True
     scores_in_training = True
 
     @property

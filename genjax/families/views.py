@@ -12,6 +12,7 @@ from genjax.families.base import (
     Denoising,
     Density,
     Family,
+    Generating,
     Metrics,
     PyTree,
     Samples,
@@ -80,6 +81,11 @@ class View(Protocol):
     @property
     def entrywise(self) -> bool:
         """Whether each entry of what is seen is one of the data."""
+        ...
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether ``encode_rows`` takes any real numbers, and has a slope."""
         ...
 
     @property
@@ -191,6 +197,14 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
             return to_latents(inner(state), seen, key)
 
         parts["encode"] = encode
+    if family.class_logits is not None:
+        classes = family.class_logits
+
+        def class_logits(state: TrainState, rows: Array) -> Array:
+            return classes(inner(state), view.encode_rows(state.model_state[view.name], rows))
+
+        # Rows there are real numbers, which views of bits or codes do not take.
+        parts["class_logits"] = class_logits if view.differentiable else None
     return parts
 
 
@@ -228,6 +242,14 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
             )
 
         parts["denoising"] = denoising
+    if family.generating is not None:
+        generates = family.generating
+
+        def generating(state: TrainState, batch: Batch) -> Generating:
+            kept, own = state.model_state[view.name], generates(inner(state), batch)
+            return dataclasses.replace(own, encode=lambda x: own.encode(view.encode_rows(kept, x)))
+
+        parts["generating"] = generating
     if family.sample is not None:
         draw = family.sample
 

@@ -3,6 +3,13 @@
 They need jax and nothing else, see no network and draw no random numbers.
 """
 
+from genjax.losses.adaptation import (
+    domain_loss,
+    entropy_weights,
+    multilinear_features,
+    reversal_schedule,
+    reverse_gradient,
+)
 from genjax.losses.adversarial import (
     ADVERSARIAL_LOSSES,
     AdversarialLoss,
@@ -24,6 +31,7 @@ from genjax.losses.adversarial import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
+from genjax.losses.attacks import attack_step, fgsm, pgd
 from genjax.losses.ddpm import (
     discretized_gaussian_loss,
     gaussian_kl_loss,
@@ -64,6 +72,14 @@ from genjax.losses.mmd import (
     rational_quadratic_kernel,
     rbf_kernel,
 )
+from genjax.losses.semi_supervised import (
+    feature_matching_loss,
+    generated_loss,
+    labelled_loss,
+    real_log_odds,
+    unlabelled_loss,
+    with_generated_logit,
+)
 from genjax.losses.variational import (
     capacity_loss,
     effective_sample_size,
@@ -83,22 +99,33 @@ from genjax.losses.vdm import (
 )
 
 __all__ = [
+    "attack_step",
     "bernoulli_loss",
     "capacity_loss",
     "continuous_bernoulli_loss",
     "discretized_logistic_loss",
+    "domain_loss",
     "effective_sample_size",
+    "entropy_weights",
+    "fgsm",
     "free_bits_loss",
     "importance_weighted_loss",
     "logistic_mixture_loss",
+    "multilinear_features",
+    "pgd",
+    "reversal_schedule",
+    "reverse_gradient",
     "shared_variance_loss",
     "denoising_loss",
     "discretized_gaussian_loss",
+    "feature_matching_loss",
     "flow_matching_loss",
     "gaussian_kl_loss",
     "gaussian_loss",
     "gaussian_prior_loss",
+    "generated_loss",
     "importance_weighted_nats",
+    "labelled_loss",
     "interpolated_log_variance",
     "straight_path",
     "ADVERSARIAL_LOSSES",
@@ -141,11 +168,14 @@ __all__ = [
     "r2_penalty",
     "rational_quadratic_kernel",
     "rbf_kernel",
+    "real_log_odds",
     "reconstruction_loss",
     "relativistic_average_critic_loss",
     "relativistic_average_generator_loss",
     "relativistic_critic_loss",
     "relativistic_generator_loss",
+    "unlabelled_loss",
     "wasserstein_critic_loss",
     "wasserstein_generator_loss",
+    "with_generated_logit",
 ]

@@ -8,7 +8,7 @@ from genjax.nets.autoencoder import (
     MLPLayers,
 )
 from genjax.nets.causal_transformer import AutoregressiveTransformer
-from genjax.nets.classifier import ConvClassifier, LinearClassifier
+from genjax.nets.classifier import ConvClassifier, LinearClassifier, NoisyMLPClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
@@ -17,9 +17,18 @@ from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
 from genjax.nets.inception import InceptionV3, inception_variables
+from genjax.nets.joint import (
+    JointConvCritic,
+    JointConvEncoder,
+    JointMLPCritic,
+    JointMLPEncoder,
+)
 from genjax.nets.made import MADE, MaskedMLP
+from genjax.nets.minibatch import MinibatchDiscrimination
+from genjax.nets.noise import GaussianNoise
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
+from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.super_resolution import RRDBNet, SRResNet, depth_to_space, icnr
@@ -28,6 +37,7 @@ from genjax.nets.transformer import Cache
 from genjax.nets.translation import PatchCritic, ResNetTranslator, UNetTranslator
 from genjax.nets.unet import UNet
 from genjax.nets.unet_classifier import UNetClassifier
+from genjax.nets.weight_norm import WeightNormConv, WeightNormDense
 
 __all__ = [
     "AutoregressiveTransformer",
@@ -41,11 +51,17 @@ __all__ = [
     "DCGANCritic",
     "DCGANGenerator",
     "DiT",
+    "DomainMLP",
     "Frozen",
     "GatedPixelCNN",
+    "GaussianNoise",
     "GridDecoder",
     "GridEncoder",
     "InceptionV3",
+    "JointConvCritic",
+    "JointConvEncoder",
+    "JointMLPCritic",
+    "JointMLPEncoder",
     "MADE",
     "LinearClassifier",
     "MLPCritic",
@@ -53,8 +69,11 @@ __all__ = [
     "MLPEncoder",
     "MLPGenerator",
     "MaskedMLP",
+    "MinibatchDiscrimination",
+    "NoisyMLPClassifier",
     "PixelCNN",
     "PixelCNNPlus",
+    "PlainConvClassifier",
     "MLPLayers",
     "ResNetCritic",
     "PatchCritic",
@@ -70,5 +89,7 @@ __all__ = [
     "UNetTranslator",
     "depth_to_space",
     "icnr",
+    "WeightNormConv",
+    "WeightNormDense",
     "inception_variables",
 ]

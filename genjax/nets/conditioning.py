@@ -48,10 +48,12 @@ class BatchNorm(nn.Module):
     Attributes:
         num_classes: Number of classes, or None for one gain and bias.
         dtype: The precision of the computation. Statistics are float32.
+        affine: Whether there are gain and bias at all.
     """
 
     num_classes: int | None = None
     dtype: Any = jnp.float32
+    affine: bool = True
 
     @nn.compact
     def __call__(
@@ -72,8 +74,8 @@ class BatchNorm(nn.Module):
         y = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
-            use_bias=not per_class,
-            use_scale=not per_class,
+            use_bias=self.affine and not per_class,
+            use_scale=self.affine and not per_class,
             dtype=self.dtype,
             axis_name=cast(Any, mapped_axes()) or None,  # the whole batch's statistics
             name="norm",

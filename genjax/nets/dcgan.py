@@ -14,6 +14,7 @@ from genjax.nets.conditioning import (
     apply_layer,
 )
 from genjax.nets.convolution import Conv, ConvTranspose
+from genjax.nets.minibatch import MinibatchDiscrimination
 
 # Radford et al.: all weights start as normals of deviation 0.02.
 _NORMAL = nn.initializers.normal(0.02)
@@ -59,6 +60,10 @@ class DCGANGenerator(nn.Module):
             of two.
         channels: Channels at the lowest resolution, halved at each doubling.
         min_channels: Halving stops here.
+        kernel_size: Taps of the transposed convolutions along height and width.
+        num_doublings: How often the side is doubled; None for from 4 (or 7). From a given number,
+            sides are halves rounded up, and an image too large by a row and a column loses them: 4,
+            7, 14, 28.
         last_layer: ``"conv"``, a 3x3 convolution at full size (StudioGAN), or
             ``"transposed_conv"``, which doubles the size once more (Radford et al., figure 1).
         num_classes: Number of classes, or None for an unconditional model.
@@ -74,6 +79,8 @@ class DCGANGenerator(nn.Module):
     event_shape: tuple[int, ...]
     channels: int = 512
     min_channels: int = 64
+    kernel_size: int = 4
+    num_doublings: int | None = None
     last_layer: Literal["conv", "transposed_conv"] = "conv"
     num_classes: int | None = None
     conditioning: Literal["concatenation", "embedding", "batch_norm"] = "concatenation"
@@ -105,8 +112,9 @@ class DCGANGenerator(nn.Module):
         Raises:
             ValueError: If labels or the image size do not fit.
         """
-        doublings = num_doublings(self.event_shape)
-        side = self.event_shape[0] >> doublings
+        doublings = self.num_doublings or num_doublings(self.event_shape)
+        sides = [-(-self.event_shape[0] // 2**i) for i in reversed(range(doublings + 1))]
+        side = sides[0]
         dtype = jnp.dtype(self.dtype)
         per_class = self.num_classes if self.conditioning == "batch_norm" else None
         h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
@@ -116,25 +124,31 @@ class DCGANGenerator(nn.Module):
         # A transposed last layer makes the last doubling itself.
         for i in range(doublings - transposed):
             width = max(self.channels >> (i + 1), self.min_channels)
+            taps = (self.kernel_size, self.kernel_size)
             h = ConvTranspose(
-                width, (4, 4), (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}"
-            )(h)
+                width, taps, (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}"
+            )(h)[:, : sides[i + 1], : sides[i + 1]]
             h = nn.relu(BatchNorm(per_class, dtype, name=f"norm_{i}")(h, label, train=train))
         kwargs: Any = dict(kernel_init=_NORMAL, dtype=dtype, name="conv_out")
         channels = self.event_shape[-1]
         if transposed:
-            h = ConvTranspose(channels, (4, 4), (2, 2), **kwargs)(h)
+            taps = (self.kernel_size, self.kernel_size)
+            h = ConvTranspose(channels, taps, (2, 2), **kwargs)(h)[:, : sides[-1], : sides[-1]]
         else:
             h = Conv(channels, (3, 3), **kwargs)(h)
         return jnp.tanh(h.astype(jnp.float32))
 
 
 class DCGANCritic(nn.Module):
-    """Images to a score by strided convolutions (4x4, stride 2) with LeakyReLU of slope 0.2.
+    """Images to a score by strided convolutions (stride 2) with LeakyReLU of slope 0.2.
 
     Attributes:
         channels: Channels at the lowest resolution, halved at each higher one.
         min_channels: Halving stops here.
+        kernel_size: Taps of the convolutions along height and width.
+        num_halvings: How often the side is halved, rounded up; None for down to 4 (or 7).
+        num_minibatch_kernels: Kernels of minibatch discrimination before the last layer
+            (:class:`~genjax.nets.minibatch.MinibatchDiscrimination`); 0 for none.
         norm: ``"batch"``, in all layers but the first and the last; ``"layer"``, which a gradient
             penalty allows; or ``"none"``.
         spectral_norm: Whether to normalise the weights of every layer.
@@ -150,6 +164,9 @@ class DCGANCritic(nn.Module):
 
     channels: int = 512
     min_channels: int = 64
+    kernel_size: int = 4
+    num_halvings: int | None = None
+    num_minibatch_kernels: int = 0
     norm: Literal["batch", "layer", "none"] = "batch"
     spectral_norm: bool = False
     num_outputs: int | None = None
@@ -183,12 +200,13 @@ class DCGANCritic(nn.Module):
         Raises:
             ValueError: If labels or the image size do not fit.
         """
-        halvings = num_doublings(x.shape[1:])
+        halvings = self.num_halvings or num_doublings(x.shape[1:])
+        taps = (self.kernel_size, self.kernel_size)
         dtype: Any = jnp.dtype(self.dtype)
         h = LabelledInput(self.num_classes, self.conditioning, name="condition")(x, label)
         for i in range(halvings):
             width = max(self.channels >> (halvings - 1 - i), self.min_channels)
-            conv = Conv(width, (4, 4), (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}")
+            conv = Conv(width, taps, (2, 2), kernel_init=_NORMAL, dtype=dtype, name=f"conv_{i}")
             h = apply_layer(
                 conv, h, spectral_norm=self.spectral_norm, train=train, name=f"conv_{i}"
             )
@@ -208,4 +226,7 @@ class DCGANCritic(nn.Module):
         )
         # The linear layer sees every place, a projection their sum.
         h = h.astype(jnp.float32)
-        return head(h.reshape(h.shape[0], -1), jnp.sum(h, axis=(1, 2)), label, train=train)
+        flat = h.reshape(h.shape[0], -1)
+        if self.num_minibatch_kernels:
+            flat = MinibatchDiscrimination(self.num_minibatch_kernels, name="minibatch")(flat)
+        return head(flat, jnp.sum(h, axis=(1, 2)), label, train=train)

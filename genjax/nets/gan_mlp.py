@@ -1,23 +1,43 @@
-"""Generator and critic for points: rows of a table or samples of a two-dimensional density."""
+"""Perceptrons: a generator of any rows, and a critic of points."""
 
+import math
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genjax.nets.conditioning import CriticHead, LabelledInput, LabelledLatent, apply_layer
+from genjax.nets.conditioning import (
+    BatchNorm,
+    CriticHead,
+    LabelledInput,
+    LabelledLatent,
+    apply_layer,
+)
+from genjax.nets.minibatch import MinibatchDiscrimination
+
+_PIECES = 5
+"""Linear pieces of a maxout unit."""
 
 
 class MLPGenerator(nn.Module):
-    """Multilayer perceptron from latents to points.
+    """Multilayer perceptron from latents to rows.
 
     Attributes:
-        event_shape: Shape of a point, ``(D,)``.
+        event_shape: Shape of a row, such as ``(D,)`` of points.
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers.
         num_classes: Number of classes, or None for an unconditional model.
         conditioning: How labels enter: see :class:`~genjax.nets.conditioning.LabelledLatent`.
+        activation: What ends every hidden layer: ReLU, or its smooth form.
+        norm: What stands before it: ``"batch"`` (without gain and bias), ``"affine_batch"`` (with
+            both), or ``"none"``.
+        repeats_latent: Whether a linear function of the latent is added to every layer but the
+            first and the last, before the norm.
+        output: ``"linear"``, or ``"tanh"`` for grey levels, which lie in [-1, 1].
+
+    References:
+        Donahue et al., arXiv:1605.09782, for norm and repeated latents: the generator of MNIST.
     """
 
     event_shape: tuple[int, ...]
@@ -25,11 +45,15 @@ class MLPGenerator(nn.Module):
     num_layers: int = 3
     num_classes: int | None = None
     conditioning: Literal["concatenation", "embedding"] = "embedding"
+    activation: Literal["relu", "softplus"] = "relu"
+    norm: Literal["batch", "affine_batch", "none"] = "none"
+    repeats_latent: bool = False
+    output: Literal["linear", "tanh"] = "linear"
 
     @property
     def event_rank(self) -> int:
-        """Axes of one example: its coordinates."""
-        return 1
+        """Axes of one example."""
+        return len(self.event_shape)
 
     @nn.compact
     def __call__(
@@ -38,25 +62,34 @@ class MLPGenerator(nn.Module):
         label: Int[Array, " B"] | None = None,
         *,
         train: bool = False,
-    ) -> Float[Array, "B D"]:
-        """Generates points.
+    ) -> Float[Array, "B *event"]:
+        """Generates rows.
 
         Args:
             latent: Draws of the latent distribution, ``[B, Z]``.
             label: Class ids, ``[B]``; needed if and only if ``num_classes`` is set.
-            train: Has no effect: nothing is normalised.
+            train: Whether to normalise by the batch, else by the running statistics.
 
         Returns:
-            Points, ``[B, D]``.
+            Rows, ``[B, *event]``.
 
         Raises:
             ValueError: If labels do not fit.
         """
-        del train
-        h = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        activate = {"relu": nn.relu, "softplus": nn.softplus}[self.activation]
+        z = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        h = z
         for i in range(self.num_layers):
-            h = nn.relu(nn.Dense(self.hidden_size, name=f"dense_{i}")(h))
-        return nn.Dense(self.event_shape[0], name="dense_out")(h)
+            h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
+            if i and self.repeats_latent:
+                h = h + nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")(z)
+            if self.norm != "none":
+                affine = self.norm == "affine_batch"
+                h = BatchNorm(affine=affine, name=f"norm_{i}")(h, train=train)
+            h = activate(h)
+        y = nn.Dense(math.prod(self.event_shape), name="dense_out")(h)
+        y = y.reshape(-1, *self.event_shape)
+        return jnp.tanh(y) if self.output == "tanh" else y
 
 
 class MLPCritic(nn.Module):
@@ -65,6 +98,10 @@ class MLPCritic(nn.Module):
     Attributes:
         hidden_size: Width of every layer.
         num_layers: Number of hidden layers.
+        activation: What follows each of them: LeakyReLU of slope 0.2, or the largest of five linear
+            pieces for each number (maxout).
+        num_minibatch_kernels: Kernels of minibatch discrimination before the last layer
+            (:class:`~genjax.nets.minibatch.MinibatchDiscrimination`); 0 for none.
         num_outputs: Length of the output (features of an MMD GAN), or None for one number a row.
         spectral_norm: Whether to normalise the weights of every layer.
         num_classes: Number of classes, or None for an unconditional model.
@@ -74,6 +111,8 @@ class MLPCritic(nn.Module):
 
     hidden_size: int = 128
     num_layers: int = 3
+    activation: Literal["leaky_relu", "maxout"] = "leaky_relu"
+    num_minibatch_kernels: int = 0
     num_outputs: int | None = None
     spectral_norm: bool = False
     num_classes: int | None = None
@@ -107,12 +146,18 @@ class MLPCritic(nn.Module):
         """
         if x.ndim != 2:
             raise ValueError(f"expected points [B, D], got shape {x.shape}")
+        pieces = _PIECES if self.activation == "maxout" else 1
         h = LabelledInput(self.num_classes, self.conditioning, name="condition")(x, label)
         for i in range(self.num_layers):
             name = f"dense_{i}"
-            dense = nn.Dense(self.hidden_size, name=name)
+            dense = nn.Dense(pieces * self.hidden_size, name=name)
             h = apply_layer(dense, h, spectral_norm=self.spectral_norm, train=train, name=name)
-            h = nn.leaky_relu(h, 0.2)
+            if pieces > 1:
+                h = jnp.max(h.reshape(h.shape[0], self.hidden_size, pieces), axis=-1)
+            else:
+                h = nn.leaky_relu(h, 0.2)
+        if self.num_minibatch_kernels:
+            h = MinibatchDiscrimination(self.num_minibatch_kernels, name="minibatch")(h)
         head = CriticHead(
             self.num_outputs, self.num_classes, self.conditioning, self.spectral_norm, name="head"
         )

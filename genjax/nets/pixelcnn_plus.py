@@ -8,57 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.nets.causal import shift
-from genjax.nets.convolution import conv, conv_transpose
 from genjax.nets.dropout import Dropout
 from genjax.nets.embeddings import LabelEmbedding, check_label
 from genjax.nets.pixelcnn import with_ones
-
-
-class WeightNormConv(nn.Module):
-    """A convolution of kernels of norm 1, with a scale and a bias of each channel set by data.
-
-    On the rows that it is initialised with, outputs have mean 0 and standard deviation
-    ``init_scale`` in each channel; a channel that does not vary among them starts with scale 1.
-
-    Attributes:
-        features: Output channels.
-        kernel_size: Taps along height and width.
-        padding: (low, high) of height and width, or ``"VALID"``.
-        strides: Strides of height and width, or the factors by which they grow.
-        transposed: Whether images grow.
-        init_scale: Standard deviation of the outputs at first.
-        dtype: The precision of the product.
-
-    References:
-        Salimans and Kingma, Weight Normalization, arXiv:1602.07868, sections 2 and 3.
-    """
-
-    features: int
-    kernel_size: Sequence[int]
-    padding: str | Sequence[tuple[int, int]] = ((0, 0), (0, 0))
-    strides: Sequence[int] = (1, 1)
-    transposed: bool = False
-    init_scale: float = 1.0
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H2 W2 O"]:
-        """Maps ``[B, H, W, I]`` to ``[B, H', W', features]``."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.normal(0.05), shape)
-        norm = jnp.sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1, 2)) + 1e-12)
-        x, weights = nn.dtypes.promote_dtype(x, kernel / norm, dtype=self.dtype)
-        function = conv_transpose if self.transposed else conv
-        y = function(x, weights, self.strides, self.padding)
-
-        # Flax calls these once, when the parameters are made.
-        def scale_of(_: Array) -> Array:
-            std = jnp.std(y.astype(jnp.float32), axis=(0, 1, 2))
-            return jnp.where(std > 1e-4, self.init_scale / jnp.maximum(std, 1e-4), 1.0)
-
-        scale = self.param("scale", scale_of)
-        bias = self.param("bias", lambda _: -scale * jnp.mean(y.astype(jnp.float32), (0, 1, 2)))
-        return y * scale.astype(y.dtype) + bias.astype(y.dtype)
+from genjax.nets.weight_norm import WeightNormConv
 
 
 class GatedResNet(nn.Module):

@@ -65,6 +65,9 @@ class DataSettings:
         test_split: Split to evaluate on.
         classes: Class ids of the examples that are kept, of both splits; None for all. The others
             are then what a model was never shown.
+        labelled: ``dict(per_class=10, seed=0)`` keeps as many training rows of each class, drawn by
+            the seed (:func:`genjax.data.labelled_rows`), for a run that knows few labels; None for
+            all. Of the stream that says so: others do not take it over from the first.
         memory_limit_mib: Larger sets are streamed.
         device_limit_mib: Sets in memory of at most this many MiB are also kept whole on each
             device, where the compiled step picks its rows; larger ones go there batch by batch.
@@ -90,6 +93,7 @@ class DataSettings:
     train_split: str = "train"
     test_split: str = "test"
     classes: Sequence[int] | None = None
+    labelled: Mapping[str, Any] | None = None
     memory_limit_mib: int = 2048
     device_limit_mib: int = 1024
     num_workers: int = 0
@@ -188,6 +192,9 @@ class EvalSettings:
         num_times: Draws for each example: stratified times of a diffusion model, dequantisation
             noise of a flow.
         seed: Seed of times, noise and evaluated samples.
+        streams: Further streams whose test rows are scored, too, as rows of the first stream are:
+            by their ``x`` and ``label``. Their numbers have the name of the stream before them,
+            such as ``eval/target_error``; none of them decides on the best checkpoint.
         metrics: Measures of samples: see :class:`genjax.training.quality.SampleQuality`.
         num_samples: Samples they are computed from.
         reference: ``"train"`` or ``"test"``: the split samples are compared with.
@@ -202,6 +209,7 @@ class EvalSettings:
     batch_size: int = 256
     num_times: int = 1
     seed: int = 0
+    streams: Sequence[str] = ()
     metrics: Sequence[str] = ()
     num_samples: int = 10_000
     reference: Literal["train", "test"] = "test"
@@ -213,6 +221,7 @@ class EvalSettings:
         _at_least("eval", self, batch_size=1, num_times=1, num_samples=2, num_reference=2)
         _check_seed("eval", self.seed)
         _check_names("eval.metrics", self.metrics)
+        _check_names("eval.streams", self.streams)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -617,6 +626,8 @@ class Experiment:
         Raises:
             ValueError: If it has not.
         """
+        for name in self.eval.streams:
+            self._check_scored(name)
         if self.quality is not None:
             if self.family.sample is None:
                 raise ValueError("eval.metrics measure samples, but this family generates nothing")
@@ -626,6 +637,25 @@ class Experiment:
                 "this family is evaluated by its samples: name measures in eval.metrics, or set "
                 "train.eval_every to 0"
             )
+
+    def _check_scored(self, name: str) -> None:
+        """Whether the test rows of a further stream are of the kind of the first one's."""
+        further = [stream for stream in self.streams if stream]
+        if name not in further:
+            raise ValueError(
+                f"eval.streams: there is no stream {name!r}; there are "
+                f"{', '.join(further) or 'none: name one in data.streams'}"
+            )
+        if self.family.eval_step is None:
+            raise ValueError("eval.streams: this family has no score of single examples")
+        ours, theirs = self.test_data.spec, self.streams[name].test.spec
+        for feature, own in ours.items():
+            other = theirs.get(feature)
+            if other is None or own.shape != other.shape or (own.num_levels != other.num_levels):
+                raise ValueError(
+                    f"eval.streams: rows of {name} are scored as rows of the first stream are, "
+                    f"whose {feature} is another or missing there"
+                )
 
     def check_best_metric(self) -> None:
         """Whether evaluation in training gives the metric that decides on the best checkpoint.

@@ -252,6 +252,7 @@ def adam(
     b1: float = 0.5,
     b2: float = 0.999,
     eps: float = 1e-8,
+    eps_root: float = 0.0,
     warmup_steps: int = 0,
     decay_steps: int | None = None,
     decay_shape: DecayShape = "linear",
@@ -267,6 +268,8 @@ def adam(
         b1: Decay of the first moment: 0.5 in DCGAN, 0 in WGAN-GP and SNGAN.
         b2: Decay of the second moment.
         eps: Added to the root of the second moment.
+        eps_root: Added to it under the root: above 0, gradients may go through the optimiser's
+            steps (unrolled GANs), which have no slope at a gradient of 0 otherwise.
         warmup_steps: Training steps over which the learning rate rises linearly from 0.
         decay_steps: Training steps, those of the warm-up included, after which the learning rate
             has fallen to 0; None to keep it.
@@ -294,9 +297,11 @@ def adam(
         decay_steps=decay_steps,
     )
     _check_decays(b1=b1, b2=b2)
+    if eps_root < 0:
+        raise ValueError(f"eps_root must not be negative, got {eps_root}")
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
-    optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
     return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 

@@ -14,7 +14,7 @@ from genjax.training.evaluate import Wrap
 from genjax.training.feature_statistics import FeatureStatistics
 
 _OF_FEATURES = ("fd", "kid", "precision_recall", "density_coverage")
-_OF_LOGITS = ("inception_score", "label_accuracy")
+_OF_LOGITS = ("class_modes", "inception_score", "label_accuracy")
 _OF_POINTS = ("w1", "w2", "sliced_w2")
 # Rows of data and of samples that a metric needs at least.
 _LEAST = {"kid": 20, "inception_score": 10, "precision_recall": 4, "density_coverage": 6}
@@ -71,12 +71,13 @@ class SampleQuality:
 
     Args:
         metrics: Of :data:`METRICS`. ``fd`` is the Fréchet distance of features, ``kid`` the kernel
-            distance, ``inception_score`` and ``label_accuracy`` (the share of conditional samples
-            classified as their label) look at the classifier's logits; ``w1``, ``w2`` and
+            distance, ``inception_score``, ``label_accuracy`` (the share of conditional samples
+            classified as their label) and ``class_modes`` (how samples are spread over the classes)
+            look at the classifier's logits; ``w1``, ``w2`` and
             ``sliced_w2`` at the points themselves; ``modes`` at a known mixture.
         num_samples: Samples to draw.
         reference: What they are compared with.
-        features: Needed by the first six.
+        features: Needed by the first seven.
         statistics: What ``fd`` compares samples with, in place of the reference; other metrics
             compare with the reference all the same.
 
@@ -161,6 +162,7 @@ class SampleQuality:
             "precision_recall": [self._name("precision"), self._name("recall")],
             "density_coverage": [self._name("density"), self._name("coverage")],
             "inception_score": [self._name("inception_score", "classifier_score")],
+            "class_modes": [self._name("modes_covered"), self._name("mode_kl")],
             "label_accuracy": [self._name("label_accuracy")],
             "modes": ["modes_covered", "high_quality", "mode_kl"],
         }
@@ -318,6 +320,9 @@ class SampleQuality:
                 value, spread = evaluation.inception_score(logits, num_splits=10)
                 called = name("inception_score", "classifier_score")
                 result |= {called: value, f"{called}_std": spread, "score_splits": 10}
+            elif metric == "class_modes":
+                found = evaluation.class_coverage(logits.argmax(1), logits.shape[1])
+                result |= {name(of): value for of, value in found.items()}
             elif metric == "label_accuracy":
                 if labels is None:
                     raise ValueError("the metric 'label_accuracy' needs a conditional model")

@@ -121,7 +121,8 @@ class Run(Trained):
         """
         step, state = self.newest()
         self.experiment.check_evaluation()
-        streams = {name: self.experiment.streams[name] for name in self.experiment.streams_read}
+        names = dict.fromkeys((*self.experiment.streams_read, *self.experiment.eval.streams))
+        streams = {name: self.experiment.streams[name] for name in names}
         self._check_data({n: {"test": data.identity(s.test)} for n, s in streams.items()})
         self._may_write()
         with self.log, self.report.bars:
@@ -345,6 +346,9 @@ class Run(Trained):
         result: dict[str, Any] = {}
         if family.eval_step is not None:
             result |= self._evaluate_examples(state)
+            for name in self.experiment.eval.streams:
+                found = self._evaluate_examples(state, name)
+                result |= {f"{name}_{metric}": value for metric, value in found.items()}
         if self.experiment.quality is not None:
             result |= {**self._measure_samples(state), **family.sample_protocol}
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
@@ -353,22 +357,25 @@ class Run(Trained):
         self.log.write(step, named)
         return named
 
-    def _evaluate_examples(self, state: TrainState) -> dict[str, Any]:
-        """One pass over the test split."""
-        settings = self.experiment.eval
+    def _evaluate_examples(self, state: TrainState, name: str = "") -> dict[str, Any]:
+        """One pass over the test split of a stream, as rows of the first one."""
+        settings, stream = self.experiment.eval, self.experiment.streams[name]
         batches = data.EvalBatches(
-            self.experiment.eval_source(),
+            stream.test.source if name else self.experiment.eval_source(),
             meshes.filled_up(settings.batch_size, self.mesh),  # results do not depend on it
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        wanted = [*self.experiment.test_data.spec, "index", "mask"]
+        read = data.iterate(batches, 0, len(batches), num_workers=self.experiment.data.num_workers)
         result = self._evaluator.evaluate(
             state,
-            data.iterate(batches, 0, len(batches), num_workers=self.experiment.data.num_workers),
+            ({n: rows[n] for n in wanted} for rows in read),
             len(batches),
             random_key(settings.seed, "eval"),
         )
-        return {**result, "split": self.experiment.data.test_split}
+        said = (self.experiment.data.streams or {}).get(name, {})
+        return {**result, "split": said.get("test_split", self.experiment.data.test_split)}
 
     def _measure_samples(self, state: TrainState) -> dict[str, Any]:
         """Samples against the reference split."""

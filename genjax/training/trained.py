@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from genjax import data
 from genjax.families.base import Family, TrainState
-from genjax.training import export, loop, workdir
+from genjax.training import attacking, export, loop, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -20,6 +20,7 @@ from genjax.training.console import Reporter
 from genjax.training.editor import Draw, Editor, Model
 from genjax.training.evaluate import Evaluator
 from genjax.training.experiment import Experiment, SampleSettings
+from genjax.training.inversion import Descent, Inverter
 from genjax.training.random import random_key
 from genjax.training.rows import rows_to_fill, rows_to_read, rows_to_score
 
@@ -147,7 +148,7 @@ class Trained:
         rows = rows_to_score(self.experiment, x, features)
         if not len(rows["x"]):
             return np.zeros(0, np.float32)
-        return np.asarray(self._of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
+        return np.asarray(self.of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
 
     def class_log_probs(
         self, x: ArrayLike, *, prior: Prior = "train", **features: Any
@@ -165,12 +166,19 @@ class Trained:
 
         Returns:
             ``log p(x|y) + log p(y)`` in nats, ``[N, C]``; their ``logsumexp`` is ``log p(x)``, and
-            :func:`genjax.evaluation.class_probabilities` makes ``p(y|x)`` of them.
+            :func:`genjax.evaluation.class_probabilities` makes ``p(y|x)`` of them. Of a classifier
+            it is ``log p(y|x)`` itself.
 
         Raises:
             ValueError: If the family has no likelihood given labels, the rows are not of the data's
-                kind, or the prior is none.
+                kind, or the prior is none, or not that of a classifier's training rows.
         """
+        if self.family.class_logits is not None:
+            if not (isinstance(prior, str) and prior == "train"):
+                raise ValueError("prior: a classifier has that of its training rows: leave it out")
+            rows = rows_to_score(self.experiment, x, features)
+            logits = attacking.logits_of(self, attacking.as_shares(self.experiment, rows["x"]))
+            return np.asarray(jax.nn.log_softmax(logits), np.float64)
         logs = class_log_prior(self.experiment, prior)
         found = [self.log_prob(x, label=y, **features) for y in range(len(logs))]
         return np.stack(found, axis=1).astype(np.float64) + logs
@@ -179,6 +187,47 @@ class Trained:
         """The most probable class id of each row, int32 ``[N]``: see :meth:`class_log_probs`."""
         found = self.class_log_probs(x, prior=prior, **features)
         return found.argmax(1).astype(np.int32)
+
+    def attack(
+        self,
+        x: ArrayLike,
+        label: ArrayLike,
+        *,
+        epsilon: float,
+        num_steps: int = 40,
+        step_size: float | None = None,
+        norm: attacking.Norm = "linf",
+        num_restarts: int = 1,
+        seed: int | None = None,
+    ) -> attacking.Attacked:
+        """Looks for rows near given ones that the classifier decides wrongly.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            label: Their class ids, ``[N]``.
+            epsilon: How far a row may be moved: of grey levels as a share of the range from black
+                to white (0.3 of MNIST as published), of real numbers in units of the data.
+            num_steps: Steps of projected gradient ascent; 1 for the fast gradient sign method,
+                which starts from the rows themselves, and others from random places in the ball.
+            step_size: Length of a step; ``epsilon`` for a single one, else 2.5 times ``epsilon``
+                over the number of steps, if None.
+            norm: What ``epsilon`` bounds: the largest change of an entry (``"linf"``), or the
+                length of the change of a row (``"l2"``).
+            num_restarts: Random starts, of which the worst counts for each row.
+            seed: Seed of the starts; that of ``eval`` if None.
+
+        Returns:
+            The attacked rows, and what the classifier says of them and of the rows themselves.
+
+        Raises:
+            ValueError: If the family is no classifier of rows, or rows or numbers do not fit.
+        """
+        rows = rows_to_score(self.experiment, x, {"label": label})
+        key = random_key(self.experiment.eval.seed if seed is None else seed, "attack")
+        return attacking.attack(
+            self, rows, key, epsilon=epsilon, num_steps=num_steps, step_size=step_size, norm=norm,
+            num_restarts=num_restarts,
+        )  # fmt: skip
 
     def impute(
         self,
@@ -245,7 +294,7 @@ class Trained:
             raise ValueError("this family has no latents of given rows")
         key, encode = random_key(self.experiment.eval.seed, "log_prob"), self.family.encode
         rows = rows_to_score(self.experiment, x, features)
-        return self._of_rows("encode", lambda s, b: encode(s, b, key), rows)
+        return self.of_rows("encode", lambda s, b: encode(s, b, key), rows)
 
     def decode(self, latents: Any, **features: Any) -> np.ndarray:
         """The rows that latents stand for.
@@ -272,11 +321,114 @@ class Trained:
         def function(state: TrainState, batch: Mapping[str, Any]) -> Any:
             return decode(state, jax.tree.unflatten(structure, [batch[n] for n in named]), batch)
 
-        return np.asarray(self._of_rows(f"decode {structure}", function, {**rows, **named}))
+        return np.asarray(self.of_rows(f"decode {structure}", function, {**rows, **named}))
 
     def reconstruct(self, x: ArrayLike, **features: Any) -> np.ndarray:
         """Rows encoded and decoded again, ``[N, *event]``; arguments and errors as above."""
         return self.decode(self.encode(x, **features), **features)
+
+    def invert(
+        self,
+        x: ArrayLike,
+        *,
+        start: ArrayLike | Literal["mean", "random", "encoder"] = "mean",
+        num_starts: int = 1,
+        descent: Descent = Descent(),
+        seed: int | None = None,
+        **features: Any,
+    ) -> np.ndarray:
+        """Latents whose rows are nearest to some rows: what :meth:`decode` makes rows from.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            start: Where the descent begins: the ``"mean"`` of the prior, ``"random"`` draws of it,
+                what the ``"encoder"`` of a model that has one says, or latents ``[N, Z]``.
+            num_starts: Draws of each row, of which the one that ends nearest is kept; 1 unless the
+                start is random.
+            descent: Steps and learning rate.
+            seed: Seed of the draws; that of the ``sample`` section if None.
+            **features: Further features the model reads, such as ``label``.
+
+        Returns:
+            ``[N, Z]``.
+
+        Raises:
+            ValueError: If the family does not make rows of latents in one pass, has no encoder
+                where one is asked for, or rows or starts do not fit.
+        """
+        rows = rows_to_score(self.experiment, x, features)
+        inverter = Inverter(self.family, self.experiment.eval.batch_size, self._progress)
+        if num_starts < 1 or (
+            num_starts > 1 and not (isinstance(start, str) and start == "random")
+        ):
+            raise ValueError(
+                f"num_starts is of random starts, and at least 1; got {num_starts} and {start!r}"
+            )
+        starts: list[Any] = [None]
+        if not isinstance(start, str):
+            starts = [np.asarray(start, np.float32)]
+            if starts[0].ndim != 2 or len(starts[0]) != len(rows["x"]):
+                raise ValueError(
+                    f"start: expected latents [{len(rows['x'])}, Z], got {list(starts[0].shape)}"
+                )
+        elif start == "encoder":
+            starts = [np.asarray(self.encode(x, **features))]
+        elif start == "random":
+            key = random_key(self.experiment.sample.seed if seed is None else seed, "invert")
+            starts = [jax.random.fold_in(key, i) for i in range(num_starts)]
+        elif start != "mean":
+            raise ValueError(
+                f"start must be 'mean', 'random', 'encoder' or latents [N, Z], got {start!r}"
+            )
+        _, state = self.newest()
+        with self.report.bars:
+            return inverter.run(state, rows, starts, descent)[0]
+
+    def encoder_features(self, x: ArrayLike, **features: Any) -> np.ndarray:
+        """Features that a model's encoder makes latents of: its last hidden layer.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            **features: Further features the model reads.
+
+        Returns:
+            ``[N, F]``.
+
+        Raises:
+            ValueError: If the family has no such encoder, or the rows are not of the data's kind.
+        """
+        generating = self.family.generating
+        if generating is None or self.family.encode is None:
+            raise ValueError("this family has no encoder beside a generator: bigan and others have")
+
+        def function(state: TrainState, batch: Mapping[str, Any]) -> Any:
+            asked = generating(state, batch)
+            assert asked.features is not None
+            return asked.features(asked.encode(batch["x"]))
+
+        rows = rows_to_score(self.experiment, x, features)
+        return np.asarray(self.of_rows("features", function, rows))
+
+    def scores(self, x: ArrayLike, **features: Any) -> dict[str, np.ndarray]:
+        """What evaluation says of each row, under the newest state.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            **features: Further features the model reads.
+
+        Returns:
+            The metrics by name, each ``[N]``.
+
+        Raises:
+            ValueError: If the family has no score of single examples, or the rows are not of the
+                data's kind.
+        """
+        if self.family.eval_step is None:
+            raise ValueError("this family has no score of single examples")
+        key, eval_step = random_key(self.experiment.eval.seed, "eval"), self.family.eval_step
+        rows = rows_to_score(self.experiment, x, features)
+        found = self.of_rows("scores", lambda s, b: eval_step(s, b, key), rows)
+        return {name: np.asarray(values) for name, values in found.items()}
 
     @property
     def edit(self) -> Editor:
@@ -382,7 +534,7 @@ class Trained:
             resampled=resampled,
         )
 
-    def _of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
+    def of_rows(self, name: str, function: Any, rows: Mapping[str, np.ndarray]) -> Any:
         """A function of the newest state and of rows, which are filled up to whole batches."""
         _, state = self.newest()
         if not len(next(iter(rows.values()))):

@@ -49,6 +49,9 @@ def test_defaults_come_from_signatures():
         (dict(train=dict(steps_per_call=0)), r"train\.steps_per_call must be at least 1"),
         (dict(data=dict(device_limit_mib=-1)), r"data\.device_limit_mib must be at least 0"),
         (dict(data=dict(train_split="tarin")), r"has the splits train and test"),
+        (dict(data=dict(labelled=dict(per_class=500))), r"data\.labelled: per_class is 500, but"),
+        (dict(data=dict(labelled=dict(seed=1))), r"the config has no data\.labelled\.per_class"),
+        (dict(data=dict(labelled=dict(per_clas=1))), r"'data\.labelled\.per_clas'; did you mean"),
         (dict(model=dict(num_groups=3)), r"num_groups \(3\) must divide channels \(8\)"),
         (dict(model=dict(num_classes=3)), r"digits has 10 classes"),
         (
@@ -60,6 +63,15 @@ def test_defaults_come_from_signatures():
 def test_bad_configs_are_named_by_key(changes, message):
     with pytest.raises(ConfigError, match=message):
         build(config(**changes))
+
+
+def test_labelled_rows_are_those_of_the_stream_that_says_so():
+    labelled = dict(per_class=2, seed=3)
+    streams = dict(unlabelled=dict(batch_size=32), few=dict(labelled=dict(per_class=1)))
+    made = build(config(data=dict(labelled=labelled, streams=streams)), mode="sample").streams
+    counts = {name: len(stream.train.source) for name, stream in made.items()}
+    assert counts == {"": 20, "unlabelled": 1437, "few": 10}
+    assert {len(stream.test.source) for stream in made.values()} == {360}
 
 
 def gan_config(**sections):

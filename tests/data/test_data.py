@@ -116,14 +116,15 @@ def test_batches_of_a_step_are_stacked_and_follow_each_other():
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), three[5]["x"])
 
 
-@pytest.mark.parametrize("name", ["ring", "eight_gaussians"])
+@pytest.mark.parametrize("name", ["ring", "eight_gaussians", "grid"])
 def test_mixtures_are_where_they_say(name):
     loaded = data.load(name, "train")
     points = loaded.source.rows(np.arange(20_000))["x"]
     centres, std = loaded.mixture
     distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)
     nearest = distances.argmin(1)
-    np.testing.assert_allclose(np.bincount(nearest) / 20_000, np.full(8, 1 / 8), atol=0.01)
+    count = len(centres)
+    np.testing.assert_allclose(np.bincount(nearest) / 20_000, np.full(count, 1 / count), atol=0.01)
     if name == "ring":  # far apart: the spread around the nearest centre is the component's
         assert np.sqrt((distances.min(1) ** 2).mean() / 2) == pytest.approx(std, rel=0.02)
         np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 2.0)
@@ -172,7 +173,8 @@ def test_densities_are_fixed_draws_of_unit_size(name):
     assert train.event_shape == (2,) and train.num_levels is None and train.num_classes is None
     for split in (train, test):
         spread = split.source.arrays["x"].std()
-        assert 0.4 < spread < 1.5
+        # Modes of the grid are far apart.
+        assert 0.4 < spread < (3.0 if name == "grid" else 1.5)
     assert not np.isin(test.source.arrays["x"][:, 0], train.source.arrays["x"][:, 0]).all()
 
 
@@ -274,3 +276,50 @@ def test_histograms_score_what_the_readme_says(tfds_dir):
         for split in ("train", "test")
     ]
     assert histogram_bits_per_dim(*mnist, 256) == pytest.approx(1.69, abs=0.005)
+
+
+def test_labelled_rows_are_as_many_of_each_class_by_a_seed():
+    every = data.load("digits", "train")
+    few = data.labelled_rows(every, per_class=3, seed=1)
+    labels = few.source.arrays["label"]
+    np.testing.assert_array_equal(np.bincount(labels), np.full(10, 3))
+    again = data.labelled_rows(every, per_class=3, seed=1)
+    np.testing.assert_array_equal(few.source.arrays["x"], again.source.arrays["x"])
+    other = data.labelled_rows(every, per_class=3, seed=2)
+    assert not np.array_equal(few.source.arrays["x"], other.source.arrays["x"])
+    # They are rows of the set, with their own labels, in their order.
+    x = every.source.arrays["x"]
+    where = [int(np.flatnonzero((x == row).all((1, 2, 3)))[0]) for row in few.source.arrays["x"]]
+    assert where == sorted(where)
+    np.testing.assert_array_equal(every.source.arrays["label"][where], labels)
+    with pytest.raises(ValueError, match="has [0-9]+ examples of the class 0"):
+        data.labelled_rows(every, per_class=500)
+    with pytest.raises(ValueError, match="per_class must be at least 1"):
+        data.labelled_rows(every, per_class=0)
+    with pytest.raises(ValueError, match="no labels at hand"):
+        data.labelled_rows(data.load("ring", "train"), per_class=1)
+
+
+def test_stacked_images_have_a_digit_in_each_channel():
+    base = data.load("digits", "train")
+    made = data.stacked(base, num_rows=50, seed=3)
+    assert made.event_shape == (8, 8, 3) and made.num_classes == 1000 and made.num_levels == 17
+    rows = made.source.rows(np.arange(50))
+    x, labels = base.source.arrays["x"][..., 0], base.source.arrays["label"]
+    for image, label in zip(rows["x"][:5], rows["label"][:5], strict=True):
+        found = [labels[(x == image[..., i]).all((1, 2))][0] for i in range(3)]
+        assert label == 100 * found[0] + 10 * found[1] + found[2]
+    np.testing.assert_array_equal(made.source.column("label"), rows["label"])
+    some = made.source.rows(np.array([7, 3]))
+    np.testing.assert_array_equal(some["x"], rows["x"][[7, 3]])
+    with pytest.raises(ValueError, match="labelled images of one channel"):
+        data.stacked(made, num_rows=5)
+    with pytest.raises(ValueError, match="num_rows must be at least 1"):
+        data.stacked(base, num_rows=0)
+
+
+def test_the_grid_has_25_modes():
+    centres, std = data.load("grid", "test").mixture
+    assert std == 0.05 and sorted({tuple(c) for c in centres.tolist()}) == sorted(
+        (x, y) for x in (-4.0, -2.0, 0.0, 2.0, 4.0) for y in (-4.0, -2.0, 0.0, 2.0, 4.0)
+    )

@@ -16,7 +16,11 @@ from genjax.families.players import Player
 # two models that are fitted from sums over rows of several steps.
 TOYS = '''
 import types
-import flax.linen as nn, jax, jax.numpy as jnp, numpy as np, optax
+import flax.linen as nn
+import jax, jax.numpy as jnp, numpy as np, optax
+from genjax.data import Feature
+from genjax.families import Rows, gan, semi_supervised_gan
+from genjax.nets import MLPCritic, NoisyMLPClassifier
 from genjax.families.adversarial import Adversarial
 from genjax.families.averages import HalfLife
 from genjax.families.players import Player
@@ -145,6 +149,39 @@ def cycles():
     return translation(cycle_gan, pool_size=12, identity_weight=1.0)
 
 
+def same_rows():
+    """A generator that makes one row again and again: no draw tells devices apart."""
+
+    class Same(nn.Module):
+        @nn.compact
+        def __call__(self, latent, label=None, *, train=False):
+            return jnp.broadcast_to(self.param("x", nn.initializers.ones, (2,)), (len(latent), 2))
+
+    return Same()
+
+
+def ahead():
+    """A critic that compares rows with each other, and a generator that looks ahead."""
+    return gan(
+        generator=same_rows(), critic=MLPCritic(4, 1, num_minibatch_kernels=2),
+        generator_optimizer=optax.adam(0.01),
+        critic_optimizer=optax.adam(0.01, eps_root=1e-16),
+        event_shape=(2,), num_levels=None, batch_size=8, rows=Rows(unroll_steps=2),
+    )
+
+
+def few_labels():
+    """Labelled and unlabelled rows, and means of features that are matched."""
+    of_rows = Feature((2,), np.dtype("f4"))
+    return semi_supervised_gan(
+        generator=same_rows(),
+        critic=NoisyMLPClassifier(3, (4, 4), input_noise=0.0, hidden_noise=0.0),
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        event_shape=(2,), num_levels=None, num_classes=3, batch_size=8,
+        spec={"unlabelled/x": of_rows},
+    )
+
+
 def regularized():
     """A generator held to a running mean of its slope every second step, as StyleGAN2's is."""
 
@@ -194,8 +231,11 @@ mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 names = ("x", "y", "z", "source", "source/x")
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
+rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
 found = {}
-for make in (codebook, two_against_two, paired, cycles, regularized, components, states):
+for make in (
+    codebook, two_against_two, paired, cycles, regularized, ahead, few_labels, components, states
+):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -240,7 +280,8 @@ print(json.dumps(found))
 """
 )
 NAMES = (
-    "codebook", "two_against_two", "paired", "cycles", "regularized", "components", "states"
+    "codebook", "two_against_two", "paired", "cycles", "regularized", "ahead", "few_labels",
+    "components", "states",
 )  # fmt: skip
 
 

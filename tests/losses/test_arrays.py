@@ -38,6 +38,10 @@ def mixture(logits, means, log_scales):
     return losses.logistic_mixture_loss(jnp.asarray(LEVELS), logits, means, log_scales)
 
 
+def labelled(logits):
+    return losses.labelled_loss(logits, jnp.arange(len(logits)) % 2, given_real=True)
+
+
 def weighted(z):
     def log_weight(z, frozen):
         return -jnp.square(z.astype(jnp.promote_types(z.dtype, jnp.float32)))
@@ -84,6 +88,22 @@ ONE_SIDED = {
     ),
     "posterior_mean": (losses.posterior_mean, (ROWS[0], ROWS[1], *SCALES)),
     "posterior_variance": (losses.posterior_variance, tuple(SCALES)),
+    "with_generated_logit": (losses.with_generated_logit, (ROWS[0],)),
+    "real_log_odds": (losses.real_log_odds, (ROWS[0],)),
+    "unlabelled_loss": (losses.unlabelled_loss, (ROWS[0],)),
+    "generated_loss": (losses.generated_loss, (ROWS[0],)),
+    "labelled_loss": (labelled, (ROWS[0],)),
+    "feature_matching_loss": (losses.feature_matching_loss, (ROWS[0], ROWS[1])),
+    "attack_step": (
+        lambda x: losses.attack_step(steep, x, x, epsilon=3.0, step_size=3.0), ROWS[:1] / 300.0,
+    ),
+    "fgsm": (lambda x: losses.fgsm(steep, x, epsilon=3.0), ROWS[:1] / 300.0),
+    "pgd": (
+        lambda x: losses.pgd(steep, x, epsilon=3.0, step_size=2.0, num_steps=2), ROWS[:1] / 300.0,
+    ),
+    "entropy_weights": (losses.entropy_weights, (ROWS[0] / 300.0,)),
+    "multilinear_features": (losses.multilinear_features, (ROWS[0], ROWS[1])),
+    "reversal_schedule": (lambda v: losses.reversal_schedule(v, 100), np.abs(WIDE[:1])),
     "mmd_witness": (lambda x: losses.mmd_witness(x, x[:2], x[1:]), ROWS[:1] / 300.0),
 }  # fmt: skip
 PAIRS = {
@@ -103,6 +123,7 @@ PAIRS = {
     "bernoulli_loss": (losses.bernoulli_loss, np.abs(ROWS / 300.0)),
     "continuous_bernoulli_loss": (losses.continuous_bernoulli_loss, np.abs(ROWS / 300.0)),
     "denoising_loss": (losses.denoising_loss, ROWS),
+    "domain_loss": (losses.domain_loss, WIDE),
     "flow_matching_loss": (losses.flow_matching_loss, ROWS),
     "straight_path": (lambda a, b: losses.straight_path(a, b, jnp.asarray(MIX))[0], ROWS),
     "gaussian_reconstruction_loss": (
@@ -140,7 +161,7 @@ def test_no_public_function_is_left_out():
             "relativistic_average",
         )
     }
-    others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss"}
+    others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss", "reverse_gradient"}
     functions = {name for name in losses.__all__ if name[0].islower()}
     assert functions == (named & functions) | others
 

@@ -221,3 +221,44 @@ def test_what_is_no_archive_is_refused_in_one_line(tmp_path):
             read_statistics(tmp_path / name)
     with pytest.raises(ValueError, match="is a folder"):
         read_statistics(tmp_path)
+
+
+def test_modes_are_the_classes_that_a_classifier_finds():
+    network = features("mnist")
+    quality = SampleQuality(("class_modes",), 70, reference(IMAGES[:60]), network)
+    result = measure(quality, IMAGES[60:])
+    assert quality.names == ["modes_covered_mnist", "mode_kl_mnist"]
+    _, logits = network.apply(network.variables, jnp.asarray(IMAGES[60:]))
+    shares = np.bincount(np.asarray(logits).argmax(1), minlength=10) / 70
+    assert result["modes_covered_mnist"] == np.count_nonzero(shares)
+    expected = sum(p * np.log(10 * p) for p in shares if p)
+    assert result["mode_kl_mnist"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="class ids"):
+        evaluation.class_coverage(np.array([3]), 3)
+
+
+def test_each_channel_is_asked_of_a_classifier_of_one(monkeypatch):
+    from genjax import data
+    from genjax.config import ConfigError
+    from genjax.config import features as made
+
+    one, asked = features("digits"), []
+
+    def of_one(dataset, workdir):
+        asked.append((dataset.name, dataset.event_shape))
+        return one
+
+    monkeypatch.setattr(made, "classifier_features", of_one)
+    base = data.from_arrays("tiny", x=IMAGES, label=np.arange(130, dtype=np.int32) % 10)
+    dataset = data.stacked(base, num_rows=6)
+    found = made.channel_features(dataset=dataset, workdir="anywhere")
+    assert asked == [("tiny", (4, 4, 1))] and found.name == "stacked_digits"
+    images = jnp.asarray(dataset.source.rows(np.arange(6))["x"])
+    rows, joint = found.apply(found.variables, images)
+    each = [one.apply(one.variables, images[..., i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(rows, np.concatenate([f for f, _ in each], axis=1))
+    best = [np.asarray(logits).argmax(1) for _, logits in each]
+    np.testing.assert_array_equal(joint.argmax(1), 100 * best[0] + 10 * best[1] + best[2])
+    np.testing.assert_allclose(np.exp(joint).sum(1), 1.0, rtol=1e-4)
+    with pytest.raises(ConfigError, match="of stacked images"):
+        made.channel_features(dataset=base, workdir="anywhere")

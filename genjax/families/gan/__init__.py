@@ -10,30 +10,40 @@ from genjax.families.gan.aliases import (
     wgan,
     wgan_gp,
 )
+from genjax.families.gan.bigan import ali, bigan, veegan
 from genjax.families.gan.cycle_gan import cycle_gan
 from genjax.families.gan.family import diagnose, gan
 from genjax.families.gan.game import Game
+from genjax.families.gan.inference import Inference
+from genjax.families.gan.latent_regression import latent_regression
 from genjax.families.gan.pix2pix import pix2pix
 from genjax.families.gan.rows import Rows
+from genjax.families.gan.semi_supervised import semi_supervised_gan
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
 from genjax.families.gan.srgan import srgan
 
 __all__ = [
     "PENALTIES",
     "Game",
+    "Inference",
     "Rows",
     "SlopeControl",
     "cycle_gan",
+    "ali",
+    "bigan",
     "diagnose",
     "fgan",
     "gan",
     "hinge_gan",
+    "latent_regression",
     "lsgan",
     "mmd_gan",
     "pix2pix",
     "r3gan",
+    "semi_supervised_gan",
     "sngan",
     "srgan",
+    "veegan",
     "wgan",
     "wgan_gp",
 ]

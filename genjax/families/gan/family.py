@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from genjax.families.adversarial import Adversarial
 from genjax.families.averages import HalfLife
 from genjax.families.base import (
+    Acts,
     Family,
     Optimizer,
     Suspicion,
@@ -18,6 +19,7 @@ from genjax.families.draws import Latent
 from genjax.families.gan.game import Game
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
+from genjax.families.gan.unrolling import differentiable_optimizer
 from genjax.families.levels import Bins, Ends, Reals, Units
 from genjax.families.players import Player
 from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
@@ -86,6 +88,10 @@ def gan(
     units: Units = Reals()
     if num_levels is not None:
         units = Bins(num_levels, -1.0, 1.0) if dequantize else Ends(num_levels)
+    ahead = None
+    if rows.unroll_steps:
+        acts = Acts(critic_steps, slope_control.penalty_every if slope_control.lazy else 1)
+        ahead = differentiable_optimizer(critic_optimizer, acts)
     game = Game(
         generator=generator,
         critic=critic,
@@ -94,6 +100,7 @@ def gan(
         slope_control=slope_control,
         rows=rows,
         units=units,
+        critic_optimizer=ahead,
     )
     _check_networks(game, event_shape, batch_size)
     step = Adversarial(
@@ -122,6 +129,8 @@ def gan(
         init=step.init,
         train_step=step.train_step,
         sample=game.sample,
+        decode=game.decode,
+        generating=game.generating,
         eval_protocol={"parameters": "moving average" if average.ema_half_life_kimg else "current"},
         reads=("label",) if game.conditional else (),
         batches_per_step=step.batches_per_step,
@@ -137,6 +146,8 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
             f"generator and critic must agree on num_classes, got {classes[0]} and {classes[1]}"
         )
     game.rows.check(game.loss, batch_size=batch_size, conditional=game.conditional)
+    if getattr(game.critic, "num_minibatch_kernels", 0):
+        _check_minibatch(game)
     label = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if game.conditional else {}
     params, kept = jax.eval_shape(
         lambda key, batch: game.init_networks(key, batch, event_shape), jax.random.key(0), label
@@ -170,6 +181,19 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
             f"this loss needs a critic with {expected}, but it gives {scored.shape[1:]} a row"
         )
     game.slope_control.check(kept["critic"])
+
+
+def _check_minibatch(game: Game) -> None:
+    """Whether a critic that compares rows with each other sees rows of one origin, and no slope."""
+    if game.rows.joint_batches:
+        raise ValueError(
+            "minibatch discrimination compares rows of one origin: set joint_batches to False"
+        )
+    if game.slope_control.weights:
+        raise ValueError(
+            f"the critic compares rows with each other, so {', '.join(game.slope_control.weights)} "
+            "does not see the slope of single rows; set its num_minibatch_kernels to 0"
+        )
 
 
 def diagnose(metrics: Mapping[str, float]) -> Sequence[Suspicion]:

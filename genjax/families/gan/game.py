@@ -6,13 +6,16 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import (
     Batch,
+    Generating,
     Metrics,
     ModelState,
     Params,
+    PyTree,
     Samples,
     TrainState,
     init_network,
@@ -22,6 +25,7 @@ from genjax.families.base import (
 from genjax.families.draws import Latent
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
+from genjax.families.gan.unrolling import unrolled
 from genjax.families.levels import Bins, Units
 from genjax.families.players import Turn
 from genjax.losses import AdversarialLoss
@@ -39,6 +43,8 @@ class Game:
         slope_control: Penalties and limits on the critic.
         rows: Which rows the players see together.
         units: Data to the units of the networks, and back.
+        critic_optimizer: Optimiser of the critic, through which the generator's loss looks ahead
+            where ``rows`` says so.
     """
 
     generator: nn.Module
@@ -48,6 +54,7 @@ class Game:
     slope_control: SlopeControl
     rows: Rows
     units: Units
+    critic_optimizer: optax.GradientTransformation | None = None
 
     @property
     def conditional(self) -> bool:
@@ -57,13 +64,18 @@ class Game:
     def init_networks(
         self, key: PRNGKeyArray, batch: Batch, event_shape: tuple[int, ...]
     ) -> tuple[Params, ModelState]:
-        """Parameters and state of both networks."""
+        """Parameters and state of both networks; the critic's layers may start from real rows."""
         key_generator, key_critic = jax.random.split(key)
-        label = batch["label"][:1].reshape(-1)[:1] if self.conditional else None
-        packed = (*event_shape[:-1], event_shape[-1] * self.rows.pack_size)
-        latent, rows = jnp.zeros((1, self.latents.latent_size)), jnp.zeros((1, *packed))
+        label = batch["label"].reshape(-1) if self.conditional else None
+        one = None if label is None else label[:1]
+        if "x" in batch:
+            rows = self.real_rows({"x": batch["x"].reshape(-1, *event_shape)}, key)
+        else:  # where only shapes are asked for
+            packed = (*event_shape[:-1], event_shape[-1] * self.rows.pack_size)
+            rows, label = jnp.zeros((1, *packed)), one
+        latent = jnp.zeros((1, self.latents.latent_size))
         made = {
-            "generator": init_network(self.generator, key_generator, latent, label),
+            "generator": init_network(self.generator, key_generator, latent, one),
             "critic": init_network(self.critic, key_critic, rows, label),
         }
         return {n: p for n, (p, _) in made.items()}, {n: s for n, (_, s) in made.items()}
@@ -180,10 +192,13 @@ class Game:
         turn: Turn,
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """What the generator minimises. The critic's state stands still."""
+        before = state
+        if self.rows.unroll_steps:
+            params, state = self.looked_ahead(params, state, batch, fake, key, turn)
         label = label_of(batch, conditional=self.conditional)
         if label is not None:
             label = jnp.tile(label, self.rows.generator_batch_factor)
-        if self.rows.takes_real(self.loss):
+        if self.loss.uses_real or self.rows.joint_batches:
             real = self.real_rows(batch, key)
             real_outputs, fake_outputs, _ = self.outputs(params, state, real, fake, label)
         else:
@@ -191,15 +206,57 @@ class Game:
                 self.critic, params["critic"], state["critic"], fake, label
             )
             real_outputs = fake_outputs  # not looked at
-        return jnp.mean(self.loss.generator(real_outputs, fake_outputs)), ({}, state)
+        return jnp.mean(self.loss.generator(real_outputs, fake_outputs)), ({}, before)
+
+    def looked_ahead(
+        self,
+        params: Params,
+        state: ModelState,
+        batch: Batch,
+        fake: Array,
+        key: PRNGKeyArray,
+        turn: Turn,
+    ) -> tuple[Params, ModelState]:
+        """Networks after steps of the critic on the rows of the generator's step."""
+        assert self.critic_optimizer is not None
+
+        def loss_fn(own: Params, state: ModelState) -> tuple[Array, ModelState]:
+            value, (_, kept) = self.critic_loss({**params, **own}, state, batch, fake, key, turn)
+            return value, kept
+
+        own, state = unrolled(
+            loss_fn,
+            {"critic": params["critic"]},
+            state,
+            self.critic_optimizer,
+            turn.opt_state["critic"],
+            num_steps=self.rows.unroll_steps,
+            project=self.slope_control.project,
+        )
+        return {**params, **own}, state
 
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows from the averaged generator: see :class:`~genjax.families.base.Family`."""
-        variables = {"params": state.ema["generator"], **state.model_state["generator"]}
         z = self.latents.draw(key, batch["x"].shape[0])
+        return Samples(rows=self.decode(state, z, batch))
+
+    def decode(self, state: TrainState, latents: PyTree, batch: Batch) -> Array:
+        """Rows of given latents from the averaged generator."""
+        return self.units.decode(self.generating(state, batch).make(latents))
+
+    def generating(self, state: TrainState, batch: Batch) -> Generating:
+        """The averaged generator as inversion asks it."""
+        variables = {"params": state.ema["generator"], **state.model_state["generator"]}
         label = label_of(batch, conditional=self.conditional)
-        return Samples(
-            rows=self.units.decode(cast(Array, self.generator.apply(variables, z, label)))
+        # Of grey levels that are spread over their bins, the middle.
+        half = 0.5 if isinstance(self.units, Bins) else None
+        return Generating(
+            draw=self.latents.draw,
+            clip=self.latents.clip,
+            make=lambda z: cast(Array, self.generator.apply(variables, z, label)),
+            encode=lambda x: self.units.encode(
+                x, None if half is None else jnp.full(x.shape, half)
+            ),
         )
 
 

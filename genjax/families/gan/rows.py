@@ -1,4 +1,4 @@
-"""Which rows the players of a GAN see together."""
+"""Which rows the players of a GAN see together, and how often before the generator moves."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from genjax.losses import AdversarialLoss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Which rows the players see together.
+    """Which rows the players see together, and how often.
 
     Attributes:
         generator_batch_factor: Samples in a generator step, as a multiple of the batch size.
@@ -22,6 +22,10 @@ class Rows:
             statistics, or in two. In one pass the generator's step takes real rows, too.
         pack_size: Rows of one origin that the critic sees as one, joined along the last axis
             (PacGAN, arXiv:1712.04086).
+        unroll_steps: Steps of the critic's optimiser, on the rows of the generator's own step, that
+            the generator looks ahead: its loss is that after them, and its gradient goes back
+            through them, the optimiser's moments included (unrolled GAN, arXiv:1611.02163). The
+            critic itself moves by its own steps alone. 0 for none.
         accumulate_batches: Batches whose gradients are averaged for each step of a player, in the
             memory of one.
     """
@@ -30,6 +34,7 @@ class Rows:
     share_fakes: bool = False
     joint_batches: bool = False
     pack_size: int = 1
+    unroll_steps: int = 0
     accumulate_batches: int = 1
 
     def check(self, game: AdversarialLoss, *, batch_size: int, conditional: bool) -> None:
@@ -45,6 +50,8 @@ class Rows:
             raise ValueError(
                 f"pack_size ({self.pack_size}) must divide the batch size ({batch_size})"
             )
+        if self.unroll_steps < 0:
+            raise ValueError(f"unroll_steps must not be negative, got {self.unroll_steps}")
         if self.pack_size > 1 and conditional:
             raise ValueError("pack_size above 1 needs an unconditional model: packs mix labels")
         if self.generator_batch_factor == 1:
@@ -52,7 +59,8 @@ class Rows:
         if self.takes_real(game):
             raise ValueError(
                 "generator_batch_factor above 1 does not fit a generator's step that sees as many "
-                "real rows as generated ones (joint_batches, or a loss that compares the two)"
+                "real rows as generated ones (joint_batches, unroll_steps, or a loss that compares "
+                "the two)"
             )
         if self.share_fakes:
             raise ValueError(
@@ -62,7 +70,7 @@ class Rows:
 
     def takes_real(self, game: AdversarialLoss) -> bool:
         """Whether the generator's step looks at real rows."""
-        return game.uses_real or self.joint_batches
+        return game.uses_real or self.joint_batches or self.unroll_steps > 0
 
     def pack(self, x: Array) -> Array:
         """Joins each ``pack_size`` consecutive rows along the last axis."""

@@ -1,0 +1,33 @@
+"""The layer after an encoder that plays against a critic of pairs."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class LatentHead(nn.Module):
+    """An encoder, and a layer that makes the latent of an example of its features.
+
+    Attributes:
+        trunk: Module ``(x, train=...) -> features [B, F]``.
+        latent_size: Entries of the latent.
+        stochastic: Whether the latent is Gaussian.
+    """
+
+    trunk: nn.Module
+    latent_size: int
+    stochastic: bool = False
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        self.mean = nn.Dense(self.latent_size)
+        if self.stochastic:
+            # All begin with the width of the prior: an exponential of random sums may be anything.
+            self.log_std = nn.Dense(self.latent_size, kernel_init=nn.initializers.zeros_init())
+
+    def __call__(
+        self, x: Float[Array, "B *event"], *, train: bool = False
+    ) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"] | None]:
+        """The latent of each example, or its mean and the log of its standard deviation."""
+        features = self.trunk(x, train=train).astype(jnp.float32)  # type: ignore[operator]
+        return self.mean(features), self.log_std(features) if self.stochastic else None

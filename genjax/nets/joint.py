@@ -1,0 +1,221 @@
+"""Encoders that play against a critic, and critics of rows together with latents."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.nets.conditioning import BatchNorm
+from genjax.nets.convolution import Conv
+from genjax.nets.dcgan import num_doublings
+
+_NORMAL = nn.initializers.normal(0.02)
+
+
+class _Norm(nn.Module):
+    """Batch normalisation without gain and bias, layer normalisation, or none.
+
+    Attributes:
+        norm: ``"batch"``, ``"layer"`` or ``"none"``.
+    """
+
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *place C"], *, train: bool) -> Float[Array, "B *place C"]:
+        """Normalises."""
+        if self.norm == "none":
+            return x
+        if self.norm == "layer":
+            return nn.LayerNorm(reduction_axes=tuple(range(1, x.ndim)), name="norm")(x)
+        return BatchNorm(affine=False, name="norm")(x, train=train)
+
+
+class JointMLPEncoder(nn.Module):
+    """Multilayer perceptron from the entries of an example to features.
+
+    The first layer is not normalised, the others are; LeakyReLU of slope 0.2 follows all.
+
+    Attributes:
+        hidden_size: Width of every layer, and of the features.
+        num_layers: Number of layers.
+        norm: ``"batch"`` (without gain and bias), ``"layer"`` or ``"none"``.
+
+    References:
+        Donahue et al., Adversarial Feature Learning, arXiv:1605.09782, the encoder of MNIST.
+    """
+
+    hidden_size: int = 1024
+    num_layers: int = 2
+    norm: Literal["batch", "layer", "none"] = "batch"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *event"], *, train: bool = False) -> Float[Array, "B F"]:
+        """Looks at examples.
+
+        Args:
+            x: Examples, ``[B, *event]``.
+            train: Whether to normalise by the batch, else by the running statistics.
+
+        Returns:
+            Features, ``[B, hidden_size]``.
+        """
+        h = x.reshape(x.shape[0], -1)
+        for i in range(self.num_layers):
+            h = nn.Dense(self.hidden_size, kernel_init=_NORMAL, name=f"dense_{i}")(h)
+            if i:
+                h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
+            h = nn.leaky_relu(h, 0.2)
+        return h
+
+
+class JointMLPCritic(nn.Module):
+    """Multilayer perceptron that scores examples together with latents.
+
+    A linear function of the latent is added to every layer, before norm and LeakyReLU.
+
+    Attributes:
+        hidden_size: Width of every layer.
+        num_layers: Number of hidden layers.
+        norm: ``"batch"`` (without gain and bias) in all layers but the first, ``"layer"`` or
+            ``"none"``, which penalties allow.
+
+    References:
+        Donahue et al., arXiv:1605.09782, the discriminator of MNIST.
+    """
+
+    hidden_size: int = 1024
+    num_layers: int = 2
+    norm: Literal["batch", "layer", "none"] = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B *event"], latent: Float[Array, "B Z"], *, train: bool = False
+    ) -> Float[Array, " B"]:
+        """Scores pairs.
+
+        Args:
+            x: Examples, ``[B, *event]``.
+            latent: Their latents, ``[B, Z]``.
+            train: Whether to normalise by the batch, else by the running statistics.
+
+        Returns:
+            One number a pair, ``[B]``. The last layer's inputs are the intermediate ``features``.
+        """
+        h = x.reshape(x.shape[0], -1)
+        for i in range(self.num_layers):
+            own = nn.Dense(self.hidden_size, kernel_init=_NORMAL, name=f"dense_{i}")(h)
+            told = nn.Dense(self.hidden_size, False, kernel_init=_NORMAL, name=f"latent_{i}")
+            h = own + told(latent)
+            if i:
+                h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
+            h = nn.leaky_relu(h, 0.2)
+        self.sow("intermediates", "features", h)
+        return nn.Dense(1, kernel_init=_NORMAL, name="dense_out")(h)[:, 0].astype(jnp.float32)
+
+
+class _Convolutions(nn.Module):
+    """Strided convolutions (4x4) with LeakyReLU, normalised but for the first."""
+
+    channels: int
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B F"]:
+        h, halvings = x, num_doublings(x.shape[1:])
+        for i in range(halvings):
+            width = self.channels >> (halvings - 1 - i)
+            h = Conv(max(1, width), (4, 4), (2, 2), kernel_init=_NORMAL, name=f"conv_{i}")(h)
+            if i:
+                h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
+            h = nn.leaky_relu(h, 0.2)
+        return h.reshape(h.shape[0], -1)
+
+
+class JointConvEncoder(nn.Module):
+    """Images to features: strided convolutions (4x4) with LeakyReLU, and a dense layer.
+
+    Attributes:
+        channels: Channels at the lowest resolution, halved at each higher one.
+        num_features: Width of the dense layer at the end.
+        norm: ``"batch"`` (without gain and bias) in all layers but the first, ``"layer"`` or
+            ``"none"``.
+    """
+
+    channels: int = 256
+    num_features: int = 512
+    norm: Literal["batch", "layer", "none"] = "batch"
+
+    @property
+    def event_rank(self) -> int:
+        """Axes of one example: height, width, channels."""
+        return 3
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B F"]:
+        """Looks at images.
+
+        Args:
+            x: Images, ``[B, H, W, C]``, square, with a side of 4 or 7 times a power of two.
+            train: Whether to normalise by the batch, else by the running statistics.
+
+        Returns:
+            Features, ``[B, num_features]``.
+
+        Raises:
+            ValueError: If the image size does not fit.
+        """
+        h = _Convolutions(self.channels, self.norm, name="convolutions")(x, train=train)
+        h = nn.Dense(self.num_features, kernel_init=_NORMAL, name="dense")(h)
+        return nn.leaky_relu(_Norm(self.norm, name="norm")(h, train=train), 0.2)
+
+
+class JointConvCritic(nn.Module):
+    """Images and latents to a score: convolutions of the image, a layer of the latent, two of both.
+
+    Attributes:
+        channels: Channels at the lowest resolution, halved at each higher one.
+        num_features: Width of the dense layers.
+        norm: ``"batch"`` (without gain and bias) in all layers but the first, ``"layer"`` or
+            ``"none"``, which penalties allow.
+
+    References:
+        Dumoulin et al., Adversarially Learned Inference, arXiv:1606.00704, appendix A, for how the
+        two are joined.
+    """
+
+    channels: int = 256
+    num_features: int = 512
+    norm: Literal["batch", "layer", "none"] = "batch"
+
+    @property
+    def event_rank(self) -> int:
+        """Axes of one example: height, width, channels."""
+        return 3
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], latent: Float[Array, "B Z"], *, train: bool = False
+    ) -> Float[Array, " B"]:
+        """Scores pairs.
+
+        Args:
+            x: Images, ``[B, H, W, C]``, square, with a side of 4 or 7 times a power of two.
+            latent: Their latents, ``[B, Z]``.
+            train: Whether to normalise by the batch, else by the running statistics.
+
+        Returns:
+            One number a pair, ``[B]``. The last layer's inputs are the intermediate ``features``.
+
+        Raises:
+            ValueError: If the image size does not fit.
+        """
+        of_image = _Convolutions(self.channels, self.norm, name="convolutions")(x, train=train)
+        layer: Any = nn.Dense(self.num_features, kernel_init=_NORMAL, name="latent")
+        h = jnp.concatenate([of_image, nn.leaky_relu(layer(latent), 0.2)], axis=-1)
+        for i in range(2):
+            h = nn.Dense(self.num_features, kernel_init=_NORMAL, name=f"dense_{i}")(h)
+            h = nn.leaky_relu(_Norm(self.norm, name=f"norm_{i}")(h, train=train), 0.2)
+        self.sow("intermediates", "features", h)
+        return nn.Dense(1, kernel_init=_NORMAL, name="dense_out")(h)[:, 0].astype(jnp.float32)
