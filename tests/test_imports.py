@@ -25,8 +25,8 @@ ALLOWED = {
         "beartype", "etils", "flax", "ml_collections", "numpy", "torch",
     },
     "data": {
-        "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "sklearn",
-        "tensorflow_datasets",
+        "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "scipy",
+        "sklearn", "tensorflow_datasets",
     },
     "evaluation": {"PIL", "evaluation", "numpy", "ot", "scipy", "sklearn"},
 }  # fmt: skip

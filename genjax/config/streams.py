@@ -220,9 +220,9 @@ def _load(settings: DataSettings, split: str, where: str) -> data.DataSet:
 def _build_transform(section: Mapping[str, Any], where: str) -> data.Transform:
     where = f"{where}.transforms"
     built = build_named(TRANSFORMS, section, where)
-    if not isinstance(built, data.Preparation | data.Augmentation):
+    if not isinstance(built, data.Preparation | data.Augmentation | data.Pairing):
         raise ConfigError(
-            f"{where}: {section.get('name')!r} has neither prepare nor augment, one of which a "
-            "transform must have"
+            f"{where}: {section.get('name')!r} has neither prepare nor augment nor pair, one of "
+            "which a transform must have"
         )
     return built

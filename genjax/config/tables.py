@@ -125,10 +125,13 @@ OPTIMIZERS: Table = {
 }
 TRANSFORMS: Table = {
     "center_crop": data.CenterCrop,
+    "edges": data.Edges,
+    "grey": data.Grey,
     "horizontal_flip": data.HorizontalFlip,
     "random_crop": data.RandomCrop,
     "random_levels": data.RandomLevels,
     "resize": data.Resize,
+    "shrink": data.Shrink,
     "to_rgb": data.ToRGB,
 }
 EDITS: Table = {

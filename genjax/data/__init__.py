@@ -14,6 +14,8 @@ from genjax.data.features import (
 )
 from genjax.data.identity import difference, identity
 from genjax.data.moments import Moments, deviation, moments
+from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
+from genjax.data.resizing import resized
 from genjax.data.sources import LOADERS, load
 from genjax.data.splits import of_classes, sliced, split_name
 from genjax.data.transforms import (
@@ -39,16 +41,21 @@ __all__ = [
     "CenterCrop",
     "DamagedDataError",
     "DataSet",
+    "Edges",
     "EvalBatches",
     "Feature",
+    "Grey",
     "HorizontalFlip",
     "LOADERS",
     "MissingDataError",
     "Moments",
+    "PAIRED",
+    "Pairing",
     "Preparation",
     "RandomCrop",
     "RandomLevels",
     "Resize",
+    "Shrink",
     "Source",
     "ToRGB",
     "TrainBatches",
@@ -68,6 +75,7 @@ __all__ = [
     "moments",
     "of_classes",
     "prepared",
+    "resized",
     "sliced",
     "split_name",
     "stream_name",

@@ -47,6 +47,7 @@ FACES: Mapping[str, tuple[int, int, int, int]] = {
     "cmtt10": (0, 0, 1, 1),
 }
 """Names of the files of the faces, and weight, slant, serif and width of each."""
+_DESIGNS = ("DejaVu", "STIX", "cm")  # how names of faces begin; none has two of the same attributes
 _UNITS_PER_EM = 100  # of outlines
 _MARGIN = 1 / 14  # of the side, on each side of the tallest or widest character of a face
 _SHIFT, _LEAST_SIZE, _SHEAR = 1 / 14, 0.8, 0.1
@@ -62,6 +63,9 @@ def glyphs(
     variants: int = 4,
     seed: int = 0,
     split_by: Literal["combination", "font"] = "combination",
+    only: Mapping[str, str] | None = None,
+    source: Mapping[str, str] | None = None,
+    partner: Mapping[str, str] | None = None,
 ) -> DataSet:
     """The 62 characters A-Z, a-z and 0-9 in the 21 Latin faces that matplotlib ships.
 
@@ -84,10 +88,19 @@ def glyphs(
             and face, always the same ones, whose characters and faces all occur in training in
             other pairs; or ``"font"``, the faces DejaVuSerif-Italic, STIXGeneralBol, cmr10 and
             cmss10 as a whole.
+        only: Attributes of the faces that are kept, such as ``{"serif": "sans"}``; None for all.
+        source: Attributes that the feature ``source`` differs in, such as
+            ``{"weight": "regular"}``: it is the same character in the face of the same design
+            (DejaVu, STIX or Computer Modern) that has these and else the attributes of the row's.
+            Rows that have them already, or whose design has no such face, are left out. Variants
+            are changed alike, as far as neither picture is cut.
+        partner: As ``source``, for a feature ``partner``: the truth of a task that is learnt
+            without pairs.
 
     Returns:
         The split: ``x`` uint8 ``[size, size, 1]``; ``label``, the character; and ``font``,
-        ``weight``, ``slant``, ``serif`` and ``width`` of its face, all with names of classes.
+        ``weight``, ``slant``, ``serif`` and ``width`` of its face, all with names of classes;
+        ``source`` and ``partner``, as ``x``, where they are asked for.
 
     Raises:
         MissingDataError: If the installed matplotlib lacks a face, or a face a character.
@@ -109,6 +122,13 @@ def glyphs(
     if split not in ("train", "test"):
         raise ValueError(f"glyphs has the splits train and test, got {split!r}")
     face, character = np.divmod(_pairs(split, split_by), len(CHARACTERS))
+    wanted = {n: _counterparts(n, w) for n, w in (("source", source), ("partner", partner)) if w}
+    kept = _having("only", only or {})[face]
+    for others in wanted.values():
+        kept &= others[face] >= 0
+    face, character = face[kept], character[kept]
+    if not len(face):
+        raise ValueError("no glyph has what only, source and partner ask for")
     pictures = _drawn(size, variants, seed)[:, face, character]
     ids = {"label": character, "font": face}
     ids |= {n: np.array(list(FACES.values()))[face, i] for i, n in enumerate(_ATTRIBUTES)}
@@ -117,8 +137,39 @@ def glyphs(
     spec = {"x": Feature((size, size, 1), np.dtype(np.uint8), num_levels=256)}
     for name, classes in names.items():
         spec[name] = Feature((), np.dtype(np.int32), None, len(classes), classes)
-    source = ArraySource(x=pictures.reshape(-1, size, size, 1), **arrays)
-    return DataSet("glyphs", source, spec, origin=_origin())
+    arrays["x"] = pictures.reshape(-1, size, size, 1)
+    for name, others in wanted.items():
+        drawn = _drawn(size, variants, seed, tuple(others.tolist()))[:, face, character]
+        arrays[name], spec[name] = drawn.reshape(-1, size, size, 1), spec["x"]
+    return DataSet("glyphs", ArraySource(**arrays), spec, origin=_origin())
+
+
+def _having(option: str, attributes: Mapping[str, str]) -> np.ndarray:
+    """Which faces have some attributes, booleans ``[faces]``."""
+    faces = np.array(list(FACES.values()))
+    found = np.ones(len(faces), bool)
+    for name, value in attributes.items():
+        if value not in _ATTRIBUTES.get(name, ()):
+            known = "; ".join(f"{n}: {', '.join(v)}" for n, v in _ATTRIBUTES.items())
+            raise ValueError(f"{option}: no glyph has {name} {value!r}; they have {known}")
+        number = list(_ATTRIBUTES).index(name)
+        found &= faces[:, number] == _ATTRIBUTES[name].index(value)
+    return found
+
+
+def _counterparts(option: str, attributes: Mapping[str, str]) -> np.ndarray:
+    """The face of the same design with other attributes, ``[faces]``; -1 where there is none."""
+    designs = [next(d for d in _DESIGNS if name.startswith(d)) for name in FACES]
+    changed = np.array(list(FACES.values()))
+    already = _having(option, attributes)
+    for name, value in attributes.items():
+        changed[:, list(_ATTRIBUTES).index(name)] = _ATTRIBUTES[name].index(value)
+    position = {
+        (design, of_face): number
+        for number, (design, of_face) in enumerate(zip(designs, FACES.values(), strict=True))
+    }
+    wanted = zip(designs, map(tuple, changed.tolist()), strict=True)
+    return np.where(already, -1, [position.get(key, -1) for key in wanted])  # type: ignore[arg-type]
 
 
 def _pairs(split: str, split_by: str) -> np.ndarray:
@@ -204,12 +255,26 @@ def _bounds(path: Any) -> tuple[np.ndarray, np.ndarray]:
     return every.min(0), every.max(0)
 
 
-@functools.lru_cache(maxsize=2)
-def _drawn(size: int, variants: int, seed: int) -> np.ndarray:
-    """All pictures, uint8 ``[1 + variants, faces, characters, size, size]``."""
+@functools.lru_cache(maxsize=4)
+def _drawn(
+    size: int, variants: int, seed: int, others: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """All pictures, uint8 ``[1 + variants, faces, characters, size, size]``.
+
+    Args:
+        size: Pixels of a side.
+        variants: Further pictures of each glyph.
+        seed: Seed of these.
+        others: Positions of the faces to draw in the places of all, changed as the variants of
+            those are; below 0 for the face itself. None for each its own.
+    """
     from matplotlib.transforms import Affine2D
 
     faces = _outlines()
+    if others is not None:
+        faces = tuple(
+            faces[other] if other >= 0 else own for own, other in zip(faces, others, strict=True)
+        )
     made = np.empty((1 + variants, len(faces), len(CHARACTERS), size, size), np.uint8)
     for variant in range(1 + variants):
         # A generator each, so that more variants leave those before them as they were.

@@ -2,77 +2,28 @@
 
 import difflib
 import functools
-import os
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from genjax.data.arrays import npy
-from genjax.data.errors import DamagedDataError, MissingDataError
-from genjax.data.features import ArraySource, DataSet, Feature, Source, class_ids, from_arrays
+from genjax.data.digit_sets import digits, digits_28, generator, mnist_on_cifar
+from genjax.data.features import DataSet, from_arrays
 from genjax.data.glyphs import glyphs
 from genjax.data.huggingface import huggingface
 from genjax.data.images import images
 from genjax.data.splits import sliced, split_name
 from genjax.data.tables import table
 from genjax.data.text import text
-
-
-class TfdsSource:
-    """Examples decoded from prepared array_record files each time they are asked for."""
-
-    def __init__(self, source: Any, has_label: bool):
-        self.source = source
-        self.has_label = has_label
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, stacked.
-
-        Raises:
-            DamagedDataError: If a file was truncated or changed since it was written.
-        """
-        try:
-            examples = self.source.__getitems__([int(i) for i in indices])
-        except RuntimeError as error:  # what array_record raises, without the name of the file
-            file = self._damaged_file()
-            if file is None:
-                raise
-            raise DamagedDataError(
-                f"the data file {file} is damaged or incomplete ({str(error).splitlines()[0]}); "
-                "copy it anew or prepare the set again (scripts/prepare_data.py)"
-            ) from error
-        rows = {"x": np.stack([example["image"] for example in examples])}
-        if self.has_label:
-            labels = np.array([example["label"] for example in examples])
-            rows["label"] = class_ids(labels, len(labels), "the labels")
-        return rows
-
-    def _damaged_file(self) -> str | None:
-        """The first file that cannot be read to the end."""
-        from array_record.python import array_record_module
-
-        for path in self.source.dataset_info.splits[str(self.source.split)].filepaths:
-            reader = array_record_module.ArrayRecordReader(os.fspath(path))
-            count = reader.num_records()
-            try:
-                for start in range(0, count, 1024):
-                    reader.read(start, min(start + 1024, count))
-            except RuntimeError:
-                return os.fspath(path)
-            if not reader.ok():
-                return os.fspath(path)
-        return None
-
+from genjax.data.tfds_sets import UnknownSetError, tfds_set
 
 LOADERS: Mapping[str, Callable[..., DataSet]] = {
+    "digits_28": digits_28,
     "glyphs": glyphs,
     "huggingface": huggingface,
     "images": images,
+    "mnist_on_cifar": mnist_on_cifar,
     "npy": npy,
     "table": table,
     "text": text,
@@ -119,8 +70,11 @@ def load(
         part = split_name(split)
         if part not in ("train", "test"):
             raise ValueError(f"{name} has the splits train and test, got {split!r}")
-        return sliced(_digits(part) if name == "digits" else _density(name, part), split)
-    return _tfds(name, split, data_dir, memory_limit_mib)
+        return sliced(digits(part) if name == "digits" else _density(name, part), split)
+    try:
+        return tfds_set(name, split, data_dir, memory_limit_mib)
+    except UnknownSetError:
+        raise _unknown(name) from None
 
 
 def _unknown(name: str) -> ValueError:
@@ -132,74 +86,6 @@ def _unknown(name: str) -> ValueError:
         f"unknown data set {name[:60]!r}{guess} expected {', '.join(known)}, or the name of a TFDS "
         "image set"
     )
-
-
-@functools.lru_cache(maxsize=4)
-def _tfds(name: str, split: str, data_dir: str | None, memory_limit_mib: int) -> DataSet:
-    # Imported here: the other sets need none of it.
-    import tensorflow_datasets as tfds
-    from absl import logging
-
-    if not re.fullmatch(r"[A-Za-z_]\w*(/.+)?", name, re.ASCII):  # tfds would not parse it
-        raise _unknown(name)
-    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    directory = os.path.expanduser(place)
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of each folder it finds empty
-    try:
-        source = tfds.data_source(name, split=split, data_dir=directory, download=False)
-    except tfds.core.registered.DatasetNotFoundError:
-        raise _unknown(name) from None
-    except (NotImplementedError, KeyError, FileNotFoundError) as error:
-        raise MissingDataError(
-            f"no data set {name!r} is prepared in {directory}; prepare it with: "
-            f"python scripts/prepare_data.py --name={name} --data_dir={place}"
-        ) from error
-    finally:
-        logging.set_verbosity(level)
-    source = cast(Any, source)
-    features = source.dataset_info.features
-    if "image" not in features or None in features["image"].shape:
-        raise ValueError(f"{name} is not a set of images of one size: its features are {features}")
-    if features["image"].np_dtype != np.uint8:
-        raise ValueError(
-            f"{name} has images of {np.dtype(features['image'].np_dtype)}, not of 8 bits"
-        )
-    label = features["label"] if "label" in features else None
-    num_classes = getattr(label, "num_classes", None)
-    stream = TfdsSource(source, has_label=num_classes is not None)
-    shape = tuple(features["image"].shape)
-    kept: Source = stream
-    if len(stream) * int(np.prod(shape)) <= memory_limit_mib * 2**20:
-        chunks = [
-            stream.rows(np.arange(start, min(start + 4096, len(stream))))
-            for start in range(0, len(stream), 4096)
-        ]
-        kept = ArraySource(**{k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]})
-    spec = {"x": Feature(shape, np.dtype(np.uint8), num_levels=256)}
-    if num_classes is not None:
-        spec["label"] = Feature((), np.dtype(np.int32), num_classes=num_classes)
-    return DataSet(name, kept, spec)
-
-
-def _digits(split: str) -> DataSet:
-    """1,797 handwritten digits, 8x8 pixels, 17 grey levels; 1,437 to train and 360 to test."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = _generator(0).permutation(len(digits.images))
-    kept = order[360:] if split == "train" else order[:360]
-    return from_arrays(
-        "digits",
-        num_levels=17,
-        x=digits.images[kept].astype(np.uint8)[..., None],
-        label=digits.target[kept].astype(np.int32),
-    )
-
-
-def _generator(*seed: int) -> np.random.Generator:
-    # Philox: counter-based, the same stream on every platform.
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
 
 
 def _swirl(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -255,5 +141,5 @@ DENSITIES: Mapping[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 def _density(name: str, split: str) -> DataSet:
     """100,000 fixed draws to train on, 10,000 others to test."""
     seed, count = (1, 100_000) if split == "train" else (2, 10_000)
-    points = DENSITIES[name](_generator(seed), count).astype(np.float32)
+    points = DENSITIES[name](generator(seed), count).astype(np.float32)
     return from_arrays(name, x=points, mixture=MIXTURES.get(name))

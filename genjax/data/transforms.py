@@ -3,20 +3,24 @@
 A transform with ``prepare`` is a function of the example alone; training, evaluation and pictures
 see its result. One with ``augment`` is drawn for each row of each step of training, from a key of
 seed, step and row, so that a resumed run sees what an undisturbed one does; it keeps the shape, is
-traced into the compiled step, and costs no worker process.
+traced into the compiled step, and costs no worker process. One with ``pair`` makes the feature
+``source`` of ``x`` (:mod:`genjax.data.pairing`); what comes after it, and moves pixels, moves those
+of both.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.data.features import ArraySource, DataSet, Feature, Source, column
+from genjax.data.features import ArraySource, DataSet, Source, column
+from genjax.data.pairing import PAIRED, Follows, Pairing
+from genjax.data.resizing import Method, resized
 
 
 @runtime_checkable
@@ -37,8 +41,11 @@ class Augmentation(Protocol):
         ...
 
 
-Transform: TypeAlias = Preparation | Augmentation
-"""What ``data.transforms`` lists: one of the two."""
+Transform: TypeAlias = Preparation | Augmentation | Pairing
+"""What ``data.transforms`` lists: one of the three.
+
+Of the first two, a class attribute ``paired`` (:data:`~genjax.data.pairing.Follows`) says what
+becomes of features that belong to ``x`` pixel by pixel; it is needed where there are any."""
 
 
 def _check_image(x: Any, name: str) -> None:
@@ -54,6 +61,7 @@ class HorizontalFlip:
         probability: Share of the rows that are mirrored.
     """
 
+    paired: ClassVar[Follows] = "alike"
     probability: float = 0.5
 
     def __post_init__(self) -> None:
@@ -80,6 +88,7 @@ class RandomCrop:
             (``"constant"``).
     """
 
+    paired: ClassVar[Follows] = "same size"
     padding: int
     mode: Literal["reflect", "edge", "constant"] = "reflect"
 
@@ -121,6 +130,7 @@ class RandomLevels:
         algorithm 1.
     """
 
+    paired: ClassVar[Follows] = "left"
     share: float = 0.2
     num_levels: int = 256
 
@@ -152,6 +162,7 @@ class CenterCrop:
         size: Height and width of what is kept, in pixels.
     """
 
+    paired: ClassVar[Follows] = "same size"
     size: int
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
@@ -180,8 +191,9 @@ class Resize:
         method: Filter of Pillow: ``"box"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``.
     """
 
+    paired: ClassVar[Follows] = "same size"
     size: int
-    method: Literal["box", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    method: Method = "bicubic"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -193,26 +205,18 @@ class Resize:
         Raises:
             ValueError: If these are no images of bytes or real numbers.
         """
-        from PIL import Image
-
         _check_image(x[0], "resize")
-        if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-            raise ValueError(f"resize is for bytes or real numbers, got {x.dtype}")
-        resample = Image.Resampling[self.method.upper()]
-        planes = np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:3])
-        if x.dtype != np.uint8:
-            planes = planes.astype(np.float32)
-        made = [
-            np.asarray(Image.fromarray(plane).resize((self.size, self.size), resample))
-            for plane in planes
-        ]
-        stacked = np.stack(made).reshape(len(x), x.shape[-1], self.size, self.size)
-        return np.ascontiguousarray(np.moveaxis(stacked, 1, -1)).astype(x.dtype)
+        return resized(x, self.size, self.size, self.method)
+
+
+Rows: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToRGB:
     """Grey images as images of three like channels, so that they go with those of colours."""
+
+    paired: ClassVar[Follows] = "left"
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
         """Images ``[N, H, W, 3]`` of ``[N, H, W, 1]``; those of three channels stay.
@@ -231,30 +235,32 @@ class PreparedSource:
 
     Args:
         source: Where they come from.
-        prepare: ``[N, *event] -> [N, *event']`` of the feature ``x``.
+        prepare: Rows by feature to rows by feature.
+        changed: Features that it makes or changes.
     """
 
-    def __init__(self, source: Source, prepare: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, source: Source, prepare: Callable[[Rows], Rows], changed: Sequence[str]):
         self._source = source
         self._prepare = prepare
+        self._changed = tuple(changed)
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def rows(self, indices: np.ndarray) -> Rows:
         """The examples at ``indices``, stacked."""
-        rows = self._source.rows(indices)
-        return {**rows, "x": self._prepare(rows["x"])}
+        return self._prepare(self._source.rows(indices))
 
     def column(self, name: str) -> np.ndarray | None:
-        """A feature of all examples, if the other source has it at hand; not the prepared ``x``."""
-        return None if name == "x" else column(self._source, name)
+        """A feature of all examples, if the other source has it at hand as it is."""
+        return None if name in self._changed else column(self._source, name)
 
 
 def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:
     """A data set after its transforms without randomness.
 
-    Sets in memory are prepared at once and stay there; others row by row.
+    Sets in memory are prepared at once and stay there; others row by row. Features that belong to
+    ``x`` pixel by pixel are moved as it is.
 
     Args:
         dataset: The data set.
@@ -266,31 +272,92 @@ def prepared(dataset: DataSet, transforms: Sequence[Transform]) -> DataSet:
     Raises:
         ValueError: If a transform does not fit the data.
     """
-    steps = [t for t in transforms if isinstance(t, Preparation)]
+    steps = [t for t in transforms if isinstance(t, Preparation | Pairing)]
     if not steps:
         return dataset
 
-    def prepare(x: np.ndarray) -> np.ndarray:
+    def prepare(rows: Rows) -> Rows:
         for step in steps:
-            made = step.prepare(x)
-            if len(made) != len(x):
-                raise ValueError(
-                    f"{type(step).__name__}.prepare must keep the rows: {len(x)} became {len(made)}"
-                )
-            x = made
+            rows = _paired(step, rows, dataset) if isinstance(step, Pairing) else _moved(step, rows)
         # Filters overshoot at edges.
-        levels = dataset.num_levels
-        return x if levels is None else np.clip(x, 0, levels - 1)
+        return {name: _clipped(dataset, name, array) for name, array in rows.items()}
 
+    changed = ("x", *PAIRED)
     source: Source
     if isinstance(dataset.source, ArraySource):
-        arrays = dataset.source.arrays
-        source = ArraySource(**{**arrays, "x": prepare(arrays["x"])})
+        source = ArraySource(**prepare(dataset.source.arrays))
     else:
-        source = PreparedSource(dataset.source, prepare)
-    one = source.rows(np.zeros(1, int))["x"]
-    feature: Feature = dataclasses.replace(dataset.spec["x"], shape=one.shape[1:], dtype=one.dtype)
-    return dataclasses.replace(dataset, source=source, spec={**dataset.spec, "x": feature})
+        source = PreparedSource(dataset.source, prepare, changed)
+    one = source.rows(np.zeros(1, int))
+    spec = dict(dataset.spec)
+    for name in changed:
+        if name in one:
+            like = spec.get(name, spec["x"])
+            shape, dtype = one[name].shape[1:], one[name].dtype
+            spec[name] = dataclasses.replace(like, shape=shape, dtype=dtype)
+    return dataclasses.replace(dataset, source=source, spec=spec)
+
+
+def _clipped(dataset: DataSet, name: str, array: np.ndarray) -> np.ndarray:
+    """An image within its grey levels; ``source`` has those of ``x`` if it is made of it."""
+    if name not in ("x", *PAIRED):
+        return array
+    levels = dataset.spec.get(name, dataset.spec["x"]).num_levels
+    return array if levels is None else np.clip(array, 0, levels - 1)
+
+
+def _moved(step: Preparation, rows: Rows) -> Rows:
+    """Rows after a transform of ``x``, and of what has to move with it."""
+    made = {}
+    for name in _moving(step, {name: array.shape[1:] for name, array in rows.items()}):
+        made[name] = step.prepare(rows[name])
+        if len(made[name]) != len(rows[name]):
+            raise ValueError(
+                f"{type(step).__name__}.prepare must keep the rows: {len(rows[name])} became "
+                f"{len(made[name])}"
+            )
+    return {**rows, **made}
+
+
+def _paired(step: Pairing, rows: Rows, dataset: DataSet) -> Rows:
+    """Rows with the feature ``source`` that a transform makes of ``x``."""
+    if "source" in rows:
+        raise ValueError(
+            f"{type(step).__name__}: the rows have a source already; leave one of the two out"
+        )
+    made = step.pair(rows["x"], dataset.num_levels)
+    if len(made) != len(rows["x"]) or made.dtype != rows["x"].dtype:
+        raise ValueError(
+            f"{type(step).__name__}.pair must keep rows and type: {len(rows['x'])} of "
+            f"{rows['x'].dtype} became {len(made)} of {made.dtype}"
+        )
+    return {**rows, "source": made}
+
+
+def _moving(step: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Features that a transform is applied to: ``x``, and what has to move with it.
+
+    Raises:
+        ValueError: If something is paired with ``x`` that cannot be moved alike.
+    """
+    paired = [name for name in PAIRED if name in shapes]
+    if not paired:
+        return ["x"]
+    follows, called = getattr(step, "paired", None), type(step).__name__
+    if follows not in ("alike", "same size", "left"):
+        raise ValueError(
+            f"{called} does not say what becomes of {paired[0]}, which is paired with x: give it a "
+            "class attribute paired of 'alike', 'same size' or 'left', or put it before what makes "
+            f"{paired[0]}"
+        )
+    for name in paired if follows == "same size" else []:
+        if shapes[name][:2] != shapes["x"][:2]:
+            raise ValueError(
+                f"{called} would move x and not {name}, which has another size "
+                f"({list(shapes[name][:2])} and {list(shapes['x'][:2])}): leave it out"
+                + (", or put it before what makes source" if hasattr(step, "prepare") else "")
+            )
+    return ["x"] if follows == "left" else ["x", *paired]
 
 
 Augment: TypeAlias = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
@@ -301,6 +368,8 @@ def augmenter(
     transforms: Sequence[Transform], key: PRNGKeyArray, event_rank: int
 ) -> Augment | None:
     """The random transforms of a stream, as one function of its batch and the step.
+
+    Features that belong to ``x`` pixel by pixel are moved by the same draws.
 
     Args:
         transforms: Transforms in their order; those without randomness have been made before.
@@ -315,16 +384,12 @@ def augmenter(
     if not steps:
         return None
 
-    def one(x: Array, row_key: PRNGKeyArray) -> Array:
+    def one(rows: Mapping[str, Array], row_key: PRNGKeyArray) -> Mapping[str, Array]:
         for number, transform in enumerate(steps):
-            made = transform.augment(x, jax.random.fold_in(row_key, number))
-            if made.shape != x.shape or made.dtype != x.dtype:
-                raise ValueError(
-                    f"{type(transform).__name__}.augment must keep shape and type: {x.dtype}"
-                    f"{list(x.shape)} became {made.dtype}{list(made.shape)}"
-                )
-            x = made
-        return x
+            moving = _moving(transform, {name: array.shape for name, array in rows.items()})
+            draws = jax.random.fold_in(row_key, number)
+            rows = {**rows, **{name: _augmented(transform, rows[name], draws) for name in moving}}
+        return rows
 
     def augment(batch: Mapping[str, Any], step: Any) -> Mapping[str, Any]:
         x = batch["x"]
@@ -332,7 +397,20 @@ def augmenter(
         count = math.prod(lead)
         of_step = jax.random.fold_in(key, step)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_step, jnp.arange(count))
-        made = jax.vmap(one)(x.reshape(count, *x.shape[len(lead) :]), keys)
-        return {**batch, "x": made.reshape(x.shape)}
+        own = {name: batch[name] for name in ("x", *PAIRED) if name in batch}
+        flat = {name: rows.reshape(count, *rows.shape[len(lead) :]) for name, rows in own.items()}
+        made = jax.vmap(one)(flat, keys)
+        return {**batch, **{name: made[name].reshape(rows.shape) for name, rows in own.items()}}
 
     return augment
+
+
+def _augmented(transform: Augmentation, x: Array, key: PRNGKeyArray) -> Array:
+    """One image after a random transform."""
+    made = transform.augment(x, key)
+    if made.shape != x.shape or made.dtype != x.dtype:
+        raise ValueError(
+            f"{type(transform).__name__}.augment must keep shape and type: {x.dtype}"
+            f"{list(x.shape)} became {made.dtype}{list(made.shape)}"
+        )
+    return made

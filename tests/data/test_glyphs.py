@@ -155,3 +155,47 @@ def test_what_the_installed_matplotlib_lacks_is_named(monkeypatch, tmp_path):
     (tmp_path / "fonts" / "ttf" / "DejaVuSans.ttf").write_bytes(b"no font")
     with pytest.raises(data.DamagedDataError, match=r"DejaVuSans\.ttf cannot be read"):
         module._outlines.__wrapped__()
+
+
+def test_pairs_are_the_same_character_in_another_face_of_the_design():
+    made = data.load("glyphs", "test", variants=1, source={"weight": "regular"})
+    arrays = made.source.arrays
+    assert made.spec["source"] == made.spec["x"] and (arrays["weight"] == 1).all()
+    plain = data.load("glyphs", "test", variants=1).source.arrays
+    bold = plain["weight"] == 1
+    np.testing.assert_array_equal(arrays["x"], plain["x"][bold])
+    # Of the pictures that are not variants, those that the face has by itself.
+    every = [data.load("glyphs", split, variants=0).source.arrays for split in ("train", "test")]
+    faces, letters, x = (np.concatenate([a[n] for a in every]) for n in ("font", "label", "x"))
+    names = made.spec["font"].class_names
+    for row in range(0, bold.sum() // 2, 7):
+        regular = names[arrays["font"][row]].replace("cmb10", "cmr10")
+        for ending in ("-Bold", "Bold", "Bol"):
+            regular = regular.replace(ending, "-" if ending == "-Bold" else "")
+        regular = {"STIXGeneralIta": "STIXGeneralItalic"}.get(regular, regular.rstrip("-"))
+        found = (faces == names.index(regular)) & (letters == arrays["label"][row])
+        np.testing.assert_array_equal(arrays["source"][row], x[found][0])
+    # Variants move alike: pictures overlap as much as those that were not moved.
+    half = len(arrays["x"]) // 2
+    overlap = np.minimum(arrays["x"], arrays["source"]).sum((1, 2, 3), dtype=float)
+    share = overlap / arrays["source"].sum((1, 2, 3), dtype=float)
+    assert abs(share[:half].mean() - share[half:].mean()) < 0.05
+
+
+def test_partners_are_withheld_truths_of_unpaired_domains():
+    sans = data.load("glyphs", "train", variants=0, partner={"serif": "serif"})
+    serif = data.load("glyphs", "train", variants=0, only={"serif": "serif"})
+    assert set(sans.spec) - set(serif.spec) == {"partner"}
+    assert (sans.source.arrays["serif"] == 0).all() and (serif.source.arrays["serif"] == 1).all()
+    fonts = {sans.spec["font"].class_names[i] for i in sans.source.arrays["font"]}
+    assert "cmss10" in fonts and "DejaVuSans" in fonts and "DejaVuSansMono" not in fonts
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"only": {"serif": "slab"}}, "only: no glyph has serif 'slab'; they have weight: regular"),
+    ({"source": {"colour": "red"}}, "source: no glyph has colour 'red'"),
+    ({"only": {"weight": "regular"}, "source": {"weight": "regular"}}, "no glyph has what only"),
+])  # fmt: skip
+def test_pairs_that_no_face_has_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load("glyphs", "test", **options)

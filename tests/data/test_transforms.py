@@ -60,7 +60,10 @@ def test_transforms_without_randomness_change_the_set_and_its_spec():
     np.testing.assert_array_equal(made.source.arrays["x"], IMAGES[:, 0:3, 1:4])
     assert data.prepared(dataset, [data.HorizontalFlip()]) is dataset
     # Row by row where the set is not in memory.
-    stream = data.transforms.PreparedSource(dataset.source, data.CenterCrop(size=3).prepare)
+    crop = data.CenterCrop(size=3)
+    stream = data.transforms.PreparedSource(
+        dataset.source, lambda rows: {**rows, "x": crop.prepare(rows["x"])}, ["x"]
+    )
     np.testing.assert_array_equal(stream.rows(np.array([4]))["x"], IMAGES[4:5, 0:3, 1:4])
     assert len(stream) == 6
 
