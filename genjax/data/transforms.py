@@ -216,6 +216,8 @@ Rows: TypeAlias = dict[str, np.ndarray]
 class ToRGB:
     """Grey images as images of three like channels, so that they go with those of colours."""
 
+    paired: ClassVar[Follows] = "left"
+
     def prepare(self, x: np.ndarray) -> np.ndarray:
         """Images ``[N, H, W, 3]`` of ``[N, H, W, 1]``; those of three channels stay.
 
