@@ -107,6 +107,16 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`family.observation` of `vae`, `hierarchical_vae`, `vq_vae` and `autoregressive`",
         tables.OBSERVATIONS,
     ),
+    "joint_encoders": (
+        "Encoders of adversarial inference",
+        "`model.encoder` of `bigan`, its aliases and `latent_regression`",
+        tables.JOINT_ENCODERS,
+    ),
+    "joint_critics": (
+        "Critics of rows and latents",
+        "`model.critic` of `bigan` and its aliases",
+        tables.JOINT_CRITICS,
+    ),
     "components": (
         "Components",
         "`family.component` of `mixture` and `hidden_markov`",

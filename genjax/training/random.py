@@ -13,6 +13,7 @@ _PURPOSES = (
     "log_prob",
     "edit",
     "impute",
+    "invert",
 )
 
 

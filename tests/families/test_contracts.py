@@ -113,6 +113,19 @@ def two_against_two(order="together", accumulate=1):
                   batches_per_step=game.batches_per_step)
 
 
+def pairs():
+    """An encoder and a generator against a critic of pairs, with batch statistics and noise."""
+    from genjax import families, nets
+
+    return families.ali(
+        encoder=nets.JointMLPEncoder(hidden_size=4),
+        generator=nets.MLPGenerator((2,), hidden_size=4, num_layers=1, norm="batch"),
+        critic=nets.JointMLPCritic(hidden_size=4), event_shape=(2,), num_levels=None, batch_size=8,
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        latents=families.Latent(latent_size=2), average=HalfLife(ema_half_life_kimg=0.05),
+    )
+
+
 def regularized():
     """A generator held to a running mean of its slope every second step, as StyleGAN2's is."""
 
@@ -162,7 +175,7 @@ mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
 found = {}
-for make in (codebook, two_against_two, regularized, components, states):
+for make in (codebook, two_against_two, regularized, components, states, pairs):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -207,6 +220,8 @@ print(json.dumps(found))
 """
 )
 NAMES = ("codebook", "two_against_two", "regularized", "components", "states")
+DRAWING = ("pairs",)
+"""Families whose noise depends on the number of devices where each draws its own."""
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +229,7 @@ def found(in_a_process):
     return {devices: in_a_process(PROGRAM, devices=devices) for devices in (1, 4)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *DRAWING])
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 def test_three_steps_and_three_are_six_and_all_devices_hold_the_same(
@@ -233,6 +248,13 @@ def test_network_state_and_losses_are_the_same_on_any_devices_under_both_strateg
     for other in others:
         assert other["metrics"] == pytest.approx(first["metrics"], rel=1e-4)
         assert other["kept"] == pytest.approx(first["kept"], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_draws_is_the_same_on_any_devices_of_one_program(found, name):
+    first, other = (found[n][f"{name} jit"] for n in (1, 4))
+    assert other["metrics"] == pytest.approx(first["metrics"], rel=1e-3, abs=1e-5)
+    assert other["kept"] == pytest.approx(first["kept"], rel=1e-3, abs=1e-4)
 
 
 def test_any_networks_may_be_averaged(found):
