@@ -55,7 +55,7 @@ def shrink(config):
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
         net.update(SMALL[net.name])
-    if "critic" in config.model:
+    if "critic_steps" in config.family:
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
 
@@ -210,6 +210,17 @@ def test_every_game_on_the_ring_builds(game):
     experiment = configs.build(RING.get_config(game))
     assert experiment.quality().names == ["modes_covered", "high_quality", "mode_kl", "w1"]
     assert "generator" in experiment.state_shapes.ema
+
+
+INFERENCE = load("experiments/inference/ring2d.py")
+
+
+@pytest.mark.parametrize("model", INFERENCE.MODELS)
+def test_every_model_of_inference_on_the_ring_builds(model):
+    experiment = configs.build(INFERENCE.get_config(model))
+    assert {"generator", "encoder"} <= set(experiment.state_shapes.ema)
+    with pytest.raises(ValueError, match="the model must be one of"):
+        INFERENCE.get_config("veagen")
 
 
 def test_the_ring_plays_every_divergence_and_every_loss():
