@@ -79,7 +79,12 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax.data": ("genjax.data",),
     "genjax.evaluation": ("genjax.evaluation",),
     "genjax.config": ("genjax.config", "genjax.config.arguments"),
-    "genjax.training": ("genjax.training", "genjax.training.editor", "genjax.training.edits"),
+    "genjax.training": (
+        "genjax.training",
+        "genjax.training.editor",
+        "genjax.training.edits",
+        "genjax.training.inversion",
+    ),
 }
 """Pages of the API reference and what each documents; a symbol is on the first that has it."""
 
@@ -106,6 +111,16 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "Observations",
         "`family.observation` of `vae`, `hierarchical_vae`, `vq_vae` and `autoregressive`",
         tables.OBSERVATIONS,
+    ),
+    "joint_encoders": (
+        "Encoders of adversarial inference",
+        "`model.encoder` of `bigan`, its aliases and `latent_regression`",
+        tables.JOINT_ENCODERS,
+    ),
+    "joint_critics": (
+        "Critics of rows and latents",
+        "`model.critic` of `bigan` and its aliases",
+        tables.JOINT_CRITICS,
     ),
     "components": (
         "Components",

@@ -59,18 +59,14 @@ def latents_of(
     return run.invert(x, start=start, num_starts=count, descent=descent, seed=_SEED.value, **reads)
 
 
-def prior_latents(run: genjax.Run, count: int) -> np.ndarray:
+def prior_latents(run: genjax.Run, count: int, reads: dict[str, Any]) -> np.ndarray:
     """Latents drawn from the prior that the run was trained with."""
-    return run.invert(
-        run.experiment.test_data.source.rows(np.zeros(count, int))["x"],
-        start="random",
-        descent=Descent(num_steps=0),
-        seed=_SEED.value + 1,
-        **labels_of(run, count),
-    )
+    x = run.experiment.test_data.source.rows(np.zeros(count, int))["x"]  # only its shape is read
+    still = Descent(num_steps=0)
+    return run.invert(x, start="random", descent=still, seed=_SEED.value + 1, **reads)
 
 
-def labels_of(run: genjax.Run, count: int) -> dict[str, np.ndarray]:
+def labels_of(run: genjax.Run, count: int) -> dict[str, Any]:
     """What the model reads of the first test rows."""
     rows = run.experiment.test_data.source.rows(np.arange(count))
     return {name: rows[name] for name in run.family.reads if name in rows and name != "x"}
@@ -106,7 +102,7 @@ def main(_: list[str]) -> None:
     test, reads = np.asarray(source.rows(np.arange(count))["x"]), labels_of(run, count)
     if _FIGURE.value and test.ndim != 4:
         raise app.UsageError("--figure is of images")
-    z = prior_latents(run, count)
+    z = prior_latents(run, count, reads)
     made = run.decode(z, **reads)
     found: dict[str, dict[str, float]] = {}
     columns = [test]

@@ -64,7 +64,7 @@ def main(_: list[str]) -> None:
     pairs = np.linalg.norm(np.roll(x, 1, axis=0) - again, axis=1)
     found["random_pair_distance"] = float(pairs.mean())
     found["ratio"] = found["reconstruction_distance"] / found["random_pair_distance"]
-    step, _ = run.newest()
+    step = run.newest()[0]
     print(f"step {step}, {len(train['x'])} training and {len(test['x'])} test rows\n")
     print("| measure | |\n|---|---|")
     for name, value in found.items():

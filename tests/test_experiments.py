@@ -226,6 +226,17 @@ def test_every_game_on_the_ring_builds(game):
     assert "generator" in experiment.state_shapes.ema
 
 
+INFERENCE = load("experiments/inference/ring2d.py")
+
+
+@pytest.mark.parametrize("model", INFERENCE.MODELS)
+def test_every_model_of_inference_on_the_ring_builds(model):
+    experiment = configs.build(INFERENCE.get_config(model))
+    assert {"generator", "encoder"} <= set(experiment.state_shapes.ema)
+    with pytest.raises(ValueError, match="the model must be one of"):
+        INFERENCE.get_config("veagen")
+
+
 def test_the_ring_plays_every_divergence_and_every_loss():
     from genjax import losses
 

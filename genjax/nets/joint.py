@@ -63,7 +63,7 @@ class JointMLPEncoder(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         for i in range(self.num_layers):
-            h = nn.Dense(self.hidden_size, kernel_init=_NORMAL, name=f"dense_{i}")(h)
+            h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
@@ -73,7 +73,9 @@ class JointMLPEncoder(nn.Module):
 class JointMLPCritic(nn.Module):
     """Multilayer perceptron that scores examples together with latents.
 
-    A linear function of the latent is added to every layer, before norm and LeakyReLU.
+    A linear function of the latent is added to every layer, before norm and LeakyReLU. Weights
+    start by the number of inputs, so that the latent has a say beside the many entries of a row;
+    with the published deviation of 0.02 it has in [0, 1], but hardly in [-1, 1].
 
     Attributes:
         hidden_size: Width of every layer.
@@ -105,14 +107,14 @@ class JointMLPCritic(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         for i in range(self.num_layers):
-            own = nn.Dense(self.hidden_size, kernel_init=_NORMAL, name=f"dense_{i}")(h)
-            told = nn.Dense(self.hidden_size, False, kernel_init=_NORMAL, name=f"latent_{i}")
+            own = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
+            told = nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")
             h = own + told(latent)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
         self.sow("intermediates", "features", h)
-        return nn.Dense(1, kernel_init=_NORMAL, name="dense_out")(h)[:, 0].astype(jnp.float32)
+        return nn.Dense(1, name="dense_out")(h)[:, 0].astype(jnp.float32)
 
 
 class _Convolutions(nn.Module):
@@ -212,7 +214,7 @@ class JointConvCritic(nn.Module):
             ValueError: If the image size does not fit.
         """
         of_image = _Convolutions(self.channels, self.norm, name="convolutions")(x, train=train)
-        layer: Any = nn.Dense(self.num_features, kernel_init=_NORMAL, name="latent")
+        layer: Any = nn.Dense(self.num_features, name="latent")
         h = jnp.concatenate([of_image, nn.leaky_relu(layer(latent), 0.2)], axis=-1)
         for i in range(2):
             h = nn.Dense(self.num_features, kernel_init=_NORMAL, name=f"dense_{i}")(h)

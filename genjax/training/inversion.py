@@ -66,7 +66,7 @@ class Inverter:
 
     Args:
         family: The family.
-        batch_size: Rows at a time.
+        batch_size: Most rows at a time.
         progress: ``(items, total, label) -> items``, to show progress.
 
     Raises:
@@ -104,18 +104,24 @@ class Inverter:
         Returns:
             Latents ``[N, Z]``, those with the least error on the way, and that error, ``[N]``: the
             mean square over entries in the units of the model.
+
+        Raises:
+            ValueError: If there are no rows.
         """
+        if not len(rows["x"]):
+            raise ValueError("expected rows, got none")
         count = len(rows["x"])
-        batches = range(0, count, self._size)
+        size = min(self._size, count)
+        batches = range(0, count, size)
         starts = list(starts)
         latents, errors = [], []
         for begin in self._progress(batches, len(batches), "inverting"):
             # The last batch is filled up with the last row: one program for all.
-            chosen = np.minimum(np.arange(begin, begin + self._size), count - 1)
+            chosen = np.minimum(np.arange(begin, begin + size), count - 1)
             batch = {name: jnp.asarray(array[chosen]) for name, array in rows.items()}
             ends = [self._descend(state, batch, s, chosen, begin, descent) for s in starts]
             best = np.argmin([error for _, error in ends], axis=0)
-            latents.append(np.stack([z for z, _ in ends])[best, np.arange(self._size)])
+            latents.append(np.stack([z for z, _ in ends])[best, np.arange(size)])
             errors.append(np.min([error for _, error in ends], axis=0))
         return np.concatenate(latents)[:count], np.concatenate(errors)[:count]
 

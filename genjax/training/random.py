@@ -14,6 +14,7 @@ _PURPOSES = (
     "edit",
     "impute",
     "attack",
+    "invert",
 )
 
 

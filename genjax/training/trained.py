@@ -1,6 +1,7 @@
 """What a trained model can be used for: samples, scores, latents, networks, programs."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -357,7 +358,6 @@ class Trained:
                 where one is asked for, or rows or starts do not fit.
         """
         rows = rows_to_score(self.experiment, x, features)
-        inverter = Inverter(self.family, self.experiment.eval.batch_size, self._progress)
         if num_starts < 1 or (
             num_starts > 1 and not (isinstance(start, str) and start == "random")
         ):
@@ -382,7 +382,7 @@ class Trained:
             )
         _, state = self.newest()
         with self.report.bars:
-            return inverter.run(state, rows, starts, descent)[0]
+            return self._inverter.run(state, rows, starts, descent)[0]
 
     def encoder_features(self, x: ArrayLike, **features: Any) -> np.ndarray:
         """Features that a model's encoder makes latents of: its last hidden layer.
@@ -483,6 +483,11 @@ class Trained:
         return place
 
     # Parts.
+
+    @functools.cached_property
+    def _inverter(self) -> Inverter:
+        """What inverts the generator, compiled once."""
+        return Inverter(self.family, self.experiment.eval.batch_size, self._progress)
 
     def _filled(
         self, rows: Mapping[str, np.ndarray], known: np.ndarray, num_steps: int, seed: int | None

@@ -128,7 +128,7 @@ def played():
     return play
 
 
-@pytest.mark.parametrize("a", [0.6, 1.5])
+@pytest.mark.parametrize("a", [0.6, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_stochastic_pairs_stay_anywhere_on_a_continuum_of_optima(played, a):
     end = played(a, 0.0)
     assert end["a"] == pytest.approx(a, abs=0.2)
@@ -212,7 +212,7 @@ def test_the_table_has_every_loss():
     "make, settings",
     [
         (families.bigan, {}),
-        (families.bigan, dict(loss="least_squares")),
+        pytest.param(families.bigan, dict(loss="least_squares"), marks=pytest.mark.slow),
         (families.ali, dict(reconstruction_weight=0.3, latent_weight=0.2, joint_batches=True)),
         (families.veegan, dict(latent_weight=0.5)),
     ],
@@ -313,7 +313,7 @@ def test_scores_of_examples_do_not_depend_on_the_batch_and_say_what_they_should(
     assert set(whole) >= {"random_distance", "feature_distance", "real_output"}
 
 
-@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("joint", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_images_keep_the_running_statistics_of_their_pairs(joint):
     family = build(
         event_shape=(8, 8, 1), num_levels=17, batch_size=4, latent_size=3,

@@ -182,6 +182,19 @@ def few_labels():
     )
 
 
+def pairs():
+    """An encoder and a generator against a critic of pairs, with batch statistics and noise."""
+    from genjax import families, nets
+
+    return families.ali(
+        encoder=nets.JointMLPEncoder(hidden_size=4),
+        generator=nets.MLPGenerator((2,), hidden_size=4, num_layers=1, norm="batch"),
+        critic=nets.JointMLPCritic(hidden_size=4), event_shape=(2,), num_levels=None, batch_size=8,
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        latents=families.Latent(latent_size=2), average=HalfLife(ema_half_life_kimg=0.05),
+    )
+
+
 def regularized():
     """A generator held to a running mean of its slope every second step, as StyleGAN2's is."""
 
@@ -234,7 +247,8 @@ rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
 rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
 found = {}
 for make in (
-    codebook, two_against_two, paired, cycles, regularized, ahead, few_labels, components, states
+    codebook, two_against_two, paired, cycles, regularized, ahead, few_labels, components, states,
+    pairs,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -283,6 +297,8 @@ NAMES = (
     "codebook", "two_against_two", "paired", "cycles", "regularized", "ahead", "few_labels",
     "components", "states",
 )  # fmt: skip
+DRAWING = ("pairs",)
+"""Families whose noise depends on the number of devices where each draws its own."""
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +306,7 @@ def found(in_a_process):
     return {devices: in_a_process(PROGRAM, devices=devices) for devices in (1, 4)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *DRAWING])
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 def test_three_steps_and_three_are_six_and_all_devices_hold_the_same(
@@ -309,6 +325,13 @@ def test_network_state_and_losses_are_the_same_on_any_devices_under_both_strateg
     for other in others:
         assert other["metrics"] == pytest.approx(first["metrics"], rel=1e-4)
         assert other["kept"] == pytest.approx(first["kept"], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_draws_is_the_same_on_any_devices_of_one_program(found, name):
+    first, other = (found[n][f"{name} jit"] for n in (1, 4))
+    assert other["metrics"] == pytest.approx(first["metrics"], rel=1e-3, abs=1e-5)
+    assert other["kept"] == pytest.approx(first["kept"], rel=1e-3, abs=1e-4)
 
 
 def test_any_networks_may_be_averaged(found):
