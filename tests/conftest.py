@@ -44,6 +44,7 @@ CHECKED = """
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    nets.equalized nets.resampling nets.styles nets.stylegan nets.stylegan2 nets.stylegan2_critic
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes
@@ -90,6 +91,8 @@ def doctest_names(doctest_namespace):
     import genjax.nets.dcgan
     import genjax.nets.dit
     import genjax.nets.embeddings
+    import genjax.nets.resampling
+    import genjax.nets.styles
     import genjax.nets.unet
 
     doctest_namespace.update(jax=jax, jnp=jnp, np=np)
@@ -99,6 +102,8 @@ def doctest_names(doctest_namespace):
         genjax.evaluation,
         genjax.nets.embeddings,
         genjax.nets.dcgan,
+        genjax.nets.resampling,
+        genjax.nets.styles,
         genjax.nets.dit,
         genjax.nets.unet,
         genjax.bijectors.elementwise,

@@ -29,8 +29,15 @@ GENERATORS: Table = {
     "dcgan": nets.DCGANGenerator,
     "mlp": nets.MLPGenerator,
     "resnet": nets.ResNetGenerator,
+    "stylegan": nets.StyleGANGenerator,
+    "stylegan2": nets.StyleGAN2Generator,
 }
-CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+CRITICS: Table = {
+    "dcgan": nets.DCGANCritic,
+    "mlp": nets.MLPCritic,
+    "resnet": nets.ResNetCritic,
+    "stylegan2": nets.StyleGAN2Critic,
+}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -145,6 +152,7 @@ _GAN = Recipe(
     groups={
         "latents": families.Latent,
         "slope_control": families.SlopeControl,
+        "path_length": families.PathLength,
         "rows": families.Rows,
         "average": families.HalfLife,
     },
@@ -248,6 +256,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "mmd_gan": _game(families.mmd_gan),
     "r3gan": _game(families.r3gan, "penalties"),
     "sngan": _game(families.sngan),
+    "stylegan2": _game(families.stylegan2, "penalties"),
     "wgan": _game(families.wgan),
     "wgan_gp": _game(families.wgan_gp, "penalties"),
 }

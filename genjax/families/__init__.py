@@ -28,6 +28,7 @@ from genjax.families.draws import Latent
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
+    PathLength,
     Rows,
     SlopeControl,
     fgan,
@@ -37,6 +38,7 @@ from genjax.families.gan import (
     mmd_gan,
     r3gan,
     sngan,
+    stylegan2,
     wgan,
     wgan_gp,
 )
@@ -107,6 +109,7 @@ __all__ = [
     "Family",
     "HalfLife",
     "Latent",
+    "PathLength",
     "Rows",
     "Samples",
     "SlopeControl",
@@ -125,6 +128,7 @@ __all__ = [
     "mmd_gan",
     "r3gan",
     "sngan",
+    "stylegan2",
     "standardized",
     "vdm",
     "wgan",

@@ -22,6 +22,9 @@ from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.stylegan import StyleGANGenerator
+from genjax.nets.stylegan2 import StyleGAN2Generator
+from genjax.nets.stylegan2_critic import StyleGAN2Critic
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
 from genjax.nets.unet import UNet
@@ -58,6 +61,9 @@ __all__ = [
     "ResNetGenerator",
     "ScoreMLP",
     "ScoreResNet",
+    "StyleGAN2Critic",
+    "StyleGAN2Generator",
+    "StyleGANGenerator",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",

@@ -12,12 +12,15 @@ from genjax.families.gan.aliases import (
 )
 from genjax.families.gan.family import diagnose, gan
 from genjax.families.gan.game import Game
+from genjax.families.gan.path_length import PathLength
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
+from genjax.families.gan.stylegan2 import stylegan2
 
 __all__ = [
     "PENALTIES",
     "Game",
+    "PathLength",
     "Rows",
     "SlopeControl",
     "diagnose",
@@ -28,6 +31,7 @@ __all__ = [
     "mmd_gan",
     "r3gan",
     "sngan",
+    "stylegan2",
     "wgan",
     "wgan_gp",
 ]
