@@ -68,7 +68,7 @@ def downsample(x: Float[Array, "B H W C"], taps: Sequence[int]) -> Float[Array, 
     return resample(x, unit(taps), down=2, padding=((k - 1) // 2, (k - 2) // 2))
 
 
-def unit(taps: Sequence[float]) -> tuple[float, ...]:
+def unit(taps: Sequence[int]) -> tuple[float, ...]:
     """A filter of the same shape whose taps add up to one.
 
     Example:

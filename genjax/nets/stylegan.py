@@ -46,7 +46,7 @@ class StyledNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], w: Float[Array, "B W2"]
+        self, x: Float[Array, "B H W C"], w: Float[Array, "B S"]
     ) -> Float[Array, "B H W C"]:
         """Maps images with one style vector for each."""
         channels, zeros = x.shape[-1], nn.initializers.zeros_init()
@@ -102,7 +102,7 @@ class AdaINSynthesis(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, styles: Float[Array, "B L W"]) -> Float[Array, "B H W C"]:
+    def __call__(self, styles: Float[Array, "B L S"]) -> Float[Array, "B H W C"]:
         """Images of one style vector for each layer, float32."""
         doublings = num_doublings(self.event_shape)
         side = self.event_shape[0] >> doublings

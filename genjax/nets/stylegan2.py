@@ -95,8 +95,8 @@ class StyledConv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W I"], w: Float[Array, "B W2"]
-    ) -> Float[Array, "B H2 W3 O"]:
+        self, x: Float[Array, "B H W I"], w: Float[Array, "B S"]
+    ) -> Float[Array, "B H2 W2 O"]:
         """Maps images with one style vector for each."""
         channels = x.shape[-1]
         style = EqualizedDense(channels, bias_init=1.0, name="style")(w)
@@ -128,7 +128,7 @@ class ToImage(nn.Module):
     form: Literal["activations", "weights"]
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"], w: Float[Array, "B W2"]) -> Array:
+    def __call__(self, x: Float[Array, "B H W I"], w: Float[Array, "B S"]) -> Array:
         """Maps images with one style vector for each to ``[B, H, W, features]``, float32."""
         channels = x.shape[-1]
         style = EqualizedDense(channels, bias_init=1.0, name="style")(w) / math.sqrt(channels)
@@ -157,7 +157,7 @@ class Synthesis(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, styles: Float[Array, "B L W"]) -> Float[Array, "B H W C"]:
+    def __call__(self, styles: Float[Array, "B L S"]) -> Float[Array, "B H W C"]:
         """Images of one style vector for each layer, float32."""
         doublings = num_doublings(self.event_shape)
         side = self.event_shape[0] >> doublings

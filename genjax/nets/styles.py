@@ -180,7 +180,7 @@ class StyleGenerator(nn.Module, abc.ABC):
         label: Int[Array, " B"] | None = None,
         *,
         train: bool = False,
-    ) -> Float[Array, "B L W"]:
+    ) -> Float[Array, "B L S"]:
         """Styles of latents, one for each layer.
 
         In training they are mixed, where there is a random stream ``noise``, and move the mean
@@ -216,7 +216,7 @@ class StyleGenerator(nn.Module, abc.ABC):
             return jnp.where(layers < last, near, styles)
         return styles
 
-    def synthesis(self, styles: Float[Array, "B L W"]) -> Float[Array, "B H W C"]:
+    def synthesis(self, styles: Float[Array, "B L S"]) -> Float[Array, "B H W C"]:
         """Images of styles, about in [-1, 1], float32.
 
         Noise of single pixels is drawn where there is a random stream ``noise``; without it there
