@@ -1,9 +1,9 @@
 """Changing the size of images through a filter, one axis after the other.
 
-Images are stretched with zeros, filtered and thinned out ("upfirdn"). Filters here are short and the
-same for all channels, so that each axis is a sum of a few slices: of the stretched image no zero is
-ever made, and of the filtered one nothing that is dropped. A convolution that mixes no channels
-would be the same sum, on CPU many times slower.
+Images are stretched with zeros, filtered and thinned out ("upfirdn"). Filters here are short and
+the same for all channels, so that each axis is a sum of a few slices: of the stretched image no
+zero is ever made, and of the filtered one nothing that is dropped. A convolution that mixes no
+channels would be the same sum, on CPU many times slower.
 """
 
 from collections.abc import Sequence

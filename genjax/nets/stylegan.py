@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.nets.convolution import conv, conv_transpose
+from genjax.nets.convolution import conv_transpose
 from genjax.nets.dcgan import num_doublings
 from genjax.nets.equalized import EqualizedConv, EqualizedDense
 from genjax.nets.resampling import resample, unit

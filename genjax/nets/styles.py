@@ -210,7 +210,7 @@ class StyleGenerator(nn.Module, abc.ABC):
             later = mixed[:, None, None] & (layers >= first[:, None, None])
             return jnp.where(later, self.mapping_net(other, label)[:, None], styles)
         if not train and self.truncation != 1.0:
-            mean = self.mapping_net.get_variable(STYLES, "mean")
+            mean: Array = self.mapping_net.get_variable(STYLES, "mean")
             near = mean + self.truncation * (styles - mean)
             last = self.num_styles if self.truncated_layers is None else self.truncated_layers
             return jnp.where(layers < last, near, styles)

@@ -171,7 +171,9 @@ def test_styles_lie_between_latents_and_images(generator):
     close(apply(net, variables, 3.0 * z, method="mapping"), styles)
     # Each layer has a style: another one of the last changes the image, but less than all do.
     moved = styles.at[:, -1].add(1.0)
-    assert not np.allclose(apply(net, variables, moved, method="synthesis"), apply(net, variables, z))
+    assert not np.allclose(
+        apply(net, variables, moved, method="synthesis"), apply(net, variables, z)
+    )
 
 
 def test_the_mean_style_follows_training_and_not_what_styles_are_mixed_with(generator):
@@ -179,9 +181,7 @@ def test_the_mean_style_follows_training_and_not_what_styles_are_mixed_with(gene
     net = net.clone(mean_decay=0.75, mixing_probability=1.0)
 
     def mapped(net, variables, rngs=None):
-        return apply(
-            net, variables, z, train=True, method="mapping", mutable="styles", rngs=rngs
-        )
+        return apply(net, variables, z, train=True, method="mapping", mutable="styles", rngs=rngs)
 
     pure, kept = mapped(net, variables)  # without a random stream nothing is mixed
     mean = kept["styles"]["mapping_net"]["mean"]

@@ -22,7 +22,7 @@ _BATCH = "batch_stats"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PathLength:
-    """Path-length regularisation: a step of a latent is held to move samples equally far everywhere.
+    """Path-length regularisation: steps of latents are held to move samples equally far everywhere.
 
     Its penalty is the squared distance of a sample's path length to the running mean of all,
     measured on latents of its own. Any generator may be held to it; of one with ``mapping`` and
@@ -133,7 +133,7 @@ def _last_part(
     key: PRNGKeyArray,
 ) -> tuple[Callable[[Array], Array], Array]:
     """What makes rows, of styles if the generator has them, else of latents; and of which."""
-    apply = functools.partial(generator.apply, variables, rngs={"noise": key})
+    apply: Callable[..., Any] = functools.partial(generator.apply, variables, rngs={"noise": key})
     if not hasattr(generator, "synthesis"):
         return lambda z: apply(z, label, train=True), latents
     styles = apply(latents, label, train=True, method="mapping")
