@@ -5,6 +5,7 @@ Command:  python scripts/bench.py --config=experiments/benchmarks.py:dcgan64 --b
 The benchmark fills in random data: nothing here is meant to learn anything.
 
 * ``dcgan64``, ``dcgan32``: the DCGAN of pytorch/examples, nz 100, ngf = ndf = 64, batch 64.
+* ``stylegan2_32``: StyleGAN2 with at most 64 channels and two mapping layers, batch 32.
 * ``wgan_gp64``, ``wgan_gp32``: the same networks without normalisation in the critic.
 * ``vdm28``, ``vdm32``: google-research/vdm's network with 32 channels and 4 layers, batch 32.
 * ``unet28``, ``unet32``: a U-Net of 32, 64 and 64 channels, two blocks a level, attention at the
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 NAMES = (
     "dcgan64",
     "dcgan32",
+    "stylegan2_32",
     "wgan_gp64",
     "wgan_gp32",
     "vdm28",
@@ -35,7 +37,9 @@ def get_config(name: str = "dcgan64") -> ConfigDict:
     if name not in NAMES:
         raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
     points = name.startswith(("real_nvp", "spline"))
-    if name.startswith(("dcgan", "wgan")):
+    if name == "stylegan2_32":
+        parts = _stylegan2()
+    elif name.startswith(("dcgan", "wgan")):
         parts = _gan(int(name[-2:]), penalty=name.startswith("wgan"))
     elif name.startswith(("vdm", "unet")):
         parts = _vdm(name[:-2], (28, 28, 1) if name.endswith("28") else (32, 32, 3))
@@ -75,6 +79,21 @@ def _gan(size: int, *, penalty: bool) -> dict:
         ),
         optimizer=dict(generator=dict(adam), critic=dict(adam)),
         eval=dict(batch_size=64),
+    )
+
+
+def _stylegan2() -> dict:
+    adam = dict(name="adam", learning_rate=2.5e-3, b1=0.0, b2=0.99)
+    small = dict(base_channels=512, max_channels=64)
+    return dict(
+        data=dict(name="npy", event_shape=(32, 32, 3), batch_size=32),
+        model=dict(
+            generator=dict(name="stylegan2", style_size=128, num_mapping_layers=2, **small),
+            critic=dict(name="stylegan2", **small),
+        ),
+        family=dict(name="stylegan2", latent_size=128),
+        optimizer=dict(generator=dict(adam), critic=dict(adam)),
+        eval=dict(batch_size=32),
     )
 
 

@@ -6,6 +6,9 @@ draws are told apart. No name of an axis is handed down, so that families and ne
 in both views, in this project's loop as in yours.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -20,8 +23,32 @@ BATCH_AXES = ("data", "fsdp")
 CONVOLUTIONS = ("conv_general", "genjax_conv")
 """How the names of primitives begin that convolve: jax's own, and those of genjax's layers.
 
-XLA's CPU backend is several times slower at them inside of loops.
+XLA's CPU backend is several times slower at them inside of loops and branches.
 """
+
+
+_NESTED = contextvars.ContextVar("nested", default=False)
+
+
+@contextlib.contextmanager
+def nested() -> Iterator[None]:
+    """What is traced in here runs in a branch or a loop: layers take forms that are fast there."""
+    token = _NESTED.set(True)
+    try:
+        yield
+    finally:
+        _NESTED.reset(token)
+
+
+def is_nested() -> bool:
+    """Whether what is traced now is known to run in a branch or a loop.
+
+    Example:
+        >>> with nested():
+        ...     is_nested()
+        True
+    """
+    return _NESTED.get()
 
 
 def mapped_axes() -> tuple[str, ...]:

@@ -48,8 +48,8 @@ CHECKED = """
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.super_resolution nets.translation
-    nets.minibatch nets.noise nets.weight_norm
-    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.joint
+    nets.minibatch nets.noise nets.weight_norm nets.joint
+    nets.equalized nets.resampling nets.styles nets.stylegan nets.stylegan2 nets.stylegan2_critic
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes
@@ -96,6 +96,8 @@ def doctest_names(doctest_namespace):
     import genjax.nets.dcgan
     import genjax.nets.dit
     import genjax.nets.embeddings
+    import genjax.nets.resampling
+    import genjax.nets.styles
     import genjax.nets.unet
 
     doctest_namespace.update(jax=jax, jnp=jnp, np=np)
@@ -105,6 +107,8 @@ def doctest_names(doctest_namespace):
         genjax.evaluation,
         genjax.nets.embeddings,
         genjax.nets.dcgan,
+        genjax.nets.resampling,
+        genjax.nets.styles,
         genjax.nets.dit,
         genjax.nets.unet,
         genjax.bijectors.elementwise,

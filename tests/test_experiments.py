@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import genjax
 from genjax import config as configs
@@ -46,6 +47,7 @@ SMALL = {
     "patch": dict(channels=2),
     "resnet_translator": dict(channels=2, num_blocks=1),
     "unet_translator": dict(channels=2),
+    "stylegan2": dict(base_channels=32, max_channels=8, num_mapping_layers=1),
     "autoregressive_flow": dict(hidden_size=8, num_layers=1),
     "continuous_flow": dict(hidden_size=8, num_layers=1),
     "coupling_flow": dict(hidden_size=8, num_layers=1),
@@ -124,6 +126,10 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             stream.train_split = stream.test_split = "test[50:100]"
     if config.data.labelled is not None:
         config.data.labelled.per_class = 1
+    if config.data.name == "images":
+        for i in range(20):
+            Image.new("RGB", (40, 40), (i, 2 * i, 3 * i)).save(tmp_path / f"{i}.png")
+        config.data.update(data_dir=str(tmp_path), options=dict(size=32))
     shrink(config)
     config.data.batch_size = 8
     if config.data.first_stage is not None:
@@ -311,3 +317,17 @@ def test_every_benchmark_builds(name, tmp_path):
                   for k, v in experiment.state_shapes.params.items()}  # fmt: skip
         assert counts["generator"] == pytest.approx(3_576_704, rel=3e-3)
         assert counts["critic"] == pytest.approx(2_765_568, rel=1e-3)
+
+
+STYLES = load("experiments/gan/stylegan2_mnist.py")
+
+
+@pytest.mark.parametrize("model", STYLES.MODELS)
+def test_every_ablation_of_stylegan2_builds(model, request):
+    config = STYLES.get_config(model)
+    config.data.data_dir = request.getfixturevalue("tfds_dir")
+    config.data.train_split = config.data.test_split = "test[:50]"
+    config.train.eval_every = 0
+    assert "generator" in configs.build(config).state_shapes.ema
+    with pytest.raises(ValueError, match="expected one of"):
+        STYLES.get_config("no_pth")

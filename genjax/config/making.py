@@ -334,7 +334,7 @@ def _optimizer_factory(
         if not told and acts.regularize_every > 1:
             raise ConfigError(
                 f"{where}.name {section['name']!r} is not corrected for steps on penalties of "
-                "their own (family.penalty_every above 1): it has no argument 'acts'"
+                "their own (family.penalty_every or path_every above 1): it has no argument 'acts'"
             )
         made = make(acts=acts)
         if isinstance(made, Scheduled):  # another package's may not say

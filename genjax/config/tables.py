@@ -29,8 +29,15 @@ GENERATORS: Table = {
     "dcgan": nets.DCGANGenerator,
     "mlp": nets.MLPGenerator,
     "resnet": nets.ResNetGenerator,
+    "stylegan": nets.StyleGANGenerator,
+    "stylegan2": nets.StyleGAN2Generator,
 }
-CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+CRITICS: Table = {
+    "dcgan": nets.DCGANCritic,
+    "mlp": nets.MLPCritic,
+    "resnet": nets.ResNetCritic,
+    "stylegan2": nets.StyleGAN2Critic,
+}
 TRANSLATORS: Table = {
     "mlp": nets.MLPGenerator,
     "resnet_translator": nets.ResNetTranslator,
@@ -162,6 +169,7 @@ _GAN = Recipe(
     groups={
         "latents": families.Latent,
         "slope_control": families.SlopeControl,
+        "path_length": families.PathLength,
         "rows": families.Rows,
         "average": families.HalfLife,
     },
@@ -340,6 +348,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "super_resolution": Recipe(
         make=families.super_resolution, networks={"net": Slot(table=ENLARGERS)}
     ),
+    "stylegan2": _game(families.stylegan2, "penalties"),
     "wgan": _game(families.wgan),
     "wgan_gp": _game(families.wgan_gp, "penalties"),
 }

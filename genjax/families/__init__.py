@@ -30,6 +30,7 @@ from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
     Inference,
+    PathLength,
     Rows,
     SlopeControl,
     ali,
@@ -46,6 +47,7 @@ from genjax.families.gan import (
     semi_supervised_gan,
     sngan,
     srgan,
+    stylegan2,
     veegan,
     wgan,
     wgan_gp,
@@ -126,6 +128,7 @@ __all__ = [
     "HalfLife",
     "Inference",
     "Latent",
+    "PathLength",
     "Rows",
     "Samples",
     "SlopeControl",
@@ -151,6 +154,7 @@ __all__ = [
     "semi_supervised_gan",
     "sngan",
     "srgan",
+    "stylegan2",
     "standardized",
     "super_resolution",
     "vdm",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import average, average_changes, own_key
+from genjax.devices import average, average_changes, nested, own_key
 from genjax.families.averages import HalfLife
 from genjax.families.base import (
     Acts,
@@ -416,4 +416,5 @@ class Adversarial:
             _, shapes = jax.eval_shape(regularize, state)
             return state, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
 
-        return jax.lax.cond(turn % every == 0, regularize, skip, state)
+        with nested():
+            return jax.lax.cond(turn % every == 0, regularize, skip, state)

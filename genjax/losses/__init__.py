@@ -62,6 +62,7 @@ from genjax.losses.lipschitz import (
     clip_weights,
     dragan_penalty,
     gradient_penalty,
+    path_lengths,
     r1_penalty,
     r2_penalty,
 )
@@ -164,6 +165,7 @@ __all__ = [
     "posterior_mean",
     "posterior_variance",
     "prior_loss",
+    "path_lengths",
     "r1_penalty",
     "r2_penalty",
     "rational_quadratic_kernel",

@@ -1,4 +1,4 @@
-r"""Control of a critic's slope: penalties on its gradient, and clipping of its weights.
+r"""Control of slopes: penalties on a critic's, clipping of its weights, and a generator's length.
 
 All gradients are those of the sum of the outputs over the batch, which are the gradients of single
 rows if and only if row ``i`` of the output depends on row ``i`` of the input alone. Batch
@@ -160,6 +160,40 @@ def r2_penalty(
         Mescheder et al., arXiv:1801.04406, eq. 10.
     """
     return 0.5 * _squared_slope(critic_fn, widened(fake))
+
+
+def path_lengths(
+    generator_fn: Callable[[Array], Array],
+    latents: Float[Array, "B *latent"],
+    noise: Float[Array, "B *event"],
+) -> Float[Array, " B"]:
+    r"""How far generated rows move in a random direction: :math:`\lVert J^\top y\rVert_2`.
+
+    ``J`` is the Jacobian of a row in its latent. Of latents in several parts ``[B, L, D]``, such as
+    one style for each layer, it is the root of the mean over parts of the squared norms.
+
+    Args:
+        generator_fn: Generator of its latents alone, ``[B, *latent] -> [B, *event]``. Row ``i`` of
+            the output may depend on row ``i`` of the input only.
+        latents: Where the slope is taken, ``[B, D]`` or ``[B, L, D]``.
+        noise: The directions ``y``, ``[B, *event]``: normal draws, for images divided by the root
+            of the number of pixels.
+
+    Returns:
+        Length per example, ``[B]``.
+
+    Example:
+        >>> path_lengths(lambda z: z * jnp.array([3.0, 4.0]), jnp.zeros((1, 2)), jnp.ones((1, 2)))
+        Array([5.], dtype=float32)
+
+    References:
+        Karras et al., Analyzing and Improving the Image Quality of StyleGAN, arXiv:1912.04958,
+        eq. 4, and NVlabs/stylegan2-ada-pytorch.
+    """
+    latents, noise = widened(latents), widened(noise)
+    slope = jax.grad(lambda z: jnp.sum(generator_fn(z) * noise))(latents)
+    squares = jnp.sum(jnp.square(slope), axis=-1)
+    return jnp.sqrt(jnp.mean(squares.reshape(len(squares), -1), axis=-1) + _TINY)
 
 
 def clip_weights(params: Any, limit: float) -> Any:

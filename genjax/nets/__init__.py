@@ -31,6 +31,9 @@ from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
+from genjax.nets.stylegan import StyleGANGenerator
+from genjax.nets.stylegan2 import StyleGAN2Generator
+from genjax.nets.stylegan2_critic import StyleGAN2Critic
 from genjax.nets.super_resolution import RRDBNet, SRResNet, depth_to_space, icnr
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
@@ -83,6 +86,9 @@ __all__ = [
     "SRResNet",
     "ScoreMLP",
     "ScoreResNet",
+    "StyleGAN2Critic",
+    "StyleGAN2Generator",
+    "StyleGANGenerator",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",

@@ -34,6 +34,8 @@ from jax import lax
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from genjax.devices import is_nested
+
 
 # Frozen, and so hashable: it is a parameter of primitives, by which JAX looks up what it compiled.
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,35 @@ def _weight_grad_by_taps(x: Array, g: Array, *, geometry: _Geometry) -> Array:
     return jnp.stack(products).reshape(geometry.kernel_shape)
 
 
+def _keeps_places(geometry: _Geometry) -> bool:
+    """Whether the input gradient is a plain convolution of the same kind."""
+    ones = (1,) * geometry.spatial
+    return geometry.strides == ones and geometry.kernel_dilation == ones and geometry.groups == 1
+
+
+def _input_grad_by_conv(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    """The convolution with the mirrored kernel, which does not slow down inside a loop.
+
+    The same to XLA as long as it sees that the kernel is mirrored, which is why it must not.
+    """
+    spatial = geometry.spatial
+    mirrored = lax.optimization_barrier(jnp.flip(w, tuple(range(spatial))).swapaxes(-1, -2))
+    dims = "".join("DHW"[3 - spatial :])
+    # A gradient reaches as far as the kernel, less what the input was padded with.
+    padding = [
+        (k - 1 - low, k - 1 - high)
+        for k, (low, high) in zip(geometry.kernel_shape, geometry.padding, strict=False)
+    ]
+    return lax.conv_general_dilated(
+        g,
+        mirrored,
+        geometry.strides,
+        padding,
+        dimension_numbers=(f"N{dims}C", f"{dims}IO", f"N{dims}C"),
+        precision=geometry.precision,
+    )
+
+
 def _pointwise(x: Array, w: Array, *, geometry: _Geometry) -> Array:
     y = jnp.dot(_rows(x), w.reshape(w.shape[-2:]), precision=geometry.precision)
     return y.reshape(geometry.output_shape)
@@ -196,6 +227,8 @@ def _conv_on_cpu(x: Array, w: Array, *, geometry: _Geometry) -> Array:
 
 def _input_grad_on_cpu(g: Array, w: Array, *, geometry: _Geometry) -> Array:
     function = _pointwise_input_grad if geometry.pointwise else _input_grad
+    if geometry.in_loop and not geometry.pointwise and _keeps_places(geometry):
+        function = _input_grad_by_conv
     return function(g, w, geometry=geometry)
 
 
@@ -297,7 +330,7 @@ def conv(
         kernel_dilation=dilation,
         groups=groups,
         precision=precision,
-        in_loop=in_loop,
+        in_loop=in_loop or is_nested(),
     )
     return _conv_p.bind(x, kernel, geometry=geometry)
 
@@ -366,7 +399,7 @@ def conv_transpose(
         kernel_dilation=dilation,
         groups=1,
         precision=precision,
-        in_loop=in_loop,
+        in_loop=in_loop or is_nested(),
     )
     return _input_grad_p.bind(x, kernel, geometry=geometry)
 

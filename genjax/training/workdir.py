@@ -27,6 +27,8 @@ FREE_KEYS = frozenset(
         "train.num_steps",
     }
 )
+SAMPLING_KEYS = frozenset({"model.generator.truncated_layers", "model.generator.truncation"})
+"""Keys outside of ``eval`` and ``sample`` that are not read in training."""
 # What a run writes besides its config and checkpoints, which are work to protect.
 _KINDS = {
     ".lock": "file",
@@ -183,6 +185,7 @@ def check_config(
     changed = {key for key in changed if key.split(".")[0] != "edit"}
     if not training:
         changed = {key for key in changed if key.split(".")[0] not in ("eval", "sample")}
+        changed -= SAMPLING_KEYS
     if changed:
         raise WorkdirError(
             f"the config differs from that of the run in {workdir}: {', '.join(sorted(changed))}; "

@@ -65,6 +65,9 @@ ONE_SIDED = {
         lambda v: losses.f_divergence_log_ratio(v, divergence="jeffreys", form="paper"), WIDE[:1],
     ),
     "r1_penalty": (lambda x: losses.r1_penalty(steep, x), ROWS[:1]),
+    "path_lengths": (
+        lambda z, y: losses.path_lengths(lambda z: jnp.square(z) / 30.0, z, y), (ROWS[0], ROWS[1])
+    ),
     "r2_penalty": (lambda x: losses.r2_penalty(steep, x), ROWS[:1]),
     "prior_loss": (losses.prior_loss, (ROWS[0], GAMMA)),
     "decoder_logits": (lambda z, g: losses.decoder_logits(z, g, 17), (ROWS[0], GAMMA)),

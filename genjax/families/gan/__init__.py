@@ -16,16 +16,19 @@ from genjax.families.gan.family import diagnose, gan
 from genjax.families.gan.game import Game
 from genjax.families.gan.inference import Inference
 from genjax.families.gan.latent_regression import latent_regression
+from genjax.families.gan.path_length import PathLength
 from genjax.families.gan.pix2pix import pix2pix
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.semi_supervised import semi_supervised_gan
 from genjax.families.gan.slope_control import PENALTIES, SlopeControl
 from genjax.families.gan.srgan import srgan
+from genjax.families.gan.stylegan2 import stylegan2
 
 __all__ = [
     "PENALTIES",
     "Game",
     "Inference",
+    "PathLength",
     "Rows",
     "SlopeControl",
     "cycle_gan",
@@ -44,6 +47,7 @@ __all__ = [
     "sngan",
     "srgan",
     "veegan",
+    "stylegan2",
     "wgan",
     "wgan_gp",
 ]

@@ -17,6 +17,7 @@ from genjax.families.base import (
 )
 from genjax.families.draws import Latent
 from genjax.families.gan.game import Game
+from genjax.families.gan.path_length import PathLength
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.gan.unrolling import differentiable_optimizer
@@ -38,6 +39,7 @@ def gan(
     latents: Latent = Latent(),
     critic_steps: int = 1,
     slope_control: SlopeControl = SlopeControl(),
+    path_length: PathLength = PathLength(),
     rows: Rows = Rows(),
     dequantize: bool = False,
     average: HalfLife = HalfLife(),
@@ -66,6 +68,7 @@ def gan(
         latents: What the generator starts from.
         critic_steps: Steps of the critic for each of the generator.
         slope_control: Penalties and limits on the critic.
+        path_length: How even the generator's steps are held.
         rows: Which rows the players see together.
         dequantize: Whether to spread whole grey levels over their bins with uniform noise.
         average: Moving average of the generator that samples come from.
@@ -101,6 +104,7 @@ def gan(
         rows=rows,
         units=units,
         critic_optimizer=ahead,
+        path_length=path_length,
     )
     _check_networks(game, event_shape, batch_size)
     step = Adversarial(
@@ -115,7 +119,11 @@ def gan(
             regularize_every=slope_control.penalty_every,
         ),
         generator=Player(
-            networks=("generator",), loss_fn=game.generator_loss, optimizer=generator_optimizer
+            networks=("generator",),
+            loss_fn=game.generator_loss,
+            optimizer=generator_optimizer,
+            regularizer_fn=game.path_loss if path_length.lazy else None,
+            regularize_every=path_length.path_every if path_length.lazy else 1,
         ),
         batch_size=batch_size,
         accumulate_batches=rows.accumulate_batches,
@@ -181,6 +189,7 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
             f"this loss needs a critic with {expected}, but it gives {scored.shape[1:]} a row"
         )
     game.slope_control.check(kept["critic"])
+    game.path_length.check(kept["generator"])
 
 
 def _check_minibatch(game: Game) -> None:

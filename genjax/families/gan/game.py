@@ -23,6 +23,7 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.draws import Latent
+from genjax.families.gan.path_length import PATH_LENGTH, PathLength
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.gan.unrolling import unrolled
@@ -45,6 +46,7 @@ class Game:
         units: Data to the units of the networks, and back.
         critic_optimizer: Optimiser of the critic, through which the generator's loss looks ahead
             where ``rows`` says so.
+        path_length: How even the generator's steps are held.
     """
 
     generator: nn.Module
@@ -55,6 +57,7 @@ class Game:
     rows: Rows
     units: Units
     critic_optimizer: optax.GradientTransformation | None = None
+    path_length: PathLength = PathLength()
 
     @property
     def conditional(self) -> bool:
@@ -78,7 +81,8 @@ class Game:
             "generator": init_network(self.generator, key_generator, latent, one),
             "critic": init_network(self.critic, key_critic, rows, label),
         }
-        return {n: p for n, (p, _) in made.items()}, {n: s for n, (_, s) in made.items()}
+        state = {n: s for n, (_, s) in made.items()}
+        return {n: p for n, (p, _) in made.items()}, {**state, **self.path_length.start()}
 
     def generate(
         self, params: Params, state: ModelState, batch: Batch, factor: int, key: PRNGKeyArray
@@ -90,7 +94,8 @@ class Game:
         if label is not None:
             label = jnp.tile(label, factor)
         z = self.latents.draw(key_latent, batch["x"].shape[0] * factor)
-        fake, kept = _in_training(self.generator, params["generator"], state["generator"], z, label)
+        own, kept = params["generator"], state["generator"]
+        fake, kept = _in_training(self.generator, own, kept, z, label, _noise_key(key_latent))
         return self.rows.pack(fake), {**state, "generator": kept}
 
     def real_rows(self, batch: Batch, key: PRNGKeyArray) -> Array:
@@ -206,7 +211,11 @@ class Game:
                 self.critic, params["critic"], state["critic"], fake, label
             )
             real_outputs = fake_outputs  # not looked at
-        return jnp.mean(self.loss.generator(real_outputs, fake_outputs)), ({}, before)
+        value = jnp.mean(self.loss.generator(real_outputs, fake_outputs))
+        if not self.path_length.active or self.path_length.lazy:
+            return value, ({}, before)
+        penalty, (metrics, state) = self.path_loss(params, before, batch, fake, key, turn)
+        return value + penalty, (metrics, state)
 
     def looked_ahead(
         self,
@@ -235,10 +244,37 @@ class Game:
         )
         return {**params, **own}, state
 
+    def path_loss(
+        self,
+        params: Params,
+        state: ModelState,
+        batch: Batch,
+        fake: Array,
+        key: PRNGKeyArray,
+        turn: Turn,
+    ) -> tuple[Array, tuple[Metrics, ModelState]]:
+        """What holds the generator's steps even, on latents of its own; moves their mean length."""
+        count = self.path_length.rows(batch["x"].shape[0])
+        key_latent, key_path = jax.random.split(jax.random.fold_in(key, 1))
+        label = label_of(batch, conditional=self.conditional)
+        value, length, mean = self.path_length.penalty(
+            self.generator,
+            {"params": params["generator"], **state["generator"]},
+            state[PATH_LENGTH]["mean"],
+            self.latents.draw(key_latent, count),
+            None if label is None else label[:count],
+            key_path,
+        )
+        metrics = {"path_length": length, "path_penalty": value}
+        return value, (metrics, {**state, PATH_LENGTH: {"mean": mean}})
+
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows from the averaged generator: see :class:`~genjax.families.base.Family`."""
         z = self.latents.draw(key, batch["x"].shape[0])
-        return Samples(rows=self.decode(state, z, batch))
+        label = label_of(batch, conditional=self.conditional)
+        variables = {"params": state.ema["generator"], **state.model_state["generator"]}
+        made = self.generator.apply(variables, z, label, rngs={"noise": _noise_key(key)})
+        return Samples(rows=self.units.decode(cast(Array, made)))
 
     def decode(self, state: TrainState, latents: PyTree, batch: Batch) -> Array:
         """Rows of given latents from the averaged generator."""
@@ -260,11 +296,23 @@ class Game:
         )
 
 
+def _noise_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Key of what a generator draws besides its latents, from theirs."""
+    return jax.random.fold_in(key, 1)
+
+
 def _in_training(
-    network: nn.Module, params: Any, state: Any, x: Array, label: Array | None
+    network: nn.Module,
+    params: Any,
+    state: Any,
+    x: Array,
+    label: Array | None,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Array, Any]:
     """Applies a network in training; returns its output and its new state."""
-    y, new = network.apply({"params": params, **state}, x, label, train=True, mutable=list(state))
+    rngs = None if key is None else {"noise": key}
+    variables = {"params": params, **state}
+    y, new = network.apply(variables, x, label, train=True, mutable=list(state), rngs=rngs)
     return cast(Array, y), {**state, **new}
 
 
