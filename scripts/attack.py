@@ -68,12 +68,12 @@ def main(_: list[str]) -> None:
     }
     print(f"{len(label)} test rows, {_NORM.value}, epsilon {_EPSILON.value}\n")
     print("| attack | accuracy |\n|---|---|")
-    for name, ((mean, error), _) in found.items():
-        print(f"| {name} | {mean:.4f} ± {error:.4f} |")
+    for name, ((mean, stderr), _) in found.items():
+        print(f"| {name} | {mean:.4f} ± {stderr:.4f} |")
     if _JSON.value:
         kept = {
-            name: {"accuracy": mean, "stderr": error, **protocol}
-            for name, ((mean, error), protocol) in found.items()
+            name: {"accuracy": mean, "stderr": stderr, **protocol}
+            for name, ((mean, stderr), protocol) in found.items()
         }
         with open(_JSON.value, "w") as file:
             json.dump({"workdir": _WORKDIR.value, "num_rows": len(label), **kept}, file, indent=1)
