@@ -43,7 +43,7 @@ CHECKED = """
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
-    nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier
+    nets.gan_mlp nets.dcgan nets.r3gan nets.gan_resnet nets.classifier
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes

@@ -28,9 +28,15 @@ SCORE_NETS: Table = {
 GENERATORS: Table = {
     "dcgan": nets.DCGANGenerator,
     "mlp": nets.MLPGenerator,
+    "r3gan": nets.R3GANGenerator,
     "resnet": nets.ResNetGenerator,
 }
-CRITICS: Table = {"dcgan": nets.DCGANCritic, "mlp": nets.MLPCritic, "resnet": nets.ResNetCritic}
+CRITICS: Table = {
+    "dcgan": nets.DCGANCritic,
+    "mlp": nets.MLPCritic,
+    "r3gan": nets.R3GANCritic,
+    "resnet": nets.ResNetCritic,
+}
 CLASSIFIERS: Table = {
     "conv_classifier": nets.ConvClassifier,
     "linear": nets.LinearClassifier,
@@ -138,10 +144,16 @@ EDITS: Table = {
 }
 LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}
 
+AUGMENTS: Table = {
+    "adaptive": families.AdaptiveAugment,
+    "fixed": families.FixedAugment,
+}
+
 _GAN = Recipe(
     make=families.gan,
     networks={"generator": Slot(table=GENERATORS), "critic": Slot(table=CRITICS)},
     optimizers=("generator_optimizer", "critic_optimizer"),
+    parts={"augment": AUGMENTS},
     groups={
         "latents": families.Latent,
         "slope_control": families.SlopeControl,

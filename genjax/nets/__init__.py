@@ -20,6 +20,7 @@ from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.made import MADE, MaskedMLP
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
+from genjax.nets.r3gan import R3GANCritic, R3GANGenerator
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
@@ -54,6 +55,8 @@ __all__ = [
     "PixelCNN",
     "PixelCNNPlus",
     "MLPLayers",
+    "R3GANCritic",
+    "R3GANGenerator",
     "ResNetCritic",
     "ResNetGenerator",
     "ScoreMLP",

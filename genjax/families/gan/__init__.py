@@ -10,6 +10,8 @@ from genjax.families.gan.aliases import (
     wgan,
     wgan_gp,
 )
+from genjax.families.gan.augmentation import AdaptiveAugment, Augment, FixedAugment
+from genjax.families.gan.augmentation_pipeline import augment
 from genjax.families.gan.family import diagnose, gan
 from genjax.families.gan.game import Game
 from genjax.families.gan.rows import Rows
@@ -17,9 +19,13 @@ from genjax.families.gan.slope_control import PENALTIES, SlopeControl
 
 __all__ = [
     "PENALTIES",
+    "AdaptiveAugment",
+    "Augment",
+    "FixedAugment",
     "Game",
     "Rows",
     "SlopeControl",
+    "augment",
     "diagnose",
     "fgan",
     "gan",

@@ -15,6 +15,7 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.draws import Latent
+from genjax.families.gan.augmentation import Augment
 from genjax.families.gan.game import Game
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
@@ -37,7 +38,7 @@ def gan(
     critic_steps: int = 1,
     slope_control: SlopeControl = SlopeControl(),
     rows: Rows = Rows(),
-    dequantize: bool = False,
+    augment: Augment | None = None,
     average: HalfLife = HalfLife(),
 ) -> Family:
     r"""Generative adversarial network.
@@ -65,7 +66,9 @@ def gan(
         critic_steps: Steps of the critic for each of the generator.
         slope_control: Penalties and limits on the critic.
         rows: Which rows the players see together.
-        dequantize: Whether to spread whole grey levels over their bins with uniform noise.
+        augment: How strongly images are changed before the critic sees them, real and generated
+            ones alike, in the steps of both players; None for not at all. Penalties look at slopes
+            with respect to images before they are changed.
         average: Moving average of the generator that samples come from.
 
     Returns:
@@ -81,11 +84,11 @@ def gan(
         if loss not in ADVERSARIAL_LOSSES:
             raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
         loss = ADVERSARIAL_LOSSES[loss]
-    if dequantize and num_levels is None:
+    if rows.dequantize and num_levels is None:
         raise ValueError("dequantize is for data of whole grey levels")
     units: Units = Reals()
     if num_levels is not None:
-        units = Bins(num_levels, -1.0, 1.0) if dequantize else Ends(num_levels)
+        units = Bins(num_levels, -1.0, 1.0) if rows.dequantize else Ends(num_levels)
     game = Game(
         generator=generator,
         critic=critic,
@@ -94,6 +97,7 @@ def gan(
         slope_control=slope_control,
         rows=rows,
         units=units,
+        augment=augment,
     )
     _check_networks(game, event_shape, batch_size)
     step = Adversarial(
@@ -137,6 +141,8 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
             f"generator and critic must agree on num_classes, got {classes[0]} and {classes[1]}"
         )
     game.rows.check(game.loss, batch_size=batch_size, conditional=game.conditional)
+    if game.augment is not None:
+        game.augment.check(game.loss, event_shape, game.rows.pack_size)
     label = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if game.conditional else {}
     params, kept = jax.eval_shape(
         lambda key, batch: game.init_networks(key, batch, event_shape), jax.random.key(0), label

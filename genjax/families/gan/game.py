@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.devices import total
 from genjax.families.base import (
     Batch,
     Metrics,
@@ -20,11 +21,18 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.draws import Latent
+from genjax.families.gan.augmentation import Augment
+from genjax.families.gan.augmentation_pipeline import augment
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.levels import Bins, Units
 from genjax.families.players import Turn
 from genjax.losses import AdversarialLoss
+
+_AUGMENT = "augment"
+"""Where the state of augmentation is, beside that of the networks."""
+_REAL, _FAKE = 3, 4
+"""Numbers of the keys of changes, after the three that a step's key is split into."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ class Game:
         slope_control: Penalties and limits on the critic.
         rows: Which rows the players see together.
         units: Data to the units of the networks, and back.
+        augment: How strongly images are changed before the critic sees them.
     """
 
     generator: nn.Module
@@ -48,6 +57,7 @@ class Game:
     slope_control: SlopeControl
     rows: Rows
     units: Units
+    augment: Augment | None = None
 
     @property
     def conditional(self) -> bool:
@@ -66,7 +76,9 @@ class Game:
             "generator": init_network(self.generator, key_generator, latent, label),
             "critic": init_network(self.critic, key_critic, rows, label),
         }
-        return {n: p for n, (p, _) in made.items()}, {n: s for n, (_, s) in made.items()}
+        state = {n: s for n, (_, s) in made.items()}
+        kept = self.augment.init() if self.augment is not None else {}
+        return {n: p for n, (p, _) in made.items()}, {**state, **({_AUGMENT: kept} if kept else {})}
 
     def generate(
         self, params: Params, state: ModelState, batch: Batch, factor: int, key: PRNGKeyArray
@@ -88,6 +100,19 @@ class Game:
         if isinstance(self.units, Bins):
             noise = jax.random.uniform(key_noise, batch["x"].shape)
         return self.rows.pack(self.units.encode(batch["x"], noise))
+
+    def strength(self, state: ModelState, batch: Batch, turn: Turn) -> Array | None:
+        """How strongly images are augmented in a step; None for not at all."""
+        if self.augment is None:
+            return None
+        rows = total(jnp.asarray(batch["x"].shape[0] * self.rows.accumulate_batches, jnp.float32))
+        return self.augment.current(state.get(_AUGMENT, {}), turn.step, rows)
+
+    def seen(self, x: Array, strength: Array | None, key: PRNGKeyArray, origin: int) -> Array:
+        """Rows of one origin as the critic sees them, with draws of the step's key for them."""
+        if self.augment is None or strength is None:
+            return x
+        return augment(x, strength, jax.random.fold_in(key, origin), self.augment.pipeline)
 
     def outputs(
         self, params: Params, state: ModelState, real: Array, fake: Array, label: Array | None
@@ -113,12 +138,16 @@ class Game:
         fake: Array,
         label: Array | None,
         key: PRNGKeyArray,
+        strength: Array | None = None,
     ) -> Array:
         """The weighted penalties on the critic, or on the witness function of its features."""
 
         def outputs_of(x: Array) -> Array:
             variables = {"params": params["critic"], **state["critic"]}
-            return cast(Array, self.critic.apply(variables, x, label, train=False))
+            # The slope with respect to rows before they are changed (Karras et al.,
+            # arXiv:2006.06676, appendix C).
+            seen = self.seen(x, strength, key, _REAL)
+            return cast(Array, self.critic.apply(variables, seen, label, train=False))
 
         # Of an MMD GAN the slope that counts is that of the witness function, f(x) = E k(x, real) -
         # E k(x, fake), not that of its many features (Binkowski et al., arXiv:1801.01401).
@@ -144,7 +173,9 @@ class Game:
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """What the critic minimises in each of its steps."""
         real, label = self.real_rows(batch, key), label_of(batch, conditional=self.conditional)
-        real_outputs, fake_outputs, kept = self.outputs(params, state, real, fake, label)
+        strength = self.strength(state, batch, turn)
+        seen = [self.seen(real, strength, key, _REAL), self.seen(fake, strength, key, _FAKE)]
+        real_outputs, fake_outputs, kept = self.outputs(params, state, *seen, label)
         value = jnp.mean(self.loss.critic(real_outputs, fake_outputs))
         metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
         if self.loss.correct is not None:
@@ -152,9 +183,16 @@ class Game:
         # Near zero where the generator has collapsed; compared with the data's own.
         metrics["diversity"] = _diversity(fake) / jnp.maximum(_diversity(real), 1e-12)
         if self.slope_control.weights and not self.slope_control.lazy:
-            metrics["penalty"] = self.slope_penalty(params, state, real, fake, label, key)
+            metrics["penalty"] = self.slope_penalty(params, state, real, fake, label, key, strength)
             value += metrics["penalty"]
-        return value, (metrics, {**state, "critic": kept})
+        state = {**state, "critic": kept}
+        if self.augment is not None:
+            learnt, told = self.augment.learn(
+                state.get(_AUGMENT, {}), real_outputs, self.loss.threshold
+            )
+            metrics |= {"augment_strength": strength, **told}
+            state |= {_AUGMENT: learnt} if learnt else {}
+        return value, (metrics, state)
 
     def penalty_loss(
         self,
@@ -167,7 +205,8 @@ class Game:
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """What the critic minimises in steps between, if its penalties are lazy."""
         real, label = self.real_rows(batch, key), label_of(batch, conditional=self.conditional)
-        value = self.slope_penalty(params, state, real, fake, label, key)
+        strength = self.strength(state, batch, turn)
+        value = self.slope_penalty(params, state, real, fake, label, key, strength)
         return value, ({"penalty": value}, state)
 
     def generator_loss(
@@ -183,8 +222,10 @@ class Game:
         label = label_of(batch, conditional=self.conditional)
         if label is not None:
             label = jnp.tile(label, self.rows.generator_batch_factor)
+        strength = self.strength(state, batch, turn)
+        fake = self.seen(fake, strength, key, _FAKE)
         if self.rows.takes_real(self.loss):
-            real = self.real_rows(batch, key)
+            real = self.seen(self.real_rows(batch, key), strength, key, _REAL)
             real_outputs, fake_outputs, _ = self.outputs(params, state, real, fake, label)
         else:
             fake_outputs, _ = _in_training(

@@ -24,6 +24,7 @@ class Rows:
             (PacGAN, arXiv:1712.04086).
         accumulate_batches: Batches whose gradients are averaged for each step of a player, in the
             memory of one.
+        dequantize: Whether whole grey levels are spread over their bins with uniform noise.
     """
 
     generator_batch_factor: int = 1
@@ -31,6 +32,7 @@ class Rows:
     joint_batches: bool = False
     pack_size: int = 1
     accumulate_batches: int = 1
+    dequantize: bool = False
 
     def check(self, game: AdversarialLoss, *, batch_size: int, conditional: bool) -> None:
         """Whether the arguments fit each other, a loss and a batch.
