@@ -130,7 +130,7 @@ def _moved_pixels(key: PRNGKeyArray, strength: Array, images: Array) -> Array:
 
 
 def _geometry(
-    key: PRNGKeyArray, strength: Array, rows: int, size: tuple[int, int]
+    key: PRNGKeyArray, strength: Array, rows: int, size: tuple[int, ...]
 ) -> Float[Array, "B 3 3"]:
     """Maps from places in the results to places in the images: see :func:`warp`."""
     draws = jax.random.split(key, (5, 2))

@@ -174,8 +174,9 @@ class Game:
         """What the critic minimises in each of its steps."""
         real, label = self.real_rows(batch, key), label_of(batch, conditional=self.conditional)
         strength = self.strength(state, batch, turn)
-        seen = [self.seen(real, strength, key, _REAL), self.seen(fake, strength, key, _FAKE)]
-        real_outputs, fake_outputs, kept = self.outputs(params, state, *seen, label)
+        seen_real = self.seen(real, strength, key, _REAL)
+        seen_fake = self.seen(fake, strength, key, _FAKE)
+        real_outputs, fake_outputs, kept = self.outputs(params, state, seen_real, seen_fake, label)
         value = jnp.mean(self.loss.critic(real_outputs, fake_outputs))
         metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
         if self.loss.correct is not None:
@@ -186,7 +187,7 @@ class Game:
             metrics["penalty"] = self.slope_penalty(params, state, real, fake, label, key, strength)
             value += metrics["penalty"]
         state = {**state, "critic": kept}
-        if self.augment is not None:
+        if self.augment is not None and strength is not None:
             learnt, told = self.augment.learn(
                 state.get(_AUGMENT, {}), real_outputs, self.loss.threshold
             )
