@@ -173,6 +173,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         tables.PROCESSES,
     ),
     "schedules": ("Noise schedules", "`family.schedule` of `vdm`", tables.SCHEDULES),
+    "augments": ("Augmentation", "`family.augment` of GANs", tables.AUGMENTS),
     "dequantizers": ("Dequantisers", "`family.dequantizer` of `flow`", tables.DEQUANTIZERS),
     "optimizers": (
         "Optimisers",

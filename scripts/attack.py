@@ -68,7 +68,7 @@ def main(_: list[str]) -> None:
     }
     print(f"{len(label)} test rows, {_NORM.value}, epsilon {_EPSILON.value}\n")
     print("| attack | accuracy |\n|---|---|")
-    for name, ((mean, stderr), _) in found.items():
+    for name, ((mean, stderr), _protocol) in found.items():
         print(f"| {name} | {mean:.4f} ± {stderr:.4f} |")
     if _JSON.value:
         kept = {

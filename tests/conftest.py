@@ -48,7 +48,7 @@ CHECKED = """
     nets.causal nets.made nets.pixelcnn nets.pixelcnn_plus nets.causal_transformer nets.transformer
     nets.normalization nets.inception
     nets.gan_mlp nets.dcgan nets.gan_resnet nets.classifier nets.super_resolution nets.translation
-    nets.minibatch nets.noise nets.weight_norm nets.joint
+    nets.minibatch nets.noise nets.weight_norm nets.joint nets.r3gan
     nets.equalized nets.resampling nets.styles nets.stylegan nets.stylegan2 nets.stylegan2_critic
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow

@@ -38,6 +38,7 @@ SMALL = {
     "transformer": dict(hidden_size=8, num_heads=2, num_blocks=1),
     "grid": dict(channels=8, num_blocks=1, residual_channels=4),
     "dcgan": dict(channels=8, min_channels=4),
+    "r3gan": dict(channels=8, min_channels=8, num_blocks=1, group_size=8),
     "conv": dict(channels=8),
     "mlp": dict(hidden_size=8, num_layers=1),
     "mlp_layers": dict(num_layers=1),

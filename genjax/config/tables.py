@@ -28,6 +28,7 @@ SCORE_NETS: Table = {
 GENERATORS: Table = {
     "dcgan": nets.DCGANGenerator,
     "mlp": nets.MLPGenerator,
+    "r3gan": nets.R3GANGenerator,
     "resnet": nets.ResNetGenerator,
     "stylegan": nets.StyleGANGenerator,
     "stylegan2": nets.StyleGAN2Generator,
@@ -35,6 +36,7 @@ GENERATORS: Table = {
 CRITICS: Table = {
     "dcgan": nets.DCGANCritic,
     "mlp": nets.MLPCritic,
+    "r3gan": nets.R3GANCritic,
     "resnet": nets.ResNetCritic,
     "stylegan2": nets.StyleGAN2Critic,
 }
@@ -162,10 +164,16 @@ EDITS: Table = {
 }
 LOGGERS: Table = {"mlflow": loggers.MlflowLogger, "wandb": loggers.WandbLogger}
 
+AUGMENTS: Table = {
+    "adaptive": families.AdaptiveAugment,
+    "fixed": families.FixedAugment,
+}
+
 _GAN = Recipe(
     make=families.gan,
     networks={"generator": Slot(table=GENERATORS), "critic": Slot(table=CRITICS)},
     optimizers=("generator_optimizer", "critic_optimizer"),
+    parts={"augment": AUGMENTS},
     groups={
         "latents": families.Latent,
         "slope_control": families.SlopeControl,

@@ -29,6 +29,8 @@ from genjax.families.draws import Latent
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
+    AdaptiveAugment,
+    FixedAugment,
     Inference,
     PathLength,
     Rows,
@@ -122,6 +124,8 @@ __all__ = [
     "rectified_flow",
     "score_sde",
     "Acts",
+    "AdaptiveAugment",
+    "FixedAugment",
     "binarized",
     "Density",
     "Family",

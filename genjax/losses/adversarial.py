@@ -40,6 +40,7 @@ class AdversarialLoss(NamedTuple):
         uses_real: Whether the generator's loss depends on real rows.
         witness: ``(outputs, real_outputs, fake_outputs)`` to the scalar function of a row whose
             slope penalties look at, ``[B]``. None if that is the output itself.
+        threshold: Output above which a row is called real; None where single outputs say nothing.
     """
 
     critic: Callable[[Array, Array], Array]
@@ -47,6 +48,7 @@ class AdversarialLoss(NamedTuple):
     correct: Callable[[Array, Array], Array] | None = None
     uses_real: bool = False
     witness: Callable[[Array, Array, Array], Array] | None = None
+    threshold: float | None = None
 
 
 def logistic_critic_loss(
@@ -473,13 +475,15 @@ def least_squares_loss(
             f"real_code must be above fake_code, as outputs grow with 'more real'; got {real_code} "
             f"and {fake_code}"
         )
+    # The optimal output (b p + a q) / (p + q) is halfway between the codes where p = q.
+    halfway = 0.5 * (real_code + fake_code)
     return AdversarialLoss(
         lambda real, fake: least_squares_critic_loss(
             real, fake, real_code=real_code, fake_code=fake_code
         ),
         lambda real, fake: least_squares_generator_loss(fake, target=target),
-        # The optimal output (b p + a q) / (p + q) is halfway between the codes where p = q.
-        correct_at(0.5 * (real_code + fake_code)),
+        correct_at(halfway),
+        threshold=halfway,
     )
 
 
@@ -494,18 +498,26 @@ ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
         logistic_critic_loss,
         lambda real, fake: minimax_generator_loss(fake),
         correct_at(0.0),
+        threshold=0.0,
     ),
     "nonsaturating": AdversarialLoss(
         logistic_critic_loss,
         lambda real, fake: nonsaturating_generator_loss(fake),
         correct_at(0.0),
+        threshold=0.0,
     ),
     "least_squares": least_squares_loss(),
     "brier": AdversarialLoss(
-        brier_critic_loss, lambda real, fake: brier_generator_loss(fake), correct_at(0.0)
+        brier_critic_loss,
+        lambda real, fake: brier_generator_loss(fake),
+        correct_at(0.0),
+        threshold=0.0,
     ),
     "hinge": AdversarialLoss(
-        hinge_critic_loss, lambda real, fake: hinge_generator_loss(fake), correct_at(0.0)
+        hinge_critic_loss,
+        lambda real, fake: hinge_generator_loss(fake),
+        correct_at(0.0),
+        threshold=0.0,
     ),
     "wasserstein": AdversarialLoss(
         wasserstein_critic_loss, lambda real, fake: wasserstein_generator_loss(fake)

@@ -353,4 +353,5 @@ def f_gan_loss(
             limit(widened(fake))
         )
 
-    return AdversarialLoss(critic_loss, generator_loss, correct_at(chosen.threshold))
+    correct = correct_at(chosen.threshold)
+    return AdversarialLoss(critic_loss, generator_loss, correct, threshold=chosen.threshold)

@@ -222,10 +222,14 @@ _weight_grad_p = _primitive("genjax_conv_weight_grad", _weight_grad)
 
 
 def _conv_on_cpu(x: Array, w: Array, *, geometry: _Geometry) -> Array:
+    if _one_by_one(geometry):
+        return _of_groups(_conv_on_cpu, x, w, geometry)
     return (_pointwise if geometry.pointwise else _conv)(x, w, geometry=geometry)
 
 
 def _input_grad_on_cpu(g: Array, w: Array, *, geometry: _Geometry) -> Array:
+    if _one_by_one(geometry):
+        return _of_groups(_input_grad_on_cpu, g, w, geometry)
     function = _pointwise_input_grad if geometry.pointwise else _input_grad
     if geometry.in_loop and not geometry.pointwise and _keeps_places(geometry):
         function = _input_grad_by_conv
@@ -233,6 +237,8 @@ def _input_grad_on_cpu(g: Array, w: Array, *, geometry: _Geometry) -> Array:
 
 
 def _weight_grad_on_cpu(x: Array, g: Array, *, geometry: _Geometry) -> Array:
+    if _one_by_one(geometry):
+        return _of_groups(_weight_grad_on_cpu, x, g, geometry)
     # Both are at hand, and are laid out anew: without a barrier what they come from is computed
     # again for that, pixel by pixel.
     x, g = lax.optimization_barrier((x, g))
@@ -240,6 +246,29 @@ def _weight_grad_on_cpu(x: Array, g: Array, *, geometry: _Geometry) -> Array:
     if geometry.pointwise:
         function = _pointwise_weight_grad
     return function(x, g, geometry=geometry)
+
+
+def _one_by_one(geometry: _Geometry) -> bool:
+    """Whether groups are convolved one after the other.
+
+    XLA's CPU backend has no fast convolution in groups, and its gradients are slower than those of
+    single ones by one or two orders of magnitude. Of many groups the program would be too long.
+    """
+    return 1 < geometry.groups <= 32
+
+
+def _of_groups(function: Any, a: Array, b: Array, geometry: _Geometry) -> Array:
+    # Channels, and so groups, are last in the operands and results of all three.
+    groups = geometry.groups
+    *taps, inputs, outputs = geometry.kernel_shape
+    one = dataclasses.replace(
+        geometry,
+        groups=1,
+        input_shape=(*geometry.input_shape[:-1], inputs),
+        kernel_shape=(*taps, inputs, outputs // groups),
+    )
+    pairs = zip(jnp.split(a, groups, -1), jnp.split(b, groups, -1), strict=True)
+    return jnp.concatenate([function(c, d, geometry=one) for c, d in pairs], -1)
 
 
 for _p, _function in (

@@ -10,6 +10,8 @@ from genjax.families.gan.aliases import (
     wgan,
     wgan_gp,
 )
+from genjax.families.gan.augmentation import AdaptiveAugment, Augment, FixedAugment
+from genjax.families.gan.augmentation_pipeline import augment
 from genjax.families.gan.bigan import ali, bigan, veegan
 from genjax.families.gan.cycle_gan import cycle_gan
 from genjax.families.gan.family import diagnose, gan
@@ -26,6 +28,9 @@ from genjax.families.gan.stylegan2 import stylegan2
 
 __all__ = [
     "PENALTIES",
+    "AdaptiveAugment",
+    "Augment",
+    "FixedAugment",
     "Game",
     "Inference",
     "PathLength",
@@ -34,6 +39,7 @@ __all__ = [
     "cycle_gan",
     "ali",
     "bigan",
+    "augment",
     "diagnose",
     "fgan",
     "gan",

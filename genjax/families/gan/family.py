@@ -16,6 +16,7 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.draws import Latent
+from genjax.families.gan.augmentation import Augment
 from genjax.families.gan.game import Game
 from genjax.families.gan.path_length import PathLength
 from genjax.families.gan.rows import Rows
@@ -41,7 +42,7 @@ def gan(
     slope_control: SlopeControl = SlopeControl(),
     path_length: PathLength = PathLength(),
     rows: Rows = Rows(),
-    dequantize: bool = False,
+    augment: Augment | None = None,
     average: HalfLife = HalfLife(),
 ) -> Family:
     r"""Generative adversarial network.
@@ -70,7 +71,9 @@ def gan(
         slope_control: Penalties and limits on the critic.
         path_length: How even the generator's steps are held.
         rows: Which rows the players see together.
-        dequantize: Whether to spread whole grey levels over their bins with uniform noise.
+        augment: How strongly images are changed before the critic sees them, real and generated
+            ones alike, in the steps of both players; None for not at all. Penalties look at slopes
+            with respect to images before they are changed.
         average: Moving average of the generator that samples come from.
 
     Returns:
@@ -86,11 +89,11 @@ def gan(
         if loss not in ADVERSARIAL_LOSSES:
             raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
         loss = ADVERSARIAL_LOSSES[loss]
-    if dequantize and num_levels is None:
+    if rows.dequantize and num_levels is None:
         raise ValueError("dequantize is for data of whole grey levels")
     units: Units = Reals()
     if num_levels is not None:
-        units = Bins(num_levels, -1.0, 1.0) if dequantize else Ends(num_levels)
+        units = Bins(num_levels, -1.0, 1.0) if rows.dequantize else Ends(num_levels)
     ahead = None
     if rows.unroll_steps:
         acts = Acts(critic_steps, slope_control.penalty_every if slope_control.lazy else 1)
@@ -105,6 +108,7 @@ def gan(
         units=units,
         critic_optimizer=ahead,
         path_length=path_length,
+        augment=augment,
     )
     _check_networks(game, event_shape, batch_size)
     step = Adversarial(
@@ -156,6 +160,8 @@ def _check_networks(game: Game, event_shape: tuple[int, ...], batch_size: int) -
     game.rows.check(game.loss, batch_size=batch_size, conditional=game.conditional)
     if getattr(game.critic, "num_minibatch_kernels", 0):
         _check_minibatch(game)
+    if game.augment is not None:
+        game.augment.check(game.loss, event_shape, game.rows.pack_size)
     label = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if game.conditional else {}
     params, kept = jax.eval_shape(
         lambda key, batch: game.init_networks(key, batch, event_shape), jax.random.key(0), label

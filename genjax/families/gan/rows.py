@@ -28,6 +28,7 @@ class Rows:
             critic itself moves by its own steps alone. 0 for none.
         accumulate_batches: Batches whose gradients are averaged for each step of a player, in the
             memory of one.
+        dequantize: Whether whole grey levels are spread over their bins with uniform noise.
     """
 
     generator_batch_factor: int = 1
@@ -36,6 +37,7 @@ class Rows:
     pack_size: int = 1
     unroll_steps: int = 0
     accumulate_batches: int = 1
+    dequantize: bool = False
 
     def check(self, game: AdversarialLoss, *, batch_size: int, conditional: bool) -> None:
         """Whether the arguments fit each other, a loss and a batch.
