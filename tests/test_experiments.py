@@ -232,6 +232,25 @@ def test_the_ring_plays_every_divergence_and_every_loss():
         RING.get_config("wagn")
 
 
+TRANSLATIONS = [load(f"experiments/translation/{n}.py") for n in ("edges2digits", "mnist_on_cifar")]
+
+
+@pytest.mark.parametrize(
+    "file, objective", [(file, name) for file in TRANSLATIONS for name in file.OBJECTIVES]
+)
+def test_every_objective_of_translation_is_built_from_its_weights(file, objective, tfds_dir):
+    config = file.get_config(objective)
+    shrink(config)
+    config.data.data_dir = tfds_dir
+    config.data.test_split = config.data.train_split = "test[:50]"
+    if "streams" in config.data:  # photographs take a while to read
+        config.data.streams.source = dict(name="mnist")
+    config.eval.metrics, config.train.eval_every = (), 0
+    assert configs.build(config).family.sample is not None
+    with pytest.raises(ValueError, match="the objective must be one of"):
+        file.get_config("cycl")
+
+
 BENCHMARKS = load("experiments/benchmarks.py")
 
 
