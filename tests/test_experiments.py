@@ -40,6 +40,8 @@ SMALL = {
     "bottom_up": dict(channels=8, middle_channels=4),
     "top_down": dict(channels=8, middle_channels=4),
     "resnet": dict(channels=8),
+    "rrdb": dict(channels=8, num_blocks=1, growth=4),
+    "srresnet": dict(channels=8, num_blocks=1),
     "autoregressive_flow": dict(hidden_size=8, num_layers=1),
     "continuous_flow": dict(hidden_size=8, num_layers=1),
     "coupling_flow": dict(hidden_size=8, num_layers=1),
