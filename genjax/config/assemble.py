@@ -221,8 +221,8 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
     evaluation = experiment.eval
     if "label_accuracy" in evaluation.metrics and not experiment.samples_have_labels:
         raise ConfigError(
-            "eval.metrics: 'label_accuracy' needs a conditional model, or one of labelled rows that "
-            "samples are made from"
+            "eval.metrics: 'label_accuracy' needs a conditional model, or samples that are made "
+            "from labelled rows"
         )
     training = evaluation.reference == "train"
     reference = experiment.train_data if training else experiment.test_data

@@ -162,7 +162,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         alike = tuple(
             name
             for name, feature in spec_of(basis.streams).items()
-            if name.split("/")[-1] == "x"
+            if name.split("/")[-1] in ("x", "partner")
             and feature.num_levels is None
             and feature.shape == dataset.event_shape
         )

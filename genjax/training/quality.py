@@ -20,7 +20,7 @@ _OF_POINTS = ("w1", "w2", "sliced_w2")
 _LEAST = {"kid": 20, "inception_score": 10, "precision_recall": 4, "density_coverage": 6}
 HIGHER_IS_BETTER = (
     "precision", "recall", "density", "coverage", "inception_score", "classifier_score",
-    "label_accuracy", "modes_covered", "high_quality",
+    "label_accuracy", "modes_covered", "high_quality", "psnr", "inverse_psnr",
 )  # fmt: skip
 """How names of numbers begin that are better the higher they are."""
 METRICS = (*_OF_FEATURES, *_OF_LOGITS, *_OF_POINTS, "modes")

@@ -15,13 +15,14 @@ from genjax.families.players import Player
 # A codebook with running counts, a game of two networks against two, a regularised generator, and
 # two models that are fitted from sums over rows of several steps.
 TOYS = '''
-import jax, jax.numpy as jnp, numpy as np, optax
+import types
+import flax.linen as nn, jax, jax.numpy as jnp, numpy as np, optax
 from genjax.families.adversarial import Adversarial
 from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
-from genjax.families import GaussianComponent, hidden_markov, mixture
+from genjax.families import GaussianComponent, cycle_gan, hidden_markov, mixture, pix2pix, srgan
 
 
 def components():
@@ -113,6 +114,50 @@ def two_against_two(order="together", accumulate=1):
                   batches_per_step=game.batches_per_step)
 
 
+class Line(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return self.param("a", nn.initializers.constant(0.5), x.shape[-1:]) * x
+
+
+class Score(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return jnp.sum(self.param("w", nn.initializers.ones, x.shape[-1:]) * x**2, -1)
+
+
+def translation(make, **kwargs):
+    feature = types.SimpleNamespace(shape=(2,), num_levels=None)
+    return make(
+        generator=Line(), critic=Score(), generator_optimizer=optax.adam(0.01),
+        critic_optimizer=optax.adam(0.01), batch_size=8, average=HalfLife(ema_half_life_kimg=0.05),
+        spec=dict.fromkeys(("x", "source", "source/x"), feature), **kwargs,
+    )
+
+
+def paired():
+    """A translator and a critic of pairs."""
+    return translation(pix2pix)
+
+
+class Held(nn.Module):
+    """Features of a network whose variables are state."""
+
+    @nn.compact
+    def __call__(self, x):
+        return self.variable("frozen", "scale", lambda: jnp.full((2,), 0.7)).value * x**2
+
+
+def contents():
+    """A translator held to features of a network that stands still."""
+    return translation(srgan, features=Held(), gan_weight=0.3, l1_weight=0.1)
+
+
+def cycles():
+    """Two translators, two critics, and pools that are soon full."""
+    return translation(cycle_gan, pool_size=12, identity_weight=1.0)
+
+
 def regularized():
     """A generator held to a running mean of its slope every second step, as StyleGAN2's is."""
 
@@ -160,9 +205,10 @@ from genjax.training.checkpoints import Checkpoints
 
 mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
-rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
+names = ("x", "y", "z", "source", "source/x")
+rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
 found = {}
-for make in (codebook, two_against_two, regularized, components, states):
+for make in (codebook, two_against_two, paired, contents, cycles, regularized, components, states):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -206,7 +252,10 @@ for make in (codebook, two_against_two, regularized, components, states):
 print(json.dumps(found))
 """
 )
-NAMES = ("codebook", "two_against_two", "regularized", "components", "states")
+NAMES = (
+    "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "components",
+    "states",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

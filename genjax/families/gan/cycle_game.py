@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -100,7 +100,7 @@ class CycleGame:
         if self.cycle_weight:
             play["cycle"] = (to(0, play["fake"][1]), to(1, play["fake"][0]))
         if self.identity_weight:
-            play["same"] = (to(0, x), to(1, source))
+            play["identity"] = (to(0, x), to(1, source))
         return play, kept
 
     def critic_loss(
@@ -138,21 +138,21 @@ class CycleGame:
         turn: Turn,
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """What both translators minimise together. The critics' state stands still."""
-        rows, value, metrics = self.rows(batch), jnp.zeros(()), {}
+        rows, value = self.rows(batch), jnp.zeros(())
+        metrics: dict[str, Array] = {}
         if self.gan_weight:
-            metrics["adversarial"] = sum(
-                self._adversarial(params, state, name, real, made)
-                for name, real, made in zip(CRITICS, rows, fake["fake"], strict=True)
-            )
+            metrics["adversarial"] = jnp.zeros(())
+            for name, real, made in zip(CRITICS, rows, fake["fake"], strict=True):
+                metrics["adversarial"] += self._adversarial(params, state, name, real, made)
             value += self.gan_weight * metrics["adversarial"]
-        for name, weight in (("cycle", self.cycle_weight), ("same", self.identity_weight)):
+        for name, weight in (("cycle", self.cycle_weight), ("identity", self.identity_weight)):
             if weight:
-                called = "identity" if name == "same" else name
-                metrics[called] = sum(
+                of_target, of_source = (
                     jnp.mean(jnp.abs(made - real))
                     for made, real in zip(fake[name], rows, strict=True)
                 )
-                value += weight * metrics[called]
+                metrics[name] = of_target + of_source
+                value += weight * metrics[name]
         return value, (metrics, state)
 
     def _adversarial(

@@ -93,6 +93,12 @@ def cycle_gan(
             f"identity_weight compares rows of both sides, but x has the shape {target.shape} and "
             f"the source {source.shape}: set it to 0"
         )
+    for name, side in (("partner", source), ("source/partner", target)):
+        if name in spec and tuple(spec[name].shape) != side.shape:
+            raise ValueError(
+                f"{name} is to be the true translation of a row, of shape {side.shape}, but the "
+                f"data has it with shape {tuple(spec[name].shape)}"
+            )
     of_shape = getattr(generator, "event_shape", None) is not None
     inverse = generator.clone(event_shape=source.shape) if of_shape else generator
     check_translator(generator, source, target, "generator")

@@ -10,8 +10,8 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.devices import mapped_axes
 
 Pool: TypeAlias = Mapping[str, Array]
-"""``rows`` ``[N, *event]``; ``count``, int32 ``[]``, of rows it was offered so far; ``seed``, uint32
-``[]``, of its draws. It is the same on all devices."""
+"""``rows`` ``[N, *event]``; ``count``, int32 ``[]``, of rows it was offered so far; ``seed`` of its
+draws, uint32 ``[]``. It is the same on all devices."""
 
 
 def empty_pool(key: PRNGKeyArray, size: int, shape: tuple[int, ...]) -> Pool:
