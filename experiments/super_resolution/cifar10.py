@@ -18,23 +18,27 @@ Expected: has not been trained to the end here yet. PSNR of the brightness: bicu
           SRResNet; FD and chroma: SRGAN the least.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from ml_collections import ConfigDict
 
 
 def get_config(
-    kind: Literal["srresnet", "srgan"] = "srresnet",
-    start: str = "/tmp/genjax/srresnet_cifar10",
-    classifier: str = "/tmp/genjax/classifier_cifar10",
+    kind: str = "srresnet", classifier: str = "/tmp/genjax/classifier_cifar10"
 ) -> ConfigDict:
     """Returns the config.
 
     Args:
-        kind: ``"srresnet"`` has the least error; ``"srgan"`` goes on from a run of it.
-        start: Workdir of that run.
+        kind: ``"srresnet"`` has the least error; ``"srgan"`` goes on from a run of it, whose workdir
+            may follow after a colon; it is ``/tmp/genjax/srresnet_cifar10`` if left out.
         classifier: Workdir of the classifier.
+
+    Raises:
+        ValueError: If there is no such kind.
     """
+    kind, _, start = kind.partition(":")
+    if kind not in ("srresnet", "srgan"):
+        raise ValueError(f"expected srresnet or srgan, got {kind!r}")
     shared: dict[str, Any] = dict(
         data=dict(
             name="cifar10",
@@ -60,7 +64,7 @@ def get_config(
         dict(
             shared,
             model=dict(
-                generator=dict(start=dict(workdir=start)),
+                generator=dict(start=dict(workdir=start or "/tmp/genjax/srresnet_cifar10")),
                 critic=dict(name="dcgan", channels=256, norm="none", spectral_norm=True),
                 features=dict(frozen=dict(workdir=classifier)),
             ),

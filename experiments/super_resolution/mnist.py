@@ -20,7 +20,7 @@ Expected: PSNR: bicubic < SRGAN < SRResNet; FD: SRGAN < SRResNet < bicubic. expe
           has what was measured. ``:rrdb`` and ``:esrgan`` are the pair of the second paper.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -31,18 +31,22 @@ NETS = {
 
 
 def get_config(
-    kind: Literal["srresnet", "rrdb", "srgan", "esrgan"] = "srresnet",
-    start: str | None = None,
-    classifier: str = "/tmp/genjax/classifier_mnist",
+    kind: str = "srresnet", classifier: str = "/tmp/genjax/classifier_mnist"
 ) -> ConfigDict:
     """Returns the config.
 
     Args:
         kind: ``"srresnet"`` and ``"rrdb"`` have the least error; ``"srgan"`` and ``"esrgan"`` go on
-            from a run of theirs.
-        start: Workdir of that run; ``/tmp/genjax/srresnet_mnist`` or ``rrdb_mnist`` if None.
+            from a run of theirs, whose workdir may follow after a colon; it is
+            ``/tmp/genjax/srresnet_mnist`` or ``rrdb_mnist`` if left out.
         classifier: Workdir of the classifier.
+
+    Raises:
+        ValueError: If there is no such kind.
     """
+    kind, _, start = kind.partition(":")
+    if kind not in (*NETS, "srgan", "esrgan"):
+        raise ValueError(f"expected srresnet, rrdb, srgan or esrgan, got {kind!r}")
     shared: dict[str, Any] = dict(
         data=dict(name="mnist", batch_size=32, transforms=(dict(name="shrink"),)),
         eval=dict(
