@@ -29,8 +29,8 @@ def get_config(
     """Returns the config.
 
     Args:
-        kind: ``"srresnet"`` has the least error; ``"srgan"`` goes on from a run of it, whose workdir
-            may follow after a colon; it is ``/tmp/genjax/srresnet_cifar10`` if left out.
+        kind: ``"srresnet"`` has the least error; ``"srgan"`` goes on from a run of it, whose
+            workdir may follow after a colon; ``/tmp/genjax/srresnet_cifar10`` if left out.
         classifier: Workdir of the classifier.
 
     Raises:
