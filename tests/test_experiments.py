@@ -40,6 +40,8 @@ SMALL = {
     "bottom_up": dict(channels=8, middle_channels=4),
     "top_down": dict(channels=8, middle_channels=4),
     "resnet": dict(channels=8),
+    "rrdb": dict(channels=8, num_blocks=1, growth=4),
+    "srresnet": dict(channels=8, num_blocks=1),
     "patch": dict(channels=2),
     "resnet_translator": dict(channels=2, num_blocks=1),
     "unet_translator": dict(channels=2),
