@@ -45,6 +45,8 @@ SMALL = {
     "bottom_up": dict(channels=8, middle_channels=4),
     "top_down": dict(channels=8, middle_channels=4),
     "resnet": dict(channels=8),
+    "rrdb": dict(channels=8, num_blocks=1, growth=4),
+    "srresnet": dict(channels=8, num_blocks=1),
     "patch": dict(channels=2),
     "resnet_translator": dict(channels=2, num_blocks=1),
     "unet_translator": dict(channels=2),
@@ -300,6 +302,25 @@ def test_every_semi_supervised_model_builds_with_its_hundred_labels(model, tfds_
     assert len(experiment.test_data.source) == 10_000
     with pytest.raises(ValueError, match="the model must be one of"):
         SEMI.get_config("unsupervised")
+
+
+TRANSLATIONS = [load(f"experiments/translation/{n}.py") for n in ("edges2digits", "mnist_on_cifar")]
+
+
+@pytest.mark.parametrize(
+    "file, objective", [(file, name) for file in TRANSLATIONS for name in file.OBJECTIVES]
+)
+def test_every_objective_of_translation_is_built_from_its_weights(file, objective, tfds_dir):
+    config = file.get_config(objective)
+    shrink(config)
+    config.data.data_dir = tfds_dir
+    config.data.test_split = config.data.train_split = "test[:50]"
+    if "streams" in config.data:  # photographs take a while to read
+        config.data.streams.source = dict(name="mnist")
+    config.eval.metrics, config.train.eval_every = (), 0
+    assert configs.build(config).family.sample is not None
+    with pytest.raises(ValueError, match="the objective must be one of"):
+        file.get_config("cycl")
 
 
 BENCHMARKS = load("experiments/benchmarks.py")

@@ -55,8 +55,6 @@ def get_config(objective: str = "both") -> ConfigDict:
                 num_steps=5000,
                 log_every=50,
                 eval_every=5000,
-                sample_every=1000,
-                checkpoint_every=1000,
                 best_metric="eval/l1",
             ),
             eval=dict(

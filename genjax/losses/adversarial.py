@@ -383,7 +383,8 @@ def relativistic_average_critic_loss(
 
     Returns:
         :math:`\log(1 + e^{-(v(x) - \bar v(\tilde x))}) + \log(1 + e^{v(\tilde x) - \bar v(x)})`
-        for each pair, where a bar is the mean over all rows given.
+        for each pair, where a bar is the mean over all rows given: of one device, where a step is
+        mapped over several.
 
     Raises:
         ValueError: If the shapes differ.

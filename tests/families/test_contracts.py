@@ -26,7 +26,7 @@ from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
-from genjax.families import GaussianComponent, cycle_gan, hidden_markov, mixture, pix2pix
+from genjax.families import GaussianComponent, cycle_gan, hidden_markov, mixture, pix2pix, srgan
 
 
 def components():
@@ -144,6 +144,19 @@ def paired():
     return translation(pix2pix)
 
 
+class Held(nn.Module):
+    """Features of a network whose variables are state."""
+
+    @nn.compact
+    def __call__(self, x):
+        return self.variable("frozen", "scale", lambda: jnp.full((2,), 0.7)).value * x**2
+
+
+def contents():
+    """A translator held to features of a network that stands still."""
+    return translation(srgan, features=Held(), gan_weight=0.3, l1_weight=0.1)
+
+
 def cycles():
     """Two translators, two critics, and pools that are soon full."""
     return translation(cycle_gan, pool_size=12, identity_weight=1.0)
@@ -247,8 +260,8 @@ rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
 rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
 found = {}
 for make in (
-    codebook, two_against_two, paired, cycles, regularized, ahead, few_labels, components, states,
-    pairs,
+    codebook, two_against_two, paired, contents, cycles, regularized, ahead, few_labels,
+    components, states, pairs,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -294,8 +307,8 @@ print(json.dumps(found))
 """
 )
 NAMES = (
-    "codebook", "two_against_two", "paired", "cycles", "regularized", "ahead", "few_labels",
-    "components", "states",
+    "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "ahead",
+    "few_labels", "components", "states",
 )  # fmt: skip
 DRAWING = ("pairs",)
 """Families whose noise depends on the number of devices where each draws its own."""

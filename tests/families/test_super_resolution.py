@@ -9,6 +9,7 @@ import pytest
 
 import genjax
 from genjax import data, families, nets
+from genjax.config import ConfigError
 from genjax.families.gan.content import Content
 from genjax.families.gan.translation import Side
 
@@ -211,7 +212,7 @@ def config(folder, name, **family):
 
 @pytest.mark.slow
 def test_a_run_starts_from_a_network_of_another_and_needs_it_no_more(tmp_path):
-    with pytest.raises(genjax.ConfigError, match=r"model.generator.start.workdir: there is no"):
+    with pytest.raises(ConfigError, match=r"model.generator.start.workdir: there is no"):
         genjax.build(config(tmp_path, "srgan"))
     for name in ("super_resolution", "classifier"):
         genjax.Run(genjax.build(config(tmp_path, name)), tmp_path / name, quiet=True).train()
