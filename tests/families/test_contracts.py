@@ -21,6 +21,7 @@ from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
+from genjax import families, nets
 from genjax.families import GaussianComponent, hidden_markov, mixture
 
 
@@ -151,8 +152,23 @@ def regularized():
                   batches_per_step=game.batches_per_step)
 '''
 
+# Latents of its own, which devices draw for themselves: what it computes depends on how many.
+DRAWING = '''
+
+def even_paths():
+    """Path lengths, whose running mean is part of the state."""
+    return families.gan(
+        generator=nets.MLPGenerator((2,), hidden_size=4, num_layers=1),
+        critic=nets.MLPCritic(hidden_size=4, num_layers=1),
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        event_shape=(2,), num_levels=None, batch_size=8, latents=families.Latent(latent_size=4),
+        path_length=families.PathLength(path_weight=2.0, path_every=2),
+    )
+'''
+
 PROGRAM = (
     TOYS
+    + DRAWING
     + """
 import json, tempfile
 from genjax.training import mesh as meshes, step as stepping
@@ -162,7 +178,7 @@ mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
 found = {}
-for make in (codebook, two_against_two, regularized, components, states):
+for make in (codebook, two_against_two, regularized, components, states, even_paths):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -214,7 +230,7 @@ def found(in_a_process):
     return {devices: in_a_process(PROGRAM, devices=devices) for devices in (1, 4)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "even_paths"])
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 def test_three_steps_and_three_are_six_and_all_devices_hold_the_same(
