@@ -80,6 +80,7 @@ def test_every_block_of_python_is_run_by_a_test():
         "docs/configs.md": ["def get_config", "genjax.build(config"],
         "docs/densities.md": ["run"],
         "docs/editing.md": ["run", "Resampling("],
+        "docs/families.md": ["StyleGAN2Generator("],
         "docs/extending.md": ["losses.gradient_penalty", "import coupling_flow"],
     }
     for page in TEXTS:
@@ -114,6 +115,12 @@ def test_notebooks_train_evaluate_sample_score_and_open_a_run_again(in_repo, cap
     assert nats.shape == (16,) and np.isfinite(nats).all()
     run(in_repo(opened))
     assert capsys.readouterr().out.endswith("2 (4, 8, 8, 1)\n")
+
+
+@pytest.mark.slow
+def test_styles_of_two_samples_are_mixed():
+    made = run(block("docs/families.md", "StyleGAN2Generator("))
+    assert made["styles"].shape == (2, 4, 16) and made["image"].shape == (1, 8, 8, 1)
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@ r"""Convolution layers with Flax's parameters and results whose gradients are fa
 
 XLA's CPU backend runs a plain convolution and its two gradients well, with two exceptions: the
 weight gradient of a *transposed* convolution (30 to 60 times slower than the equal one of a plain
-convolution) and any weight gradient inside a loop (10 to 60 times slower). So a transposed
-convolution here *is* the input gradient of a plain one, whose weight gradient is the plain one's,
-and weight gradients can be formulated as matrix products for use in a ``lax.scan``.
+convolution) and any weight gradient inside a loop or a branch (10 to 100 times slower; input
+gradients up to 7 times). So a transposed convolution here *is* the input gradient of a plain one,
+whose weight gradient is the plain one's, and both gradients have a form for use in a ``lax.scan``
+or a ``lax.cond`` (:func:`genjax.devices.nested`): matrix products, and a plain convolution.
 ``scripts/bench_conv.py`` prints the timings.
 
 A convolution is bilinear, and so are its two gradients; the derivatives of the three are the three
@@ -332,8 +333,7 @@ def conv(
         kernel_dilation: Spacing of the taps along each spatial axis.
         groups: Number of groups of channels that do not mix.
         precision: Precision of the products, as in :func:`jax.lax.conv_general_dilated`.
-        in_loop: Whether to formulate the weight gradient so that it stays fast inside ``lax.scan``
-            on CPU.
+        in_loop: Whether to formulate gradients so that they stay fast inside ``lax.scan`` on CPU.
 
     Returns:
         The output, ``[B, *spatial_out, O]``.
@@ -386,8 +386,7 @@ def conv_transpose(
         kernel_dilation: Spacing of the taps along each spatial axis.
         transpose_kernel: Whether the kernel is that of the convolution whose gradient this is.
         precision: Precision of the products, as in :func:`jax.lax.conv_transpose`.
-        in_loop: Whether to formulate the weight gradient so that it stays fast inside ``lax.scan``
-            on CPU.
+        in_loop: Whether to formulate gradients so that they stay fast inside ``lax.scan`` on CPU.
 
     Returns:
         The output, ``[B, *spatial_out, O]``.

@@ -26,6 +26,7 @@ from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
+from genjax import families, nets
 from genjax.families import GaussianComponent, cycle_gan, hidden_markov, mixture, pix2pix, srgan
 
 
@@ -197,8 +198,6 @@ def few_labels():
 
 def pairs():
     """An encoder and a generator against a critic of pairs, with batch statistics and noise."""
-    from genjax import families, nets
-
     return families.ali(
         encoder=nets.JointMLPEncoder(hidden_size=4),
         generator=nets.MLPGenerator((2,), hidden_size=4, num_layers=1, norm="batch"),
@@ -246,8 +245,23 @@ def regularized():
                   batches_per_step=game.batches_per_step)
 '''
 
+# Latents of its own, which devices draw for themselves: what it computes depends on how many.
+DRAWING = '''
+
+def even_paths():
+    """Path lengths, whose running mean is part of the state."""
+    return families.gan(
+        generator=nets.MLPGenerator((2,), hidden_size=4, num_layers=1),
+        critic=nets.MLPCritic(hidden_size=4, num_layers=1),
+        generator_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        event_shape=(2,), num_levels=None, batch_size=8, latents=families.Latent(latent_size=4),
+        path_length=families.PathLength(path_weight=2.0, path_every=2),
+    )
+'''
+
 PROGRAM = (
     TOYS
+    + DRAWING
     + """
 import json, tempfile
 from genjax.training import mesh as meshes, step as stepping
@@ -261,7 +275,7 @@ rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
 found = {}
 for make in (
     codebook, two_against_two, paired, contents, cycles, regularized, ahead, few_labels,
-    components, states, pairs,
+    components, states, pairs, even_paths,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -310,7 +324,7 @@ NAMES = (
     "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "ahead",
     "few_labels", "components", "states",
 )  # fmt: skip
-DRAWING = ("pairs",)
+DRAWING = ("pairs", "even_paths")
 """Families whose noise depends on the number of devices where each draws its own."""
 
 
