@@ -365,3 +365,10 @@ def test_an_encoder_that_learns_from_nothing_is_refused():
             encoder=Same(), generator=Slope(), optimizer=optax.sgd(1.0), event_shape=(1,),
             num_levels=None, latents=families.Latent(latent_size=1),
         )  # fmt: skip
+
+
+def test_no_word_of_the_protocol_stands_in_the_place_of_a_metric():
+    family = small()
+    state = family.init(KEY, rows())
+    found = jax.eval_shape(family.eval_step, state, {**rows(), "index": jnp.arange(16)}, KEY)
+    assert not set(found) & set(family.eval_protocol)

@@ -130,7 +130,7 @@ class Inverse:
 
 EVAL_PROTOCOL = {
     "reconstruction": "of the encoder's mean",
-    "random_distance": "to the generated row of an unrelated latent",
+    "random_row": "generated from an unrelated latent",
 }
 """What must be said beside the numbers of :meth:`Inverse.eval_step`."""
 
