@@ -16,7 +16,7 @@ Samples are measured by a classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/gan/stacked_mnist.py:pac4 \
               --workdir=/tmp/genjax/stacked_mnist --config.data.data_dir=DIR
-Expected: experiments/README.md has what was measured of it.
+Expected: not measured yet; the published numbers above.
 
 After the colon stands a game of GAMES; critics have a quarter of the channels, or a half with
 `_half` after the game's name.
