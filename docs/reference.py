@@ -79,7 +79,12 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax.data": ("genjax.data",),
     "genjax.evaluation": ("genjax.evaluation",),
     "genjax.config": ("genjax.config", "genjax.config.arguments"),
-    "genjax.training": ("genjax.training", "genjax.training.editor", "genjax.training.edits"),
+    "genjax.training": (
+        "genjax.training",
+        "genjax.training.attacking",
+        "genjax.training.editor",
+        "genjax.training.edits",
+    ),
 }
 """Pages of the API reference and what each documents; a symbol is on the first that has it."""
 

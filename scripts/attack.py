@@ -6,6 +6,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,19 +62,19 @@ def main(_: list[str]) -> None:
     except (KeyError, ValueError) as error:
         raise app.UsageError(f"{_WORKDIR.value}: {error}") from error
     label = rows["label"]
-    found = {
+    found: dict[str, tuple[tuple[float, float], Mapping[str, Any]]] = {
         "none": (accuracy(pgd.natural, label), {}),
         "FGSM": (accuracy(fgsm.attacked, label), fgsm.protocol),
         f"PGD-{_STEPS.value}x{_RESTARTS.value}": (accuracy(pgd.attacked, label), pgd.protocol),
     }
     print(f"{len(label)} test rows, {_NORM.value}, epsilon {_EPSILON.value}\n")
     print("| attack | accuracy |\n|---|---|")
-    for name, ((mean, error), _) in found.items():
-        print(f"| {name} | {mean:.4f} ± {error:.4f} |")
+    for name, ((mean, stderr), _) in found.items():
+        print(f"| {name} | {mean:.4f} ± {stderr:.4f} |")
     if _JSON.value:
         kept = {
-            name: {"accuracy": mean, "stderr": error, **protocol}
-            for name, ((mean, error), protocol) in found.items()
+            name: {"accuracy": mean, "stderr": stderr, **protocol}
+            for name, ((mean, stderr), protocol) in found.items()
         }
         with open(_JSON.value, "w") as file:
             json.dump({"workdir": _WORKDIR.value, "num_rows": len(label), **kept}, file, indent=1)

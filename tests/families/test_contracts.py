@@ -21,7 +21,9 @@ from genjax.families.averages import HalfLife
 from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
-from genjax.families import GaussianComponent, hidden_markov, mixture
+from genjax import nets
+from genjax.data import Feature
+from genjax.families import GaussianComponent, cdan, hidden_markov, mixture
 
 
 def components():
@@ -37,6 +39,17 @@ def states():
     return hidden_markov(
         component=GaussianComponent(covariance="diagonal", floor=0.1), event_shape=(2,),
         num_levels=None, num_states=2, accumulate_steps=2,
+    )
+
+
+def adapting():
+    """A conditional game about the domain, whose weights are means over all rows of each."""
+    plane = Feature((2,), np.dtype("f4"))
+    label = Feature((), np.dtype("i4"), num_classes=2)
+    return cdan(
+        net=nets.LinearClassifier(num_classes=2), domain_net=nets.DomainMLP(hidden_size=4),
+        optimizer=optax.adam(0.01), event_shape=(2,), num_levels=None, ramp_steps=4,
+        spec={"x": plane, "label": label, "target/x": plane},
     )
 
 
@@ -161,8 +174,9 @@ from genjax.training.checkpoints import Checkpoints
 mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in ("x", "y", "z")}
+rows |= {"target/x": rows["y"] + 1.0, "label": np.arange(8, dtype=np.int32) % 2}
 found = {}
-for make in (codebook, two_against_two, regularized, components, states):
+for make in (codebook, two_against_two, regularized, components, states, adapting):
     for strategy in ("jit", "pmap"):
         family = make()
         count = family.batches_per_step
@@ -206,7 +220,7 @@ for make in (codebook, two_against_two, regularized, components, states):
 print(json.dumps(found))
 """
 )
-NAMES = ("codebook", "two_against_two", "regularized", "components", "states")
+NAMES = ("codebook", "two_against_two", "regularized", "components", "states", "adapting")
 
 
 @pytest.fixture(scope="module")
