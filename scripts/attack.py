@@ -46,8 +46,9 @@ def draw(run: genjax.Run, x: np.ndarray, found: Attacked, path: str, count: int 
     write_png(epath.Path(path), image_grid(levels, 256, columns=count))
 
 
-def main(_: list[str]) -> None:
+def main(args: list[str]) -> None:
     """Attacks, measures, prints."""
+    del args
     logging.set_verbosity(logging.WARNING)
     run = genjax.load(_WORKDIR.value, quiet=True)
     source = run.experiment.test_data.source

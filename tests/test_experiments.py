@@ -57,7 +57,7 @@ def shrink(config):
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
         net.update(SMALL[net.name])
-    if "critic" in config.model:
+    if "critic_steps" in config.family:
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
 
@@ -113,7 +113,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
-    if config.data.name in ("mnist", "cifar10"):
+    streams = (config.data.streams or {}).values()
+    if {config.data.name, *(stream.name for stream in streams)} & {"mnist", "cifar10"}:
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
     shrink(config)
@@ -126,11 +127,15 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.train.eval_every = 0
     experiment = configs.build(config)
     count = experiment.family.batches_per_step
-    batches = data.TrainBatches(experiment.train_data.source, 8, seed=0, batches_per_step=count)
+    batch = {
+        data.stream_name(name, feature): rows
+        for name, batches in experiment.train_batches().items()
+        for feature, rows in batches[0].items()
+    }
     devices, key = mesh.make_mesh(), jax.random.key(0)
-    state = stepping.init_state(experiment.family, key, batches[0], devices)
-    step = stepping.compile_train_step(experiment.family, state, batches[0], key, devices)
-    state, metrics = step(state, mesh.global_batch(devices, batches[0], count), key)
+    state = stepping.init_state(experiment.family, key, batch, devices)
+    step = stepping.compile_train_step(experiment.family, state, batch, key, devices)
+    state, metrics = step(state, mesh.global_batch(devices, batch, count), key)
     assert int(state.step) == 1
     assert all(np.isfinite(float(value)) for value in metrics.values())
 
@@ -241,3 +246,26 @@ def test_every_benchmark_builds(name, tmp_path):
                   for k, v in experiment.state_shapes.params.items()}  # fmt: skip
         assert counts["generator"] == pytest.approx(3_576_704, rel=3e-3)
         assert counts["critic"] == pytest.approx(2_765_568, rel=1e-3)
+
+
+ADAPTED = load("experiments/adaptation/mnist_on_cifar.py")
+BETWEEN_DIGITS = load("experiments/adaptation/digits_mnist.py")
+ROBUST = load("experiments/classifier/mnist_robust.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ADAPTED.METHODS)
+def test_every_method_of_adaptation_builds(method, tfds_dir):
+    config = ADAPTED.get_config(method)
+    config.data.data_dir = tfds_dir
+    config.data.train_split = config.data.test_split = "test[:50]"
+    experiment = configs.build(config)
+    assert set(experiment.streams) == ({""} if method == "target_only" else {"", "target"})
+    assert experiment.spec["x"].shape == (28, 28, 3)
+    assert experiment.eval.streams == (() if method == "target_only" else ("target",))
+
+
+def test_what_experiments_of_classifiers_do_not_know_is_refused():
+    for module, word in ((ADAPTED, "dan"), (BETWEEN_DIGITS, "to_usps,dann"), (ROBUST, "fgms")):
+        with pytest.raises(ValueError, match="must be one of"):
+            module.get_config(word)

@@ -26,7 +26,13 @@ def get_config(adversary: str = "fgsm") -> ConfigDict:
 
     Args:
         adversary: ``fgsm``, ``pgd``, or ``natural`` for none.
+
+    Raises:
+        ValueError: If it is none of them.
     """
+    if adversary not in _ADVERSARIES:
+        valid = ", ".join(_ADVERSARIES)
+        raise ValueError(f"the adversary must be one of {valid}, got {adversary!r}")
     num_steps = 6000  # ten epochs
     return ConfigDict(
         dict(
