@@ -81,6 +81,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "genjax.config": ("genjax.config", "genjax.config.arguments"),
     "genjax.training": (
         "genjax.training",
+        "genjax.training.attacking",
         "genjax.training.editor",
         "genjax.training.edits",
         "genjax.training.inversion",

@@ -6,6 +6,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,9 @@ def draw(run: genjax.Run, x: np.ndarray, found: Attacked, path: str, count: int 
     write_png(epath.Path(path), image_grid(levels, 256, columns=count))
 
 
-def main(_: list[str]) -> None:
+def main(args: list[str]) -> None:
     """Attacks, measures, prints."""
+    del args
     logging.set_verbosity(logging.WARNING)
     run = genjax.load(_WORKDIR.value, quiet=True)
     source = run.experiment.test_data.source
@@ -61,14 +63,14 @@ def main(_: list[str]) -> None:
     except (KeyError, ValueError) as error:
         raise app.UsageError(f"{_WORKDIR.value}: {error}") from error
     label = rows["label"]
-    found = {
+    found: dict[str, tuple[tuple[float, float], Mapping[str, Any]]] = {
         "none": (accuracy(pgd.natural, label), {}),
         "FGSM": (accuracy(fgsm.attacked, label), fgsm.protocol),
         f"PGD-{_STEPS.value}x{_RESTARTS.value}": (accuracy(pgd.attacked, label), pgd.protocol),
     }
     print(f"{len(label)} test rows, {_NORM.value}, epsilon {_EPSILON.value}\n")
     print("| attack | accuracy |\n|---|---|")
-    for name, ((mean, stderr), _protocol) in found.items():
+    for name, ((mean, stderr), _) in found.items():
         print(f"| {name} | {mean:.4f} ± {stderr:.4f} |")
     if _JSON.value:
         kept = {

@@ -122,7 +122,9 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             rows = np.random.default_rng(0).normal(size=(20, *config.data.event_shape))
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
-    if config.data.name in ("mnist", "cifar10", "stacked_mnist"):
+    streams = (config.data.streams or {}).values()
+    prepared = {"mnist", "cifar10", "stacked_mnist", "mnist_on_cifar"}
+    if {config.data.name, *(stream.get("name") for stream in streams)} & prepared:
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
         for stream in (config.data.streams or {}).values():
@@ -353,3 +355,26 @@ def test_every_ablation_of_stylegan2_builds(model, request):
     assert "generator" in configs.build(config).state_shapes.ema
     with pytest.raises(ValueError, match="expected one of"):
         STYLES.get_config("no_pth")
+
+
+ADAPTED = load("experiments/adaptation/mnist_on_cifar.py")
+BETWEEN_DIGITS = load("experiments/adaptation/digits_mnist.py")
+ROBUST = load("experiments/classifier/mnist_robust.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ADAPTED.METHODS)
+def test_every_method_of_adaptation_builds(method, tfds_dir):
+    config = ADAPTED.get_config(method)
+    config.data.data_dir = tfds_dir
+    config.data.train_split = config.data.test_split = "test[:50]"
+    experiment = configs.build(config)
+    assert set(experiment.streams) == ({""} if method == "target_only" else {"", "target"})
+    assert experiment.spec["x"].shape == (28, 28, 3)
+    assert experiment.eval.streams == (() if method == "target_only" else ("target",))
+
+
+def test_what_experiments_of_classifiers_do_not_know_is_refused():
+    for module, word in ((ADAPTED, "dan"), (BETWEEN_DIGITS, "to_usps,dann"), (ROBUST, "fgms")):
+        with pytest.raises(ValueError, match="must be one of"):
+            module.get_config(word)

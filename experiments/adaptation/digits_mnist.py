@@ -16,15 +16,24 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+WAYS = {"to_digits": ("mnist", "digits_28"), "to_mnist": ("digits_28", "mnist")}
+METHODS = ("dann", "cdan", "source_only")
+
 
 def get_config(task: str = "to_mnist,dann") -> ConfigDict:
     """Returns the config.
 
     Args:
         task: The way and the method, with a comma between them.
+
+    Raises:
+        ValueError: If there is no such task.
     """
-    way, method = task.split(",")
-    source, target = {"to_digits": ("mnist", "digits_28"), "to_mnist": ("digits_28", "mnist")}[way]
+    way, _, method = task.partition(",")
+    if way not in WAYS or method not in METHODS:
+        valid = [f"{way},{method}" for way in WAYS for method in METHODS]
+        raise ValueError(f"the task must be one of {' '.join(valid)}, got {task!r}")
+    source, target = WAYS[way]
     num_steps = 2000
     adapting = method != "source_only"
     net: dict[str, Any] = dict(name="plain_conv")

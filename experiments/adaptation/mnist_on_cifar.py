@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 _SOURCE: dict[str, Any] = dict(name="mnist", batch_size=64, transforms=(dict(name="to_rgb"),))
 _TARGET: dict[str, Any] = dict(name="mnist_on_cifar", transforms=())
+METHODS = ("dann", "cdan", "source_only", "target_only")
 
 
 def get_config(method: str = "dann") -> ConfigDict:
@@ -28,7 +29,12 @@ def get_config(method: str = "dann") -> ConfigDict:
 
     Args:
         method: ``dann``, ``cdan``, ``source_only`` or ``target_only``.
+
+    Raises:
+        ValueError: If it is none of them.
     """
+    if method not in METHODS:
+        raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
     num_steps = 3000
     net: dict[str, Any] = dict(name="plain_conv")
     domain_nets = {

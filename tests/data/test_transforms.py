@@ -143,3 +143,13 @@ def test_random_levels_replace_a_share_of_the_entries_by_any_level():
         transform.augment(jnp.ones(3), jax.random.key(0))
     with pytest.raises(ValueError, match="share must be in"):
         data.RandomLevels(share=1.5)
+
+
+def test_grey_images_become_three_like_channels():
+    x = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
+    made = data.ToRGB().prepare(x)
+    assert made.shape == (2, 2, 2, 3) and made.dtype == np.uint8
+    np.testing.assert_array_equal(made, np.broadcast_to(x, made.shape))
+    np.testing.assert_array_equal(data.ToRGB().prepare(made), made)
+    with pytest.raises(ValueError, match="images of one channel, got 2"):
+        data.ToRGB().prepare(np.zeros((1, 2, 2, 2)))

@@ -27,7 +27,10 @@ from genjax.families.players import Player
 from genjax.families.base import Family
 from genjax.families.minimizing import minimizing
 from genjax import families, nets
-from genjax.families import GaussianComponent, cycle_gan, hidden_markov, mixture, pix2pix, srgan
+from genjax.data import Feature
+from genjax.families import (
+    GaussianComponent, cdan, cycle_gan, hidden_markov, mixture, pix2pix, srgan,
+)
 
 
 def components():
@@ -43,6 +46,17 @@ def states():
     return hidden_markov(
         component=GaussianComponent(covariance="diagonal", floor=0.1), event_shape=(2,),
         num_levels=None, num_states=2, accumulate_steps=2,
+    )
+
+
+def adapting():
+    """A conditional game about the domain, whose weights are means over all rows of each."""
+    plane = Feature((2,), np.dtype("f4"))
+    label = Feature((), np.dtype("i4"), num_classes=2)
+    return cdan(
+        net=nets.LinearClassifier(num_classes=2), domain_net=nets.DomainMLP(hidden_size=4),
+        optimizer=optax.adam(0.01), event_shape=(2,), num_levels=None, ramp_steps=4,
+        spec={"x": plane, "label": label, "target/x": plane},
     )
 
 
@@ -271,11 +285,12 @@ mesh, key = meshes.make_mesh(), jax.random.key(0)
 rng = np.random.default_rng(0)
 names = ("x", "y", "z", "source", "source/x")
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
-rows |= {"label": np.arange(8, dtype=np.int32) % 3, "unlabelled/x": rows["y"]}
+rows |= {"label": np.arange(8, dtype=np.int32) % 2, "unlabelled/x": rows["y"]}
+rows |= {"target/x": rows["y"] + 1.0}
 found = {}
 for make in (
     codebook, two_against_two, paired, contents, cycles, regularized, ahead, few_labels,
-    components, states, pairs, even_paths,
+    components, states, pairs, even_paths, adapting,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -322,7 +337,7 @@ print(json.dumps(found))
 )
 NAMES = (
     "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "ahead",
-    "few_labels", "components", "states",
+    "few_labels", "components", "states", "adapting",
 )  # fmt: skip
 DRAWING = ("pairs", "even_paths")
 """Families whose noise depends on the number of devices where each draws its own."""
