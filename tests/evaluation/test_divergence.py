@@ -155,10 +155,10 @@ def test_plans_are_the_assignment_and_come_to_it_with_less_entropy():
     np.testing.assert_allclose(30 * plan[rows, columns], 1.0, atol=1e-12)
     assert exact == pytest.approx(cost[rows, columns].mean(), rel=1e-12)
     above, divergences = [], []
-    for share in (1.0, 0.1, 0.01):
+    for share in (1.0, 0.2, 0.05):
         eps = share * cost.mean()
         plan, found = evaluation.transport_plan(x, y, regularization=eps)
-        np.testing.assert_allclose([plan.sum(0), plan.sum(1)], 1 / 30, rtol=1e-5)
+        np.testing.assert_allclose([plan.sum(0), plan.sum(1)], 1 / 30, rtol=1e-4)
         above.append(found - exact)
         assert 0.0 < above[-1] <= eps * math.log(30)
         divergences.append(evaluation.sinkhorn_divergence(x, y, regularization=eps))
@@ -167,10 +167,13 @@ def test_plans_are_the_assignment_and_come_to_it_with_less_entropy():
     assert evaluation.sinkhorn_divergence(x, x, regularization=1.0) == pytest.approx(0, abs=1e-9)
 
 
-def test_wrong_transport_is_refused():
+def test_wrong_transport_is_refused(monkeypatch):
     x, y = gaussians(n=30, m=30)
     with pytest.raises(ValueError, match="p must be 1 or 2"):
         evaluation.transport_plan(x, y, p=3)
+    monkeypatch.setattr("genjax.evaluation.transport.MOST_ROUNDS", 20)
+    with pytest.raises(ValueError, match="has not converged: 0.02 is too small beside"):
+        evaluation.transport_plan(x, y, regularization=0.02)
     with pytest.raises(ValueError, match="must not be negative"):
         evaluation.transport_plan(x, y, regularization=-1.0)
     with pytest.raises(ValueError, match="regularization must be positive"):
