@@ -71,7 +71,8 @@ def family(play: Play, rate: float, half_life: float) -> Adversarial:
         return -fake * params["y"]["value"], ({}, state)
 
     def generator_loss(params: Any, state: Any, batch: Any, fake: Any, key: Any, turn: Any) -> Any:
-        own, opt_state = {"y": params["y"]}, turn.opt_state["critic"]
+        own: Any = {"y": params["y"]}
+        opt_state = turn.opt_state["critic"]
         for _ in range(play.unrolled):
             grads = jax.grad(lambda own: critic_loss(own, state, batch, fake, key, turn)[0])(own)
             updates, opt_state = ascent.update(grads, opt_state, own)
@@ -103,7 +104,7 @@ def played(play: Play, rate: float, num_steps: int, half_life: float = 50.0) -> 
             [jnp.stack([p[n]["value"] for n in "xy"]) for p in (state.params, state.ema)]
         )
 
-    def move(state: Any, _: None) -> Any:
+    def move(state: Any, nothing: None) -> Any:
         state, _ = step.train_step(state, batch, key)
         return state, points(state)
 
@@ -131,7 +132,7 @@ def draw(found: dict[str, np.ndarray], path: str) -> None:
     """Draws the spirals, and the radii over steps."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, points in found.items():
         left.plot(*points[:, 0].T, linewidth=1.0, label=name)
@@ -143,7 +144,7 @@ def draw(found: dict[str, np.ndarray], path: str) -> None:
         right.semilogy(np.linalg.norm(points, axis=1), "--", linewidth=1.2)
     left.set(xlabel="x", ylabel="y", aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
     right.set(xlabel="step", ylabel="distance from (0, 0)", ylim=(1e-3, 20))
-    left.legend(fontsize="x-small", loc="upper right")
+    figure.legend(*left.get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     right.grid(alpha=0.3)
     figure.savefig(path, dpi=80)
 

@@ -40,8 +40,9 @@ def divergence(name: str, theta: jax.Array) -> jax.Array:
     axis = jnp.linspace(-7.0, 7.0, 141)
     points = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
     area = (axis[1] - axis[0]) ** 2
+    modes = zip(CENTRES, WEIGHTS, strict=True)
     log_p = jax.nn.logsumexp(
-        jnp.stack([gaussian(points, c, STD) + np.log(w) for c, w in zip(CENTRES, WEIGHTS)]), axis=0
+        jnp.stack([gaussian(points, c, STD) + np.log(w) for c, w in modes]), axis=0
     )
     log_q = gaussian(points, mean, std)
     p, q = jnp.exp(log_p), jnp.exp(log_q)
@@ -138,8 +139,7 @@ def trained(name: str, num_steps: int, seed: int) -> np.ndarray:
         latents=families.Latent(latent_size=2),
         critic_steps=critic_steps,
     )
-    lead = (family.batches_per_step, batch_size)
-    lead = lead[1:] if family.batches_per_step == 1 else lead
+    lead = (batch_size,) if critic_steps == 1 else (critic_steps, batch_size)
 
     def step(state: Any, key: jax.Array) -> Any:
         key_mode, key_noise, key = jax.random.split(key, 3)

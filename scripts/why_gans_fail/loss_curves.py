@@ -39,7 +39,8 @@ def by_heart(num_rows: int, counts: tuple[int, ...], seed: int = 0) -> list[tupl
         divergence on these and on held-out rows.
     """
     x, y = np.random.default_rng(seed).normal(size=(2, num_rows, 10))
-    fit, found = evaluation.CriticFit(hidden_size=64, seed=seed), []
+    fit = evaluation.CriticFit(hidden_size=64, seed=seed)
+    found: list[tuple[float, ...]] = []
     for count in counts:
         # Without rows to choose by: a look at the last step is the last step's critic.
         last = dataclasses.replace(fit, num_steps=count, check_every=count)
@@ -102,9 +103,10 @@ def curves(game: Game, num_steps: int, seed: int = 0) -> np.ndarray:
         z = jax.random.normal(jax.random.key(77), (1000, 16))
         made = generator.apply({"params": state.params["generator"]}, z)
         real = ring(jax.random.key(78), (1000,))
-        outputs = [critic.apply({"params": state.params["critic"]}, rows) for rows in (real, made)]
+        own: Any = {"params": state.params["critic"]}
+        outputs = [jnp.asarray(critic.apply(own, rows)) for rows in (real, made)]
         gap = jnp.mean(outputs[0]) - jnp.mean(outputs[1])
-        return made, real, jnp.mean(loss.generator(*outputs)), gap
+        return made, real, jnp.mean(loss.generator(outputs[0], outputs[1])), gap
 
     state = family.init(jax.random.key(seed), {"x": jnp.zeros((*lead, 2))})
     run = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys)[0])

@@ -192,7 +192,7 @@ def draw(found: dict[str, np.ndarray], path: str) -> None:
         right.semilogy(rows[:, 0], rows[:, 3], "--", color=f"C{i}")
     right.set(
         xlabel="steps of a fresh critic",
-        title="norm of the generator's gradient (dashed: non-saturating)",
+        title="norm of the gradient (dashed: non-saturating)",
     )
     for axes in (left, right):
         axes.legend(fontsize="x-small")
