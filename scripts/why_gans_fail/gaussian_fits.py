@@ -1,9 +1,9 @@
 r"""An isotropic Gaussian fitted to a mixture of two: each divergence has its own best fit.
 
-As figure 1 of Theis et al., arXiv:1511.01844. KL(p||q) matches moments and covers both, KL(q||p)
-takes one mode, JSD is in between, MMD as its bandwidth says. The best fits are found by sums over a
-grid (MMD in closed form); then the same Gaussian is trained from samples as a generator: by games
-whose best critic makes them these divergences, and by MMD itself.
+As figure 1 of Theis et al., arXiv:1511.01844. KL(p||q) matches moments and covers both modes,
+KL(q||p) and JSD take the larger one, MMD is between as its bandwidth says. The best fits are found
+by sums over a grid (MMD in closed form); then the same Gaussian is trained from samples as a
+generator: by games whose best critic makes them these divergences, and by MMD itself.
 
     python scripts/why_gans_fail/gaussian_fits.py --figure=fits.png
 """
@@ -161,7 +161,7 @@ def draw(exact: dict[str, np.ndarray], learned: dict[str, np.ndarray], path: str
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-    figure = Figure(figsize=(11, 3.0), layout="constrained")
+    figure = Figure(figsize=(11, 3.3), layout="constrained")
     axis = np.linspace(-3.5, 3.5, 141)
     grid = np.stack(np.meshgrid(axis, axis), -1)
     squared = ((grid[..., None, :] - CENTRES) ** 2).sum(-1) / STD**2

@@ -63,14 +63,15 @@ def test_facts_of_the_bilinear_game():
 
 def test_divergences_of_parallel_lines():
     lines = script("parallel_lines")
-    x, y = lines.lines(1.0, 3000)
+    x, y = (jnp.asarray(rows) for rows in lines.lines(1.0, 3000))
     kernel = lambda a, b: losses.rbf_kernel(a, b, bandwidths=[lines.BANDWIDTH])  # noqa: E731
     assert lines.exact_mmd(1.0) == pytest.approx(
         float(losses.mmd_squared(x, y, kernel=kernel)), rel=0.02
     )
     assert lines.exact(-0.3)["w1"] == 0.3 and lines.exact(0.0) == dict.fromkeys(lines.exact(0.0), 0)
     assert lines.exact(0.3)["jsd"] == math.log(2.0) and lines.exact(0.3)["kl"] == math.inf
-    near, far = y[:200].copy(), y[:200] + [1.0, 0.0]
+    near = np.asarray(y[:200])
+    far = near + [1.0, 0.0]
     assert evaluation.wasserstein_distance(near, far) == pytest.approx(1.0)
 
 
@@ -92,7 +93,7 @@ def test_the_discrepancy_of_the_mixture_is_that_of_many_samples():
     x = fits.CENTRES[modes] + fits.STD * rng.normal(size=(3000, 2))
     mean, std = np.array([0.5, -0.5]), 0.8
     y = mean + std * rng.normal(size=(3000, 2))
-    sampled = float(losses.mmd_squared(x, y, kernel=fits.kernel))
+    sampled = float(losses.mmd_squared(jnp.asarray(x), jnp.asarray(y), kernel=fits.kernel))
     assert float(fits.exact_mmd(jnp.asarray(mean), std)) == pytest.approx(sampled, rel=0.05)
 
 
