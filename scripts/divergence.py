@@ -57,7 +57,7 @@ def main() -> None:
         for name in wanted:
             found[name] = evaluation.divergence_between(p, q, name, fit=fit)
             more = {k: v for k, v in found[name].items() if k not in ("value", "stderr")}
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in more.items())
+            shown = ", ".join(f"{k} {v:.5g}" for k, v in more.items())
             numbers = f"{found[name]['value']:.4f} | {found[name]['stderr']:.4f}"
             print(f"| {name} | {numbers} | {shown} |", flush=True)
     except (OSError, ValueError) as error:

@@ -139,7 +139,7 @@ def trained(name: str, num_steps: int, seed: int) -> np.ndarray:
         latents=families.Latent(latent_size=2),
         critic_steps=critic_steps,
     )
-    lead = (batch_size,) if critic_steps == 1 else (critic_steps, batch_size)
+    lead = (family.batches_per_step, batch_size)  # more than one of each
 
     def step(state: Any, key: jax.Array) -> Any:
         key_mode, key_noise, key = jax.random.split(key, 3)

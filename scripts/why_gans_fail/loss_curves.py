@@ -163,7 +163,7 @@ def main() -> None:
     found = {}
     for name, game in GAMES.items():
         rows = found[name] = curves(game, args.num_steps, args.seed)
-        for row in rows[[2, RECORDS // 2, RECORDS]]:
+        for row in rows[[0, 2, RECORDS // 2, RECORDS]]:
             cells = " | ".join(f"{v:.3f}" for v in row[1:4])
             print(f"| {name} | {row[0]:.0f} | {cells} | {row[4]:.0f} |", flush=True)
         ranks = [float(spearmanr(rows[:, i], rows[:, 3]).statistic) for i in (1, 2)]
