@@ -6,7 +6,7 @@ from genjax.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
-from genjax.evaluation.critic import CriticFit, fit_critic, split_rows
+from genjax.evaluation.critic import CriticFit, Parts, fit_critic, split_rows
 from genjax.evaluation.divergence import (
     ESTIMATES,
     density_ratio_estimate,
@@ -69,6 +69,7 @@ __all__ = [
     "BASELINES",
     "CODECS",
     "ESTIMATES",
+    "Parts",
     "CriticFit",
     "auprc",
     "auroc",

@@ -114,8 +114,8 @@ def fit_critic(
         y: Rows of the other, the "generated" ones, ``[M, *event]``.
         loss: What the critic minimises, by the ``critic`` of a game.
         fit: How.
-        penalty: What it pays besides (:meth:`~genjax.families.gan.slope_control.SlopeControl
-            .penalty` is of that kind).
+        penalty: What it pays besides; ``penalty`` of a
+            :class:`~genjax.families.gan.slope_control.SlopeControl` is of that kind.
         valid: Further rows of both, on which the parameters that are kept do best; None to keep
             the last.
         max_output: Limit of the outputs, approached smoothly (``c tanh(v / c)``).

@@ -32,9 +32,9 @@ def divergence_between(
         x: Rows of P, ``[N, *event]``, at least 20.
         y: Rows of Q, ``[M, *event]``, at least 20.
         estimate: ``"jsd"``, the Jensen-Shannon divergence in [0, log 2], or a key of
-            :data:`~genjax.losses.F_DIVERGENCES` (:func:`f_divergence_estimate`); ``"w1"``
-            (:func:`wasserstein_estimate`), ``"mmd"`` (:func:`mmd_estimate`) or ``"density_ratio"``
-            (:func:`density_ratio_estimate`).
+            :data:`~genjax.losses.f_divergence.F_DIVERGENCES` (:func:`f_divergence_estimate`);
+            ``"w1"`` (:func:`wasserstein_estimate`), ``"mmd"`` (:func:`mmd_estimate`) or
+            ``"density_ratio"`` (:func:`density_ratio_estimate`).
         fit: How critics are trained.
 
     Returns:
@@ -69,7 +69,8 @@ def f_divergence_estimate(
     Args:
         x: Rows of P, ``[N, *event]``.
         y: Rows of Q, ``[M, *event]``.
-        divergence: A key of :data:`~genjax.losses.F_DIVERGENCES`; the divergences are as it says.
+        divergence: A key of :data:`~genjax.losses.f_divergence.F_DIVERGENCES`, which says what
+            each is.
         fit: How the critic is trained.
 
     Returns:
@@ -101,7 +102,7 @@ def f_divergence_of_ratios(
     Args:
         log_ratio_p: Estimates of :math:`\log p/q` at rows of P they were not fitted to, ``[N]``.
         log_ratio_q: Estimates at such rows of Q, ``[M]``.
-        divergence: A key of :data:`~genjax.losses.F_DIVERGENCES`.
+        divergence: A key of :data:`~genjax.losses.f_divergence.F_DIVERGENCES`.
 
     Returns:
         ``value``, the mean of :math:`T(x) - f^*(T(y))` with :math:`T = f'(e^v)`, and ``stderr``,

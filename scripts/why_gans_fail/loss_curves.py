@@ -4,9 +4,9 @@ A critic's loss on its own rows: of two samples of the same distribution it fall
 the critic learns rows by heart; the bound on held-out rows stays below the truth, which is 0.
 
 A generator's loss: against a critic that is slower than itself it falls below log 2, while the
-generator is as far from eight modes on a ring as before. The Wasserstein critic's estimate, with a
-critic that is kept good, goes down with the distance. The distance itself is the exact transport
-cost between samples.
+generator goes away from eight modes on a ring. The Wasserstein critic's estimate, with a critic
+that is kept good, goes down with the distance. The distance itself is the exact transport cost
+between samples.
 
     python scripts/why_gans_fail/loss_curves.py --figure=curves.png
 """
