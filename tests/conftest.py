@@ -53,6 +53,7 @@ CHECKED = """
     bijectors.autoregressive bijectors.base bijectors.containers bijectors.continuous
     bijectors.coupling bijectors.dequantization bijectors.elementwise bijectors.flow
     bijectors.linear bijectors.marginal bijectors.shapes
+    evaluation.critic evaluation.divergence
 """.split()
 jaxtyping.install_import_hook([f"genjax.{name}" for name in CHECKED], "beartype.beartype")
 

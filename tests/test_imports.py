@@ -28,7 +28,9 @@ ALLOWED = {
         "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "scipy",
         "sklearn", "tensorflow_datasets",
     },
-    "evaluation": {"PIL", "evaluation", "numpy", "ot", "scipy", "sklearn"},
+    "evaluation": {
+        "PIL", "evaluation", "losses", "nets", "flax", "numpy", "optax", "ot", "scipy", "sklearn",
+    },
 }  # fmt: skip
 ALWAYS = {"jax", "jaxtyping", *sys.stdlib_module_names}
 

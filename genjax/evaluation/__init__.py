@@ -6,6 +6,18 @@ from genjax.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
+from genjax.evaluation.critic import CriticFit, Parts, fit_critic, split_rows
+from genjax.evaluation.divergence import (
+    ESTIMATES,
+    density_ratio_estimate,
+    density_ratio_scores,
+    divergence_between,
+    f_divergence_estimate,
+    f_divergence_of_ratios,
+    fit_log_ratio,
+    mmd_estimate,
+    wasserstein_estimate,
+)
 from genjax.evaluation.frechet import frechet_distance, frechet_distance_of_moments, moments
 from genjax.evaluation.image_quality import (
     chroma_distance,
@@ -55,12 +67,20 @@ from genjax.evaluation.outliers import (
     typicality_threshold,
 )
 from genjax.evaluation.strokes import rank_correlation, slant, thickness
-from genjax.evaluation.transport import sliced_wasserstein_distance, wasserstein_distance
+from genjax.evaluation.transport import (
+    sinkhorn_divergence,
+    sliced_wasserstein_distance,
+    transport_plan,
+    wasserstein_distance,
+)
 
 __all__ = [
     "active_units",
     "BASELINES",
     "CODECS",
+    "ESTIMATES",
+    "Parts",
+    "CriticFit",
     "auprc",
     "auroc",
     "baseline_imputation",
@@ -74,9 +94,16 @@ __all__ = [
     "code_bits",
     "constant_images",
     "density_and_coverage",
+    "density_ratio_estimate",
+    "density_ratio_scores",
+    "divergence_between",
     "enlarged_digits",
     "expected_calibration_error",
+    "f_divergence_estimate",
+    "f_divergence_of_ratios",
     "faded",
+    "fit_critic",
+    "fit_log_ratio",
     "frechet_distance",
     "frechet_distance_of_moments",
     "gaussian_conditional",
@@ -90,6 +117,7 @@ __all__ = [
     "likelihood_ratio",
     "luma",
     "class_coverage",
+    "mmd_estimate",
     "mode_coverage",
     "moments",
     "nearest_neighbour_accuracy",
@@ -103,12 +131,16 @@ __all__ = [
     "rotated",
     "shuffled_columns",
     "shuffled_pixels",
+    "sinkhorn_divergence",
     "slant",
     "sliced_wasserstein_distance",
     "ssim",
+    "split_rows",
     "thickness",
+    "transport_plan",
     "typicality",
     "typicality_threshold",
     "uniform_noise",
     "wasserstein_distance",
+    "wasserstein_estimate",
 ]
