@@ -110,15 +110,20 @@ def table(rows: list[dict[str, Any]], column: str) -> str:
 
 def draw(rows: list[dict[str, Any]], column: str, path: str) -> None:
     """Draws a number against network calls, a line a sampler."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)  # type: ignore[attr-defined]
     for name in dict.fromkeys(row["sampler"] for row in rows):
         own = sorted((row["calls"], row[column]) for row in rows if row["sampler"] == name)
         axes.plot(*zip(*own, strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="network calls of a sample", ylabel=column)
-    axes.grid(alpha=0.3, which="both")
+    asked = sorted({row["asked"] for row in rows})
+    axes.set_xticks(asked, [str(calls) for calls in asked])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=100)
 
