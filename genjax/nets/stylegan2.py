@@ -183,7 +183,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN2Generator(StyleGenerator):
-    """Latents to styles to images, as StyleGAN2 does it; see the class above for what is shared.
+    """Latents to styles to images, as StyleGAN2 does it.
 
     Attributes:
         form: How convolutions are modulated: see :func:`modulated_conv`.

@@ -9,7 +9,7 @@ import pytest
 
 from genjax import config as configs
 from genjax.config.frozen import complete_frozen
-from genjax.training.workdir import WorkdirError, resolved
+from genjax.training.workdir import WorkdirError, check_config, resolved
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -58,3 +58,13 @@ def test_the_command_ends_in_one_line_before_anything_starts():
     )  # fmt: skip
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: a workdir cannot be in")
+
+
+def test_a_generator_is_sampled_with_another_truncation_but_not_trained_on_with_it(
+    tmp_path,
+):
+    own = {"model": {"generator": {"name": "stylegan2", "truncation": 1.0}}}
+    other = {"model": {"generator": {"name": "stylegan2", "truncation": 0.7}}}
+    check_config(tmp_path, own, other, training=False)
+    with pytest.raises(WorkdirError, match="differs from that of the run"):
+        check_config(tmp_path, own, other, training=True)
