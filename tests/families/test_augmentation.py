@@ -89,6 +89,27 @@ def test_the_filter_is_orthonormal_so_that_nothing_moved_is_nothing_changed():
     np.testing.assert_allclose(moved[:, 3:, :-2], x[:, :-3, 2:], atol=1e-5)
 
 
+def test_a_warp_is_a_matrix_whose_transpose_is_its_gradient():
+    x = jax.random.normal(KEY, (2, 4, 3, 2))
+    maps = pipelines._geometry(KEY, jnp.float32(1.0), 2, (4, 3))
+
+    @jax.jit
+    def found(x):
+        images, back = jax.vjp(lambda x: warps.warp(x, maps), x)
+        slope = jax.grad(lambda x: jnp.sum(jnp.sin(warps.warp(x, maps))))
+        # As a gradient penalty has it: the gradient of the size of a gradient.
+        return images, back(x)[0], jax.grad(lambda x: jnp.sum(slope(x) ** 2))(x)
+
+    images, back, twice = (np.asarray(y).ravel() for y in found(x))
+    columns = jax.vmap(lambda e: warps.warp(e, maps))(jnp.eye(x.size).reshape(-1, *x.shape))
+    matrix, flat = columns.reshape(x.size, -1).T, x.ravel()
+    np.testing.assert_allclose(images, matrix @ flat, atol=1e-5)
+    np.testing.assert_allclose(back, matrix.T @ flat, atol=1e-5)
+    slope = jax.grad(lambda x: jnp.sum(jnp.sin(matrix @ x)))
+    by_hand = jax.grad(lambda x: jnp.sum(slope(x) ** 2))(flat)
+    np.testing.assert_allclose(twice, by_hand, atol=1e-4)
+
+
 def test_smooth_images_turn_and_stretch_as_functions_of_the_plane_do():
     place = jnp.arange(24) - 11.5
     rows, columns = place[:, None], place[None, :]
