@@ -4,8 +4,8 @@ A small likeness of experiments/semi_supervised/mnist.py, for a CPU in a minute.
 
 Command:  python scripts/run.py --config=experiments/semi_supervised/digits.py \
               --workdir=/tmp/genjax/semi_digits
-Expected: 6.9 +- 1.0 % errors over three draws of the labels; 12.7 +- 3.3 % with the losses of the
-          lecture, 25.4 +- 4.3 % from the labels alone.
+Expected: 6.9 +- 1.0 % errors over three draws of the labels; 12.7 +- 3.3 % with the lecture's
+          losses, 25.4 +- 4.3 % from the labels alone.
 
 After a colon stands what is trained: `feature_matching` (the default), `lecture` (C + 1 explicit
 logits, and a generator that wants its rows to be taken for data), or `supervised`, the same
