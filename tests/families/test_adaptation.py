@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import genjax
+from genjax import config as configs
 from genjax import families, nets
 from genjax.data import Feature
 
@@ -191,5 +192,5 @@ def test_a_run_is_evaluated_on_the_test_rows_of_both_domains(tmp_path):
 )
 def test_streams_that_cannot_be_scored_are_refused(streams, message):
     config = {**CONFIG, "eval": dict(streams=streams)}
-    with pytest.raises(genjax.config.ConfigError, match=message):
+    with pytest.raises(configs.ConfigError, match=message):
         genjax.build(config, mode="eval")
