@@ -45,7 +45,7 @@ def get_config(
             batch_size=32,
             transforms=(dict(name="shrink"), dict(name="horizontal_flip")),
         ),
-        train=dict(num_steps=5000, eval_every=1000, sample_every=1000, checkpoint_every=500),
+        train=dict(num_steps=5000, checkpoint_every=500),
         eval=dict(
             batch_size=500, metrics=("fd",), features=dict(name="classifier", workdir=classifier)
         ),
