@@ -15,6 +15,8 @@ Command:  python scripts/run.py --config=experiments/gan/ada_mnist.py \
 
 The file takes the name of a setting: `--config=experiments/gan/ada_mnist.py:none` is the same game
 without augmentation, `:diff_augment` with DiffAugment at full strength; SETTINGS has them all.
+A step takes 0.20 s of CPU time, 0.16 without augmentation, so the whole about 5 minutes on two
+cores; none has been trained to the end yet.
 """
 
 from typing import Any

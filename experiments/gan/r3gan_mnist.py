@@ -12,6 +12,9 @@ is measured with the features of a classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/gan/r3gan_mnist.py \
               --workdir=/tmp/genjax/r3gan_mnist --config.data.data_dir=DIR
+
+A step takes 1.1 s of CPU time, so the whole about 20 minutes on two cores; it has not been trained
+to the end yet.
 """
 
 from ml_collections import ConfigDict
