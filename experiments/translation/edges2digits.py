@@ -12,8 +12,8 @@ classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/translation/edges2digits.py \
               --workdir=/tmp/genjax/edges2digits --config.data.data_dir=DIR
-Expected: `both` with the lowest `l1` and `fd`, `l1` with the highest `psnr`; experiments/README.md has
-          what was measured, in fewer steps.
+Expected: `both` with the lowest `l1` and `fd`, `l1` with the highest `psnr`; experiments/README.md
+          has what was measured, in fewer steps.
 """
 
 from typing import Any
