@@ -349,6 +349,7 @@ FAMILIES: Mapping[str, Recipe] = {
             "generator": Slot(table=GENERATORS),
             "critic": Slot(table=CLASSIFIERS, classes_of_data=True),
         },
+        parts={},
         groups={"latents": families.Latent, "average": families.HalfLife},
     ),
     "sngan": _game(families.sngan),

@@ -366,11 +366,12 @@ class Run(Trained):
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        wanted = [*self.experiment.test_data.spec, "index", "mask"]
         read = data.iterate(batches, 0, len(batches), num_workers=self.experiment.data.num_workers)
+        # Rows of a further stream may have features that the first one's have not.
+        unread = set(stream.test.spec) - set(self.experiment.test_data.spec) if name else set()
         result = self._evaluator.evaluate(
             state,
-            ({n: rows[n] for n in wanted} for rows in read),
+            ({n: part for n, part in rows.items() if n not in unread} for rows in read),
             len(batches),
             random_key(settings.seed, "eval"),
         )

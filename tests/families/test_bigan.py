@@ -181,6 +181,9 @@ OPPOSITE = {
     "hinge": lambda real, fake: real - fake,
     "wasserstein": lambda real, fake: real - fake,
     "relativistic": lambda real, fake: softplus(real - fake),
+    "relativistic_average": lambda real, fake: (
+        softplus(real - fake.mean()) + softplus(real.mean() - fake)
+    ),
     "brier": lambda real, fake: (
         0.5 * (1 - jax.nn.sigmoid(fake)) ** 2 + 0.5 * jax.nn.sigmoid(real) ** 2
     ),
