@@ -23,6 +23,9 @@ GAMES: dict[str, dict[str, Any]] = {
     "brier": dict(family=dict(name="gan", loss="brier", penalties=_R1)),
     "hinge": dict(family=dict(name="hinge_gan", penalties=_R1)),
     "relativistic": dict(family=dict(name="r3gan", penalty_weight=0.1)),
+    "relativistic_average": dict(
+        family=dict(name="gan", loss="relativistic_average", penalties=_R1)
+    ),
     "dragan": dict(family=dict(name="gan", loss="nonsaturating", penalties=dict(dragan=1.0))),
     "wgan": dict(
         family=dict(name="wgan", clip_limit=0.1),

@@ -17,6 +17,10 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 def script():
     spec = importlib.util.spec_from_file_location("translate", REPO / "scripts" / "translate.py")
     module = importlib.util.module_from_spec(spec)
+    # Other commands in this process have flags of the same names.
+    aside = {name: flags.FLAGS[name] for name in ("workdir", "seed", "json") if name in flags.FLAGS}
+    for name in aside:
+        delattr(flags.FLAGS, name)
     known = set(flags.FLAGS)
     try:
         spec.loader.exec_module(module)
@@ -25,6 +29,8 @@ def script():
     finally:
         for name in set(flags.FLAGS) - known:
             delattr(flags.FLAGS, name)
+        for name, flag in aside.items():
+            flags.FLAGS[name] = flag
 
 
 def task(script, source, truth, levels=256):
