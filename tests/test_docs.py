@@ -341,6 +341,7 @@ def at_hand(package, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["swirl", "dae_shifted", "cascade", "sky"])
 def test_parts_of_the_walk_through_take_a_step(file, trained, at_hand, tmp_path):
     experiment = genjax.build(f"{file}.py", {"train.num_steps": 1})

@@ -273,6 +273,7 @@ def test_every_game_on_the_grid_builds(game):
 STACKED = load("experiments/gan/stacked_mnist.py")
 
 
+@pytest.mark.slow
 def test_stacked_digits_are_played_for_by_networks_of_the_published_size(tfds_dir):
     for game in STACKED.GAMES:
         config = STACKED.get_config(game)

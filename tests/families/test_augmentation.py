@@ -212,6 +212,7 @@ def test_a_fixed_strength_ramps_up_along_a_cosine():
     np.testing.assert_allclose(at, [0.0, 0.3, 0.6, 0.6], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_game_of_strength_0_is_the_game_without():
     data, found = batch(), []
     for augment in (None, families.FixedAugment(strength=0.0), families.AdaptiveAugment()):

@@ -349,6 +349,7 @@ def found(in_a_process):
     return {devices: in_a_process(PROGRAM, devices=devices) for devices in (1, 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, *DRAWING])
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])

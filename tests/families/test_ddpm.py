@@ -106,6 +106,7 @@ BOUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance, first_variance", BOUNDS)
 def test_bound_of_the_exact_denoiser_is_the_known_one(variance, first_variance):
     family = build(

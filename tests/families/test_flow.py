@@ -113,6 +113,7 @@ def test_a_continuous_flow_scores_a_row_the_same_in_any_batch(trace):
     assert family.eval_protocol["divergence"] == trace
 
 
+@pytest.mark.slow
 def test_training_finds_a_correlated_gaussian():
     covariance = np.array([[1.0, 0.8], [0.8, 1.0]])
     x = np.random.default_rng(0).multivariate_normal([3.0, -1.0], covariance, 4096)

@@ -516,6 +516,7 @@ def test_grey_levels_survive_encoding_and_decoding(dequantize):
     assert (np.ptp(real[0]) > 0.05) == dequantize
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make, extra", [
     (families.gan, {}),
     (families.gan, dict(loss="minimax")),

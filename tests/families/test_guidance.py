@@ -67,6 +67,7 @@ def test_a_classifier_of_latents_comes_to_the_error_that_noise_leaves(name):
         assert best - 0.025 < error < best + 0.05, (time, best, error)
 
 
+@pytest.mark.slow
 def test_clean_images_are_classified_as_before():
     family = made(NETS["conv"], process=None)
     state = family.init(jax.random.key(0), two_images(np.arange(4)))
@@ -82,6 +83,7 @@ def test_clean_images_are_classified_as_before():
     assert family.eval_protocol == {"parameters": "moving average"}
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_how_rows_are_batched():
     family = made(NETS["conv"], eval_num_times=2)
     state = family.init(jax.random.key(0), two_images(np.arange(4)))
@@ -208,6 +210,7 @@ def test_models_of_every_process_are_guided(place, family):
     assert drawn.rows.shape == (2, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_conditional_model_is_told_the_label_or_was_trained_without(place):
     config = configs.load_config(MODEL, {"model.num_classes": 10, **guided_by(place)})
     with pytest.raises(

@@ -183,6 +183,7 @@ def test_one_layer_is_the_model_without_layers_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["residual", "absolute"])
 def test_divergences_have_the_closed_form_of_residual_posteriors_and_the_mean_of_draws(posterior):
     groups = TopDown(**down_nets(posterior), event_shape=(2, 2, 1), num_outputs=1, num_shared=0)

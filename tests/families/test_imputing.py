@@ -99,6 +99,7 @@ def test_a_linear_vae_fills_in_as_its_normal_distribution_does_whatever_its_enco
     np.testing.assert_allclose(rows[:, 1].var(), spread[0, 0], rtol=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_levels", [None, 5])
 def test_flows_keep_what_is_known_also_of_standardized_data(num_levels):
     family = families.flow(

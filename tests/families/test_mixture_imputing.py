@@ -37,7 +37,7 @@ GAUSSIANS = [dict(covariance=c, shared=s) for c in ("full", "diagonal") for s in
 
 
 @pytest.mark.parametrize("kwargs", GAUSSIANS, ids=str)
-@pytest.mark.parametrize("num_levels", [None, 3])
+@pytest.mark.parametrize("num_levels", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_where_all_is_known_it_is_the_whole_density(kwargs, num_levels):
     component = families.GaussianComponent(**kwargs)
     x = POINTS if num_levels is None else LEVELS

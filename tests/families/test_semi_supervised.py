@@ -52,6 +52,7 @@ def moved(before, after):
     return jax.tree.map(lambda a, b: (a - b) / 0.1, before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form, target", [("implicit", "feature_matching"), ("explicit", "passing")]
 )
@@ -119,6 +120,7 @@ def test_the_averaged_critic_classifies_rows_and_the_generator_makes_them():
     assert family.sample(state, KEY, {"x": jnp.zeros((5, 2))}).rows.shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_few_labels_separate_clusters_with_unlabelled_rows():
     """Two far clusters with one label each: the critic learns both, the generator the data."""
     rng = np.random.default_rng(1)

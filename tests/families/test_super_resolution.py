@@ -52,6 +52,7 @@ def assert_close(found, expected):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss, distance, layer",
     [("nonsaturating", "l2", None), ("relativistic_average", "l1", "conv_0_1")],

@@ -92,6 +92,7 @@ def points(unroll_steps, critic_optimizer):
     )
 
 
+@pytest.mark.slow
 def test_the_gradient_goes_through_adams_moments(x64):
     rate, steps = 0.1, 3
     adam = optax.adam(rate, b1=0.5, eps_root=1e-16)

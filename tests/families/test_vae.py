@@ -195,6 +195,7 @@ def loss_of(step=0, **objective):
     return {name: float(value) for name, value in metrics.items()}
 
 
+@pytest.mark.slow
 def test_weights_of_the_divergence_are_what_they_say():
     plain = loss_of()
     kl, data = plain["kl"], plain["reconstruction"]
@@ -254,6 +255,7 @@ def test_latents_come_back_as_data_and_samples_are_draws_or_centres():
     assert draw.shape == centre.shape and (draw != centre).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv", "mlp"])
 @pytest.mark.parametrize(
     "observation",

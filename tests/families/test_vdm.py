@@ -57,6 +57,7 @@ def perturbed(state, seed=3):
     return state.replace(params=params, ema=params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [0.3, 1.0])
 def test_bound_of_the_exact_model_is_the_likelihood_of_each_example(std):
     # The reverse process of Gaussian data is known, so the gap of the bound is zero for every x but

@@ -139,6 +139,7 @@ def test_codes_hold_what_the_data_is_and_a_bound_is_one(quantizer):
     np.testing.assert_allclose(-family.log_prob(state, batch, KEY), found["nats"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_second_stage_pays_for_codes_and_for_data_given_them():
     family = first(FiniteScalarQuantizer(levels=(3,)))
     batch = {"x": crosses(16), "index": jnp.arange(16)}
@@ -177,6 +178,7 @@ def test_a_second_stage_pays_for_codes_and_for_data_given_them():
     assert drawn.shape == (16, *SHAPE) and drawn.dtype == jnp.uint8
 
 
+@pytest.mark.slow
 def test_any_family_of_codes_is_scored_as_one_of_the_data_and_starts_from_codes():
     family = first(VectorQuantizer(num_codes=4, code_size=3))  # whose codes are of the first batch
     batch = {"x": crosses(32), "index": jnp.arange(32)}

@@ -98,6 +98,7 @@ def test_positions_are_told_from_each_other():
     np.testing.assert_allclose(positions[9], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_do_not_see_each_other(params):
     z_t, gamma_t = inputs()
     alone = DiT(**SMALL).apply(params, z_t[:1], gamma_t[:1])

@@ -103,6 +103,7 @@ def test_gamma_labels_context_and_dropout_all_matter():
         assert float(jnp.abs(other - base).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_rows_do_not_see_each_other(params):
     z_t, gamma_t = inputs()
     net = ScoreResNet(**SMALL)
@@ -216,6 +217,7 @@ def test_official_case_is_matched_in_every_part(golden, scan):
     assert max(errors.values()) < 1e-4, errors
 
 
+@pytest.mark.slow
 def test_official_conditioning_weight_may_be_dropped_where_it_is_zero(golden):
     z_t = jnp.asarray(golden["step/z_t"])
     gamma_t = jnp.zeros(4)

@@ -42,6 +42,7 @@ def test_initial_network_predicts_zero_or_its_input(fields, channels):
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.slow
 def test_rows_do_not_see_each_other(params):
     z_t, gamma_t = inputs()
     apply = jax.jit(UNet(**SMALL).apply)

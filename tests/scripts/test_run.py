@@ -187,6 +187,7 @@ def kill_when(workdir, condition, *args, base=TINY):
     return process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_six_steps_equal_three_and_three_through_a_killed_process(tmp_path, trained):
     workdir = tmp_path / "killed"
     kill_when(workdir, lambda: steps(workdir) == [3], "--config.train.num_steps=100000")

@@ -79,6 +79,7 @@ def test_rows(run, count):
 test_rows.__test__ = False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["replacement", "resampling"])
 def test_what_is_known_is_kept_to_the_level(run, method):
     x = test_rows(run, 3)

@@ -69,6 +69,7 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_logger_named_by_its_import_path_gets_what_the_files_get_and_is_gone_on_with(tmp_path):
     experiment = genjax.build(CONFIG, {"train.loggers": ("fake_service:Logger",)})
     run = genjax.Run(experiment, tmp_path, quiet=True)

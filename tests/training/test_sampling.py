@@ -30,6 +30,7 @@ def run(tmp_path_factory):
     return finished(CONDITIONAL, tmp_path_factory.mktemp("run"))
 
 
+@pytest.mark.slow
 def test_samplers_and_guidance_are_mappings_or_values(run):
     plain = run.sample(label=[1, 2])
     for sampler, value in [(dict(name="heun"), diffusion.Heun()),

@@ -135,6 +135,7 @@ assert not any(name.split(".")[0] in ("genjax", "flax") for name in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [
     pytest.param(FLOW, id="flow"),
     pytest.param(VDM, id="vdm", marks=pytest.mark.slow),
