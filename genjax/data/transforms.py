@@ -44,7 +44,7 @@ class Augmentation(Protocol):
 Transform: TypeAlias = Preparation | Augmentation | Pairing
 """What ``data.transforms`` lists: one of the three.
 
-Of the first two, a class attribute ``paired`` (:data:`~genjax.data.pairing.Follows`) says what
+Of the first two, a class attribute ``paired`` (``genjax.data.pairing.Follows``) says what
 becomes of features that belong to ``x`` pixel by pixel; it is needed where there are any."""
 
 

@@ -71,7 +71,7 @@ def attack(
     norm: Norm,
     num_restarts: int,
 ) -> Attacked:
-    """Projected gradient ascent on the cross-entropy: see :meth:`genjax.Run.attack`.
+    """Projected gradient ascent on the cross-entropy: see ``Run.attack``.
 
     Args:
         model: The trained model.

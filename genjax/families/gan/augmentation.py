@@ -34,7 +34,7 @@ class FixedAugment:
     Attributes:
         strength: Probability of each change.
         pipeline: Which changes there are: see
-            :func:`~genjax.families.gan.augmentation_pipeline.augment`.
+            ``genjax.families.gan.augment``.
         ramp_kimg: Thousands of examples over which the strength rises from 0, along half a cosine;
             0 for the full strength from the start. (R3GAN: 0.55 over 20,000 on CIFAR-10.)
 
@@ -92,7 +92,7 @@ class AdaptiveAugment:
 
     Attributes:
         pipeline: Which changes there are: see
-            :func:`~genjax.families.gan.augmentation_pipeline.augment`.
+            ``genjax.families.gan.augment``.
         target: :math:`r_t` above which the strength grows.
         speed_kimg: Thousands of real examples over which it can grow from 0 to 1: 500 from scratch,
             100 where a trained model goes on.

@@ -1,4 +1,4 @@
-"""StyleGAN2: how it is trained. Its networks are those of :mod:`genjax.nets`."""
+"""StyleGAN2: how it is trained. Its networks are those of ``genjax.nets``."""
 
 import dataclasses
 import math
