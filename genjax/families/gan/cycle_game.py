@@ -15,12 +15,12 @@ from genjax.families.base import (
     ModelState,
     Params,
     TrainState,
+    apply_in_training,
     init_network,
 )
 from genjax.families.gan.pool import empty_pool, exchanged
 from genjax.families.gan.translation import (
     Side,
-    scored,
     translated_in_training,
 )
 from genjax.families.players import Turn
@@ -119,8 +119,8 @@ class CycleGame:
         for name, real, made in zip(CRITICS, self.rows(batch), fake["fake"], strict=True):
             kept["pools"][name], made = exchanged(kept["pools"][name], made)
             net, own = self.networks[name], params[name]
-            real_outputs, kept[name] = scored(net, own, kept[name], real)
-            fake_outputs, kept[name] = scored(net, own, kept[name], made)
+            real_outputs, kept[name] = apply_in_training(net, own, kept[name], real)
+            fake_outputs, kept[name] = apply_in_training(net, own, kept[name], made)
             value += jnp.mean(self.loss.critic(real_outputs, fake_outputs))
             metrics = {"real_output": real_outputs, "fake_output": fake_outputs}
             if self.loss.correct is not None:
@@ -160,10 +160,10 @@ class CycleGame:
     ) -> Array:
         """The adversarial loss of translations to one side, by the critic of that side."""
         net, own, kept = self.networks[name], params[name], state[name]
-        fake_outputs, _ = scored(net, own, kept, made)
+        fake_outputs, _ = apply_in_training(net, own, kept, made)
         real_outputs = fake_outputs  # not looked at
         if self.loss.uses_real:
-            real_outputs, _ = scored(net, own, kept, real)
+            real_outputs, _ = apply_in_training(net, own, kept, real)
         return jnp.mean(self.loss.generator(real_outputs, fake_outputs))
 
     def translated(self, state: TrainState, side: int, rows: Array) -> Array:

@@ -15,6 +15,7 @@ from genjax.families.base import (
     ModelState,
     Params,
     TrainState,
+    apply_in_training,
     init_network,
 )
 from genjax.families.gan.inference import Inference
@@ -104,7 +105,7 @@ class JointGame(Inverse):
         self, params: Params, state: ModelState, z: Array, key: PRNGKeyArray | None
     ) -> tuple[Array, Any]:
         """Rows of latents, with noise where the generator has it and there is a key."""
-        x, kept = _in_training(self.generator, params["generator"], state["generator"], z)
+        x, kept = apply_in_training(self.generator, params["generator"], state["generator"], z)
         if self.inference.generator_noise and key is not None:
             x += jnp.exp(params["noise"]["log_std"]) * jax.random.normal(key, x.shape)
         return x, kept
@@ -113,7 +114,7 @@ class JointGame(Inverse):
         self, params: Params, state: ModelState, x: Array, key: PRNGKeyArray | None
     ) -> tuple[Array, Any]:
         """Latents of rows, drawn where the encoder is stochastic and there is a key."""
-        found, kept = _in_training(self.encoder, params["encoder"], state["encoder"], x)
+        found, kept = apply_in_training(self.encoder, params["encoder"], state["encoder"], x)
         mean, log_std = found
         if log_std is None or key is None:
             return mean, kept
@@ -128,11 +129,11 @@ class JointGame(Inverse):
         own, kept = params["critic"], state["critic"]
         if self.inference.joint_batches:
             x, z = jnp.concatenate([real, pairs.x]), jnp.concatenate([pairs.inferred, pairs.z])
-            both, kept = _in_training(self.critic, own, kept, x, z)
+            both, kept = apply_in_training(self.critic, own, kept, x, z)
             of_real, of_fake = jnp.split(both, 2)
         else:
-            of_real, kept = _in_training(self.critic, own, kept, real, pairs.inferred)
-            of_fake, kept = _in_training(self.critic, own, kept, pairs.x, pairs.z)
+            of_real, kept = apply_in_training(self.critic, own, kept, real, pairs.inferred)
+            of_fake, kept = apply_in_training(self.critic, own, kept, pairs.x, pairs.z)
         return of_real, of_fake, kept
 
     def critic_loss(
@@ -247,12 +248,6 @@ class JointGame(Inverse):
         output, kept = cast(Any, self.critic.apply(variables, x, z, mutable="intermediates"))
         features = kept.get("intermediates", {}).get("features")
         return output, None if features is None else features[0]
-
-
-def _in_training(network: nn.Module, params: Any, state: Any, *args: Array) -> tuple[Any, Any]:
-    """Applies a network in training; returns its output and its new state."""
-    y, new = network.apply({"params": params, **state}, *args, train=True, mutable=list(state))
-    return y, {**state, **new}
 
 
 def _diversity(x: Array) -> Array:

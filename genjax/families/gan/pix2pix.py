@@ -20,6 +20,7 @@ from genjax.families.base import (
     Params,
     Samples,
     TrainState,
+    apply_in_training,
     init_network,
 )
 from genjax.families.draws import keys_by_example
@@ -30,7 +31,6 @@ from genjax.families.gan.translation import (
     check_weights,
     feature_of,
     loss_by_name,
-    scored,
     translated_in_training,
     translated_one_by_one,
 )
@@ -99,8 +99,8 @@ class Pix2Pix:
         """The critic's outputs for true and made pairs, and its state after both."""
         source, x = self.pair(batch)
         own, kept = params["critic"], state["critic"]
-        real_outputs, kept = scored(self.critic, own, kept, self.seen(source, x))
-        fake_outputs, kept = scored(self.critic, own, kept, self.seen(source, fake))
+        real_outputs, kept = apply_in_training(self.critic, own, kept, self.seen(source, x))
+        fake_outputs, kept = apply_in_training(self.critic, own, kept, self.seen(source, fake))
         return real_outputs, fake_outputs, kept
 
     def critic_loss(
@@ -137,10 +137,10 @@ class Pix2Pix:
         value = self.l1_weight * metrics["l1"]
         if self.gan_weight:
             own, kept = params["critic"], state["critic"]
-            fake_outputs, _ = scored(self.critic, own, kept, self.seen(source, fake))
+            fake_outputs, _ = apply_in_training(self.critic, own, kept, self.seen(source, fake))
             real_outputs = fake_outputs  # not looked at
             if self.loss.uses_real:
-                real_outputs, _ = scored(self.critic, own, kept, self.seen(source, x))
+                real_outputs, _ = apply_in_training(self.critic, own, kept, self.seen(source, x))
             adversarial = jnp.mean(self.loss.generator(real_outputs, fake_outputs))
             metrics["adversarial"] = adversarial
             value += self.gan_weight * adversarial

@@ -17,6 +17,7 @@ from genjax.families.base import (
     PyTree,
     Samples,
     TrainState,
+    apply_in_training,
     init_network,
     label_of,
     num_classes_of,
@@ -175,6 +176,4 @@ def in_training(
 ) -> tuple[Array, Any]:
     """Applies a network in training; returns its output and its new state."""
     rngs = None if key is None else {"noise": key}
-    variables = {"params": params, **state}
-    y, new = network.apply(variables, x, label, train=True, mutable=list(state), rngs=rngs)
-    return cast(Array, y), {**state, **new}
+    return apply_in_training(network, params, state, x, label, rngs=rngs)

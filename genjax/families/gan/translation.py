@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.families.base import Metrics, PyTree
+from genjax.families.base import Metrics, PyTree, apply_in_training
 from genjax.families.levels import Ends, Reals, Units
 from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
 
@@ -136,10 +136,7 @@ def translated_in_training(
     Returns:
         Its translations, ``[B, ...]``, and its collections after the pass.
     """
-    y, new = net.apply(
-        {"params": params, **state}, source, train=True, mutable=list(state), rngs={"dropout": key}
-    )
-    return cast(Array, y), {**state, **new}
+    return apply_in_training(net, params, state, source, rngs={"dropout": key})
 
 
 def translated_one_by_one(
@@ -165,22 +162,6 @@ def translated_one_by_one(
         return translated_in_training(net, params, state, row[None], key)[0][0]
 
     return cast(Array, jax.vmap(one)(source, keys))
-
-
-def scored(net: nn.Module, params: PyTree, state: PyTree, x: Array) -> tuple[Array, PyTree]:
-    """Applies a critic in training.
-
-    Args:
-        net: The critic, ``(rows, train=...) -> [B]`` or ``[B, H, W]``.
-        params: Its parameters.
-        state: Its other collections.
-        x: Rows in the units of the networks, ``[B, ...]``.
-
-    Returns:
-        Its outputs, and its collections after the pass.
-    """
-    y, new = net.apply({"params": params, **state}, x, train=True, mutable=list(state))
-    return cast(Array, y), {**state, **new}
 
 
 def feature_of(spec: Mapping[str, Any], name: str, hint: str) -> Any:
