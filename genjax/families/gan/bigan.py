@@ -19,6 +19,7 @@ from genjax.families.gan.heads import LatentHead
 from genjax.families.gan.inference import Inference
 from genjax.families.gan.inverse import EVAL_PROTOCOL
 from genjax.families.gan.joint_game import JointGame
+from genjax.families.gan.judgement import loss_by_name
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.levels import Ends, Reals
 from genjax.families.players import Player
@@ -89,10 +90,7 @@ def bigan(
         arXiv:1709.01215.
     """
     mirrored = opposite_of(loss)
-    if isinstance(loss, str):
-        if loss not in ADVERSARIAL_LOSSES:
-            raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
-        loss = ADVERSARIAL_LOSSES[loss]
+    loss = loss_by_name(loss)
     if loss.witness is not None:
         raise ValueError("this loss is of a critic of several features, not of one of pairs")
     if loss.uses_real and not inference.encoder_plays:

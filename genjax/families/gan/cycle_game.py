@@ -18,6 +18,7 @@ from genjax.families.base import (
     apply_in_training,
     init_network,
 )
+from genjax.families.gan.judgement import critic_metrics
 from genjax.families.gan.pool import empty_pool, exchanged
 from genjax.families.gan.translation import (
     Side,
@@ -122,10 +123,7 @@ class CycleGame:
             real_outputs, kept[name] = apply_in_training(net, own, kept[name], real)
             fake_outputs, kept[name] = apply_in_training(net, own, kept[name], made)
             value += jnp.mean(self.loss.critic(real_outputs, fake_outputs))
-            metrics = {"real_output": real_outputs, "fake_output": fake_outputs}
-            if self.loss.correct is not None:
-                metrics["critic_accuracy"] = self.loss.correct(real_outputs, fake_outputs)
-            found.append(jax.tree.map(jnp.mean, metrics))
+            found.append(critic_metrics(self.loss, real_outputs, fake_outputs))
         return value, (jax.tree.map(lambda *both: sum(both) / 2.0, *found), kept)
 
     def generator_loss(

@@ -16,7 +16,7 @@ from genjax.families.gan.translation import (
     check_translator,
     check_weights,
     feature_of,
-    loss_by_name,
+    loss_of_outputs,
 )
 from genjax.families.players import Player
 from genjax.losses import AdversarialLoss
@@ -107,7 +107,7 @@ def cycle_gan(
         zip((*TRANSLATORS, *CRITICS), (generator, inverse, critic, critic), strict=True)
     )
     game = CycleGame(
-        networks=networks, sides=sides, loss=loss_by_name(loss), **weights,
+        networks=networks, sides=sides, loss=loss_of_outputs(loss), **weights,
         identity_weight=identity_weight, pool_size=pool_size,
     )  # fmt: skip
     step = Adversarial(

@@ -18,13 +18,14 @@ from genjax.families.base import (
 from genjax.families.draws import Latent
 from genjax.families.gan.augmentation import Augment
 from genjax.families.gan.game import Game
+from genjax.families.gan.judgement import loss_by_name
 from genjax.families.gan.path_length import PathLength
 from genjax.families.gan.rows import Rows
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.gan.unrolling import differentiable_optimizer
 from genjax.families.levels import Bins, Ends, Reals, Units
 from genjax.families.players import Player
-from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
+from genjax.losses import AdversarialLoss
 
 
 def gan(
@@ -85,10 +86,7 @@ def gan(
     References:
         Goodfellow et al., arXiv:1406.2661; for losses and penalties see their functions.
     """
-    if isinstance(loss, str):
-        if loss not in ADVERSARIAL_LOSSES:
-            raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
-        loss = ADVERSARIAL_LOSSES[loss]
+    loss = loss_by_name(loss)
     if rows.dequantize and num_levels is None:
         raise ValueError("dequantize is for data of whole grey levels")
     units: Units = Reals()

@@ -15,6 +15,7 @@ from genjax.families.base import (
     Params,
     label_of,
 )
+from genjax.families.gan.judgement import critic_metrics, diversity
 from genjax.families.gan.path_length import PATH_LENGTH, PathLength
 from genjax.families.gan.seats import AUGMENT, FAKE, REAL, Seats, in_training
 from genjax.families.gan.slope_control import SlopeControl
@@ -95,11 +96,8 @@ class Game(Seats):
         seen_fake = self.seen(fake, strength, key, FAKE)
         real_outputs, fake_outputs, kept = self.outputs(params, state, seen_real, seen_fake, label)
         value = jnp.mean(self.loss.critic(real_outputs, fake_outputs))
-        metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
-        if self.loss.correct is not None:
-            metrics["critic_accuracy"] = jnp.mean(self.loss.correct(real_outputs, fake_outputs))
-        # Near zero where the generator has collapsed; compared with the data's own.
-        metrics["diversity"] = _diversity(fake) / jnp.maximum(_diversity(real), 1e-12)
+        metrics = critic_metrics(self.loss, real_outputs, fake_outputs)
+        metrics["diversity"] = diversity(fake, real)
         if self.slope_control.weights and not self.slope_control.lazy:
             metrics["penalty"] = self.slope_penalty(params, state, real, fake, label, key, strength)
             value += metrics["penalty"]
@@ -209,8 +207,3 @@ class Game(Seats):
         )
         metrics = {"path_length": length, "path_penalty": value}
         return value, (metrics, {**state, PATH_LENGTH: {"mean": mean}})
-
-
-def _diversity(x: Array) -> Array:
-    """Mean squared distance between neighbouring rows of a batch."""
-    return jnp.mean(jnp.square(x - jnp.roll(x, 1, axis=0)))

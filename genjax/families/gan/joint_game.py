@@ -20,6 +20,7 @@ from genjax.families.base import (
 )
 from genjax.families.gan.inference import Inference
 from genjax.families.gan.inverse import Inverse, squared_distance
+from genjax.families.gan.judgement import critic_metrics, diversity
 from genjax.families.gan.slope_control import SlopeControl
 from genjax.families.players import Turn
 from genjax.losses import AdversarialLoss
@@ -153,10 +154,8 @@ class JointGame(Inverse):
         real = self.units.encode(batch["x"])
         of_real, of_fake, kept = self.outputs(params, state, real, fake)
         value = jnp.mean(self.loss.critic(of_real, of_fake))
-        metrics = {"real_output": jnp.mean(of_real), "fake_output": jnp.mean(of_fake)}
-        if self.loss.correct is not None:
-            metrics["critic_accuracy"] = jnp.mean(self.loss.correct(of_real, of_fake))
-        metrics["diversity"] = _diversity(fake.x) / jnp.maximum(_diversity(real), 1e-12)
+        metrics = critic_metrics(self.loss, of_real, of_fake)
+        metrics["diversity"] = diversity(fake.x, real)
         if self.slope_control.weights and not self.slope_control.lazy:
             metrics["penalty"] = self._penalty(params, state, real, fake, key)
             value += metrics["penalty"]
@@ -248,8 +247,3 @@ class JointGame(Inverse):
         output, kept = cast(Any, self.critic.apply(variables, x, z, mutable="intermediates"))
         features = kept.get("intermediates", {}).get("features")
         return output, None if features is None else features[0]
-
-
-def _diversity(x: Array) -> Array:
-    """Mean squared distance between neighbouring rows of a batch."""
-    return jnp.mean(jnp.square(x - jnp.roll(x, 1, axis=0)))

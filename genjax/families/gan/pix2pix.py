@@ -25,12 +25,13 @@ from genjax.families.base import (
 )
 from genjax.families.draws import keys_by_example
 from genjax.families.gan.family import diagnose
+from genjax.families.gan.judgement import critic_metrics
 from genjax.families.gan.translation import (
     Side,
     check_translator,
     check_weights,
     feature_of,
-    loss_by_name,
+    loss_of_outputs,
     translated_in_training,
     translated_one_by_one,
 )
@@ -116,9 +117,7 @@ class Pix2Pix:
         if not self.gan_weight:
             return jnp.zeros(()), ({}, state)
         real_outputs, fake_outputs, kept = self.outputs(params, state, batch, fake)
-        metrics = {"real_output": jnp.mean(real_outputs), "fake_output": jnp.mean(fake_outputs)}
-        if self.loss.correct is not None:
-            metrics["critic_accuracy"] = jnp.mean(self.loss.correct(real_outputs, fake_outputs))
+        metrics = critic_metrics(self.loss, real_outputs, fake_outputs)
         value = jnp.mean(self.loss.critic(real_outputs, fake_outputs))
         return value, (metrics, {**state, "critic": kept})
 
@@ -227,7 +226,7 @@ def pix2pix(
         critic=critic,
         source=Side.of(feature_of(spec, "source", hint)),
         target=Side.of(spec["x"]),
-        loss=loss_by_name(loss),
+        loss=loss_of_outputs(loss),
         gan_weight=gan_weight,
         l1_weight=l1_weight,
         conditional=conditional_critic,

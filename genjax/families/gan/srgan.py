@@ -26,7 +26,7 @@ from genjax.families.gan.translation import (
     check_translator,
     check_weights,
     feature_of,
-    loss_by_name,
+    loss_of_outputs,
 )
 from genjax.families.players import Player, Turn
 from genjax.losses import AdversarialLoss
@@ -137,7 +137,7 @@ def srgan(
         critic=critic,
         source=Side.of(feature_of(spec, "source", HINT)),
         target=Side.of(spec["x"]),
-        loss=loss_by_name(loss),
+        loss=loss_of_outputs(loss),
         gan_weight=gan_weight,
         l1_weight=l1_weight,
         conditional=False,

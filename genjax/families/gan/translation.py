@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.families.base import Metrics, PyTree, apply_in_training
+from genjax.families.gan.judgement import loss_by_name
 from genjax.families.levels import Ends, Reals, Units
-from genjax.losses import ADVERSARIAL_LOSSES, AdversarialLoss
+from genjax.losses import AdversarialLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +66,19 @@ class Side:
         return found
 
 
-def loss_by_name(loss: AdversarialLoss | str) -> AdversarialLoss:
-    """An adversarial loss, from its name in :data:`~genjax.losses.ADVERSARIAL_LOSSES`.
+def loss_of_outputs(loss: AdversarialLoss | str) -> AdversarialLoss:
+    """An adversarial loss of single outputs.
 
     Args:
-        loss: The name, or losses of both players.
+        loss: Its name, or losses of both players.
 
     Returns:
-        Losses of both players, of single outputs.
+        Losses of both players.
 
     Raises:
         ValueError: If there is none of this name, or it compares features of whole batches.
     """
-    if isinstance(loss, str):
-        if loss not in ADVERSARIAL_LOSSES:
-            raise ValueError(f"loss must be one of {sorted(ADVERSARIAL_LOSSES)}, got {loss!r}")
-        loss = ADVERSARIAL_LOSSES[loss]
+    loss = loss_by_name(loss)
     if loss.witness is not None:
         raise ValueError("loss: translations need a loss of single outputs, not of features")
     return loss
