@@ -18,7 +18,7 @@ from genjax.families.base import (
     Optimizer,
     Params,
     Step,
-    apply_in_training,
+    apply_any_in_training,
     init_network,
 )
 from genjax.families.classifier import classifier, scores_of, units_of
@@ -187,8 +187,8 @@ def _adapting(
         factor = reversal * losses.reversal_schedule(step, ramp_steps)
         state = model_state.get("net", {})
         x, target = units.encode(batch["x"]), units.encode(batch[f"{TARGET}/x"])
-        (logits, features), state = apply_in_training(net, params["net"], state, x)
-        (others, their_features), state = apply_in_training(net, params["net"], state, target)
+        (logits, features), state = apply_any_in_training(net, params["net"], state, x)
+        (others, their_features), state = apply_any_in_training(net, params["net"], state, target)
         of_source = domain_rows(params, logits, features, factor, 1.0)
         of_target = domain_rows(params, others, their_features, factor, 0.0)
         found = {n: jnp.mean(rows) for n, rows in scores_of(logits, batch["label"]).items()}

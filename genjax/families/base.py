@@ -295,10 +295,10 @@ def init_network(net: nn.Module, key: PRNGKeyArray, *args: Any) -> tuple[PyTree,
 def apply_in_training(
     net: nn.Module, params: PyTree, state: PyTree, *args: Any, rngs: Any = None
 ) -> tuple[Any, PyTree]:
-    """Applies a network in a training step.
+    """Applies a network, which must take ``train``, in a training step.
 
     Args:
-        net: The network. It is told ``train=True`` if it has such an argument.
+        net: The network. It is told ``train=True``.
         params: Its parameters.
         state: Its other collections, as :func:`init_network` gives them.
         *args: What it is called with.
@@ -307,12 +307,30 @@ def apply_in_training(
     Returns:
         What it gives, and its other collections afterwards.
     """
-    if "train" not in inspect.signature(type(net).__call__).parameters:
-        return net.apply({"params": params, **state}, *args, rngs=rngs), state
     found, kept = net.apply(
         {"params": params, **state}, *args, train=True, mutable=list(state), rngs=rngs
     )
     return found, {**state, **kept}
+
+
+def apply_any_in_training(
+    net: nn.Module, params: PyTree, state: PyTree, *args: Any, rngs: Any = None
+) -> tuple[Any, PyTree]:
+    """Applies a network that may have no argument ``train`` in a training step.
+
+    Args:
+        net: The network. Without the argument its other collections stay as they are.
+        params: Its parameters.
+        state: Its other collections.
+        *args: What it is called with.
+        rngs: Keys of what is drawn inside it.
+
+    Returns:
+        As of :func:`apply_in_training`.
+    """
+    if "train" not in inspect.signature(type(net).__call__).parameters:
+        return net.apply({"params": params, **state}, *args, rngs=rngs), state
+    return apply_in_training(net, params, state, *args, rngs=rngs)
 
 
 def num_classes_of(net: nn.Module) -> int | None:

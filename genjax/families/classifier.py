@@ -24,7 +24,7 @@ from genjax.families.base import (
     Params,
     Step,
     TrainState,
-    apply_in_training,
+    apply_any_in_training,
     init_network,
 )
 from genjax.families.draws import fold_each, keys_by_example
@@ -122,7 +122,7 @@ def classifier(
             rows = scores(params, model_state, batch, *given)
         else:
             apply = functools.partial(
-                apply_in_training,
+                apply_any_in_training,
                 net,
                 params["net"],
                 model_state.get("net", {}),
