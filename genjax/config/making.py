@@ -196,6 +196,7 @@ def _family_of(
             section = ready.networks[name]
             if slot.classes_of_data and slot.classes in section:
                 _fill_in_classes(section, slot.classes, dataset, where)
+            _fill_in_text(section, spec_of(basis.streams), where)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
@@ -266,6 +267,21 @@ def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) 
     if dataset.num_classes is None:
         raise ConfigError(f"{where}: {dataset.name} has no labels, which a classifier needs")
     section[key] = dataset.num_classes
+
+
+def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) -> None:
+    """Writes size of the vocabulary and length of the data's texts down, where they are open."""
+    if "num_tokens" not in section or "text_length" not in section:
+        return
+    tokens = spec.get("tokens")
+    if tokens is None or tokens.vocabulary is None:
+        raise ConfigError(
+            f"{where}: the data has no captions: expected a feature 'tokens', as captioned_digits "
+            "has; its features are " + ", ".join(spec)
+        )
+    for key, value in (("num_tokens", tokens.vocabulary.size), ("text_length", tokens.shape[0])):
+        if section[key] is None:
+            section[key] = value
 
 
 def _moments(

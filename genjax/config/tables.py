@@ -56,6 +56,7 @@ CLASSIFIERS: Table = {
     "plain_conv": nets.PlainConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
+TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
 DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
 ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
 AUTOREGRESSIVE_NETS: Table = {

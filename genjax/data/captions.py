@@ -171,7 +171,8 @@ def captioned_digits(
     drawn = _draw(generator(seed, splits.index(split)), digit, split == "held_out", paraphrases)
     captions, ids = _said(scene, digit, drawn)
     vocabulary = caption_vocabulary(every_caption(scene))
-    length = max(len(words_of(caption)) for caption in every_caption(scene))
+    # One more, so that all captions end in padding, which models of the next word end at.
+    length = 1 + max(len(words_of(caption)) for caption in every_caption(scene))
     tokens = caption_tokens(captions, vocabulary, length)
     pictures = _pictures(scene, x, drawn)
     spec = {

@@ -36,6 +36,7 @@ from genjax.nets.stylegan import StyleGANGenerator
 from genjax.nets.stylegan2 import StyleGAN2Generator
 from genjax.nets.stylegan2_critic import StyleGAN2Critic
 from genjax.nets.super_resolution import RRDBNet, SRResNet, depth_to_space, icnr
+from genjax.nets.text_encoder import TextEncoder
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
 from genjax.nets.transformer import Cache
 from genjax.nets.translation import PatchCritic, ResNetTranslator, UNetTranslator
@@ -92,6 +93,7 @@ __all__ = [
     "StyleGAN2Critic",
     "StyleGAN2Generator",
     "StyleGANGenerator",
+    "TextEncoder",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",
