@@ -7,7 +7,7 @@ other, so that guidance of one is guidance of all.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,31 @@ from genjax.losses.arrays import per_row
 NO_LABEL = -1
 """In place of a class id: no label is told."""
 
-EstimateFn: TypeAlias = Callable[[Array, Array, Array | None], Estimate]
-"""``(z [B, *event], t [], label [B] or None) -> Estimate``."""
+EstimateFn: TypeAlias = Callable[[Array, Array, Any], Estimate]
+"""``(z [B, *event], t [], told) -> Estimate``, told class ids ``[B]``, None, or a mapping."""
+
+_Told = TypeVar("_Told")
+
+
+def untold(told: _Told) -> _Told:
+    """What tells nothing, in place of what is told.
+
+    Args:
+        told: Class ids ``[B]``, or a mapping of arrays ``[B, ...]``.
+
+    Returns:
+        The same with whole numbers of -1 and real numbers of 0.
+
+    Example:
+        >>> untold({"tokens": jnp.array([[3, 4]])})["tokens"].tolist()
+        [[-1, -1]]
+    """
+
+    def nothing(array: Array) -> Array:
+        whole = jnp.issubdtype(array.dtype, jnp.integer)
+        return jnp.full_like(array, NO_LABEL if whole else 0)
+
+    return jax.tree.map(nothing, told)
 
 
 @runtime_checkable
@@ -29,9 +52,9 @@ class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self, process: Process, estimate_fn: EstimateFn, label: Any
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows that something is told of."""
         ...
 
 
@@ -94,16 +117,16 @@ class ClassifierFree:
         return f"guidance {self.scale:g}{inside}{rescaled}"
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self, process: Process, estimate_fn: EstimateFn, label: Any
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told."""
 
         def both(z: Array, t: Array) -> Estimate:
             # One call for the two, of twice the rows.
-            labels = jnp.concatenate([label, jnp.full_like(label, NO_LABEL)])
-            halves = estimate_fn(jnp.concatenate([z, z]), t, labels)
-            told, untold = (Estimate(*(a[part] for a in halves)) for part in _halves(z.shape[0]))
-            joined = self.joined(told, untold)
+            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, untold(label))
+            halves = estimate_fn(jnp.concatenate([z, z]), t, each)
+            with_it, without = (Estimate(*(a[part] for a in halves)) for part in _halves(len(z)))
+            joined = self.joined(with_it, without)
             if not self.rescale:
                 return joined
             # What the data loses is noise: the latent is made of both.
