@@ -12,7 +12,11 @@ from genjax.families.told import drop_told, told_of
 
 FAMILIES = {
     "edm": dict(name="edm", label_dropout=0.3),
-    "ddpm": dict(name="ddpm", process=dict(name="chain", num_timesteps=50, beta_max=0.01), label_dropout=0.3),
+    "ddpm": dict(
+        name="ddpm",
+        process=dict(name="chain", num_timesteps=50, beta_max=0.01),
+        label_dropout=0.3,
+    ),
     "vdm": dict(name="vdm", schedule=dict(name="learned_linear"), label_dropout=0.3),
     "flow_matching": dict(name="flow_matching", label_dropout=0.3, method="euler"),
 }
