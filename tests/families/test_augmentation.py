@@ -1,9 +1,8 @@
+import functools
 import itertools
 import json
 
 import flax.linen as nn
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
