@@ -52,9 +52,12 @@ class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Any
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows that something is told of."""
+        """Estimates ``(z, t) -> Estimate`` for rows that something is told of.
+
+        ``against`` is what samples are guided away from, in place of nothing told.
+        """
         ...
 
 
@@ -117,13 +120,25 @@ class ClassifierFree:
         return f"guidance {self.scale:g}{inside}{rescaled}"
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Any
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told.
+
+        Args:
+            process: The process.
+            estimate_fn: The model's estimates.
+            label: What it is told.
+            against: What is told in place of nothing, so that samples are guided away from it: a
+                negative prompt.
+
+        Returns:
+            The guided estimates.
+        """
+        other = untold(label) if against is None else against
 
         def both(z: Array, t: Array) -> Estimate:
             # One call for the two, of twice the rows.
-            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, untold(label))
+            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, other)
             halves = estimate_fn(jnp.concatenate([z, z]), t, each)
             with_it, without = (Estimate(*(a[part] for a in halves)) for part in _halves(len(z)))
             joined = self.joined(with_it, without)
@@ -228,9 +243,22 @@ class ClassifierGuidance:
             )
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self,
+        process: Process,
+        estimate_fn: EstimateFn,
+        label: Int[Array, " B"],
+        against: Any = None,
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes.
+
+        Raises:
+            ValueError: If there is something to guide away from.
+        """
+        if against is not None:
+            raise ValueError(
+                "sample.guidance: a classifier guides to classes, away from none: take "
+                "classifier_free for what samples are not to be"
+            )
         told = label if self.tells_label else jnp.full_like(label, NO_LABEL)
         # A class for the rows without one, whose slopes are left out.
         asked = jnp.maximum(label, 0)

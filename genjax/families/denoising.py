@@ -190,6 +190,7 @@ def denoising_family(
             key,
             (batch["x"].shape[0], *model.event_shape),
             sampling.told(batch, model.reads),
+            against=sampling.against(batch, model.reads),
             default=default(params, told) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,

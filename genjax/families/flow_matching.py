@@ -149,6 +149,7 @@ def flow_matching(
             key,
             (batch["x"].shape[0], *event_shape),
             sampling.told(batch, model.reads),
+            against=sampling.against(batch, model.reads),
             default=adaptive,
             units=model.units,
             trajectory=Trajectory(),

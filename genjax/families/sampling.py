@@ -16,7 +16,7 @@ from genjax.diffusion import (
     Process,
     Sampler,
 )
-from genjax.diffusion.guidance import EstimateFn, Guidance
+from genjax.diffusion.guidance import EstimateFn, Guidance, untold
 from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Batch, Denoising, Params, Samples
 from genjax.families.draws import spread_rows
@@ -24,6 +24,8 @@ from genjax.families.levels import Reals, Units
 from genjax.families.middle import Asked, bottleneck_of
 from genjax.families.told import Told, told_of
 
+NEGATIVE = "negative_"
+"""Before the name of a feature: what samples are to be guided away from."""
 ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
 
@@ -158,10 +160,35 @@ class Sampling:
             return told_of(batch, reads)
         return batch["label"]
 
-    def denoiser(self, process: Process, estimate_fn: EstimateFn, told: Told) -> Denoiser:
+    def against(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+        """What samples are guided away from.
+
+        Args:
+            batch: Its rows, which may have ``negative_tokens``, say, beside ``tokens``.
+            reads: Features that the model is told.
+
+        Returns:
+            What is told in place of nothing; None where nothing is to be.
+
+        Raises:
+            ValueError: If there is something, but no guidance.
+        """
+        named = {name: batch[f"{NEGATIVE}{name}"] for name in reads if f"{NEGATIVE}{name}" in batch}
+        if not named:
+            return None
+        if self.guidance is None:
+            raise ValueError(
+                f"{NEGATIVE}{next(iter(named))}: there is nothing that guides away from it: set "
+                "sample.guidance to dict(name='classifier_free', scale=2.0), say"
+            )
+        return told_of({**untold({name: batch[name] for name in reads}), **named}, reads)
+
+    def denoiser(
+        self, process: Process, estimate_fn: EstimateFn, told: Told, against: Told = None
+    ) -> Denoiser:
         """What samplers ask, guided."""
         if self.guidance is not None and told is not None:
-            guided = self.guidance.guided(process, estimate_fn, told)
+            guided = self.guidance.guided(process, estimate_fn, told, against)
             return Denoiser(process, guided, spread_rows)
 
         def estimate(z: Array, t: Array) -> Estimate:
@@ -220,6 +247,7 @@ class Sampling:
         shape: tuple[int, ...],
         told: Told,
         *,
+        against: Told = None,
         default: Sampler,
         units: Units,
         trajectory: "Trajectory",
@@ -232,6 +260,7 @@ class Sampling:
             key: Key of all draws.
             shape: Shape of the samples, ``[B, *event]``.
             told: What the model is told or guidance is to, or None.
+            against: What guidance is away from, or None.
             default: The sampler where none is asked for.
             units: Units of the model.
             trajectory: What is kept of the way.
@@ -241,7 +270,7 @@ class Sampling:
         """
         key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
-            self.denoiser(process, estimate_fn, told),
+            self.denoiser(process, estimate_fn, told, against),
             key,
             prior,
             num_steps=self.num_steps,
