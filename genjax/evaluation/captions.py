@@ -224,9 +224,9 @@ def caption_accuracy(
                 f"{np.shape(asked[name])}"
             )
     slots = digit_slots(images, pair="right" in parts)
-    found = {
-        name: np.asarray(classify(slot))
-        for name, slot in zip([n for n in ("label", "right") if n in parts], slots, strict=True)
+    digits = [name for name in ("label", "right") if name in parts]
+    found: dict[str, np.ndarray] = {
+        name: np.asarray(classify(slot)) for name, slot in zip(digits, slots, strict=True)
     }
     if "colour" in parts:
         if colours is None or grounds is None:

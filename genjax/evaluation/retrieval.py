@@ -74,9 +74,9 @@ def retrieval_at_k(
             raise ValueError(f"{name}: an embedding of length 0 has no direction")
         units.append(rows / length)
     hits = 0
-    for rows in chunks(len(asked)):
-        similar = units[0][rows] @ units[1].T
-        right = own[rows, None] == theirs
+    for part in chunks(len(asked)):
+        similar = units[0][part] @ units[1].T
+        right = own[part, None] == theirs
         best = np.where(right, similar, -np.inf).max(1, keepdims=True)
         # No right one stands before the best of them.
         hits += int(((~right & (similar >= best)).sum(1) < k).sum())

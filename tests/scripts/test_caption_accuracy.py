@@ -44,7 +44,7 @@ FAMILY = """
 
         said = {"sampler": f"by heart in {sampling.num_steps} steps, {sampling.guidance}"}
         return Family(init=init, train_step=train_step, sample=sample, eval_protocol={},
-                      reads=("tokens",), sample_protocol=said)
+                      reads=("tokens", "source"), sample_protocol=said)
 
 
     RECIPE = Recipe(make=by_heart, optimizers=())
@@ -58,7 +58,12 @@ JUDGE = dict(
     train=dict(SHORT, num_steps=150),
 )
 MODEL = dict(
-    data=dict(name="captioned_digits", options=dict(images="digits"), batch_size=8),
+    data=dict(
+        name="captioned_digits",
+        options=dict(images="digits"),
+        batch_size=8,
+        transforms=[dict(name="shrink", factor=2)],
+    ),
     family=dict(name="by_heart:RECIPE"),
     train=SHORT,
     sample=dict(num_steps=5),
@@ -71,8 +76,9 @@ def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("captions")
     (place / "by_heart.py").write_text(textwrap.dedent(FAMILY))
     sys.path.insert(0, str(place))
+    judged = dict(MODEL, eval=dict(features=dict(name="classifier", workdir=str(place / "judge"))))
     try:
-        for name, config in (("judge", JUDGE), ("model", MODEL)):
+        for name, config in (("judge", JUDGE), ("model", judged)):
             genjax.Run(genjax.build(config), place / name, quiet=True).train()
     finally:
         sys.path.remove(str(place))
@@ -90,8 +96,8 @@ def command(place, *words):
 @pytest.mark.slow
 def test_images_known_by_heart_are_as_right_as_real_ones_and_shuffled_ones_by_chance(runs):
     done = command(
-        runs, f"--workdir={runs / 'model'}", f"--classifier={runs / 'judge'}", "--num_samples=150",
-        "--batch_size=60", "--scales=1,0", "--num_steps=7", f"--figure={runs / 'figure.png'}",
+        runs, f"--workdir={runs / 'model'}", "--num_samples=150", "--batch_size=60",
+        "--scales=1,0", "--num_steps=7", f"--figure={runs / 'figure.png'}",
         f"--results={runs / 'rows.jsonl'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -108,7 +114,12 @@ def test_images_known_by_heart_are_as_right_as_real_ones_and_shuffled_ones_by_ch
         # One in 10 x 6 x 7, and a few more by chance.
         assert shuffled["exact"] < 0.04 and 0.02 < shuffled["label"] < 0.25
         assert 0.05 < shuffled["colour"] < 0.35 and shuffled["colour_stderr"] > 0.01
-        assert right["fd"] > 0 and real["fd"] > 0
+        # Of three channels, and of digits without colours, which are the same in all.
+        for name in ("fd", "fd_digits"):
+            assert right[name] > 0 and real[name] > 0
+        # Of the same caption, and not the image that was made small.
+        psnr = [row["consistency_psnr"] for row in (real, right, shuffled)]
+        assert psnr[0] > psnr[1] + 0.5 and psnr[1] > psnr[2] + 10
         assert right["seconds"] > 0 and "seconds" not in real
         assert right["protocol"] == "by heart in 7 steps, guidance 1"
     assert "| test | real | " in done.stdout and "| held_out | guidance 0 | " in done.stdout
