@@ -232,9 +232,9 @@ class Family:
             so that a slope in them can be taken. None for what tells no classes apart by itself.
         embed: Vectors of unit length of what a batch has: ``embedding`` ``[B, D]`` of its ``x``,
             ``text_embedding`` ``[B, D]`` of its ``tokens``, whose products say how well the two fit
-            each other. It is asked by :data:`Variables`, so that a model of embeddings in another
-            run may hold what was trained; entries are of about unit size times the square root of
-            ``D``. None for what does not compare images with texts.
+            each other. Multiplied by the square root of ``D``, entries are of about unit size. It
+            is asked by :data:`~genjax.families.base.Variables`, so that a model of such vectors in
+            another run may hold what was trained. None for what does not compare images with texts.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
         unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.

@@ -165,7 +165,7 @@ def contrastive(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
-        eval_protocol={"parameters": "moving average", "compared": "rows of a batch"},
+        eval_protocol={"parameters": "moving average", "compared with": "rows of the same batch"},
         embed=embed,
     )
 
