@@ -31,6 +31,8 @@ SMALL = {
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
     "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
     "domain_mlp": dict(hidden_size=8),
+    "image_tower": dict(embedding_size=4, channels=8, num_features=8),
+    "text_tower": dict(embedding_size=4, hidden_size=8, num_blocks=1, num_heads=2),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
     "made": dict(hidden_size=8),
     "pixelcnn": dict(channels=4, num_blocks=1),
@@ -123,7 +125,7 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
     streams = (config.data.streams or {}).values()
-    prepared = {"mnist", "cifar10", "stacked_mnist", "mnist_on_cifar"}
+    prepared = {"mnist", "cifar10", "stacked_mnist", "mnist_on_cifar", "captioned_digits"}
     if {config.data.name, *(stream.get("name") for stream in streams)} & prepared:
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"
