@@ -201,7 +201,7 @@ def captions_of(experiment: Experiment, requests: Mapping[str, np.ndarray]) -> l
         vocabulary = experiment.spec[name].vocabulary
         if vocabulary is not None and name != "x":
             rows = requests[name]
-            told = (rows >= 0).all(axis=1)  # -1 stands for no text
+            told = np.min(rows, axis=1) >= 0  # -1 stands for no text
             texts = iter(vocabulary.decode(rows[told]))
             return [next(texts).strip() if one else "" for one in told]
     return None
