@@ -211,12 +211,11 @@ def _run_pipeline(place: Any, mode: str, options: dict[str, Any]) -> None:
     allow = _ALLOW_CONFIG_CHANGE.value
     pipeline = Pipeline(_CONFIG.value, place, _overrides, allow_config_change=allow)
     _join()
-    last = pipeline.chain[-1].stage
     modes: dict[str, Callable[[], Any]] = {
         "train": pipeline.train,
         "eval": pipeline.evaluate,
         "sample": lambda: pipeline.draw(**options),
-        "edit": lambda: pipeline.stages[last].draw_edit(),
+        "edit": lambda: pipeline.stages[pipeline.chain[-1].stage].draw_edit(),
         "export": lambda: [pipeline.stages[link.stage].export() for link in pipeline.chain],
     }
     modes[mode]()

@@ -39,7 +39,7 @@ RECORD = "pipeline.json"
 class Pipeline:
     """Several stages in one workdir, each an ordinary run in the folder of its name.
 
-    Later stages may name earlier ones: as ``"stage:NAME"`` in the place of a workdir. What a stage
+    Stages may name others, as ``"stage:NAME"`` in the place of a workdir. What a stage
     copies from another is written down; if that is another later on, the stage is refused.
 
     Args:
@@ -326,7 +326,7 @@ class Pipeline:
         return configs.as_json(with_names(asked, self._places))
 
     def _write_record(self, finished: Sequence[str]) -> None:
-        chain = [dataclasses.asdict(link) for link in self.chain]
+        chain = [dataclasses.asdict(link) for link in self.config.links]
         self._record = {
             "stages": {name: self._written(self._asked(name)) for name in self.names},
             "sample": {"chain": configs.as_json(chain)},
@@ -346,7 +346,8 @@ class Pipeline:
         files: bool,
     ) -> np.ndarray:
         """Draws from each stage of the chain what the next ones read."""
-        for link in self.chain:
+        chain = self.chain
+        for link in chain:
             self._check_sources(link.stage, [])
         runs = [self.stages[link.stage] for link in self.chain]
         in_steps = {k: options[k] for k in _IN_STEPS if options.get(k) is not None}

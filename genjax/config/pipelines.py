@@ -2,7 +2,7 @@
 
 A pipeline is an experiment file whose ``get_config()`` returns ``stages``, a mapping of names to
 experiments. Wherever a stage names the workdir of another run, ``"stage:NAME"`` stands for that of
-an earlier stage.
+another stage, which is then trained before it.
 """
 
 import ast
@@ -48,7 +48,7 @@ class ChainSettings:
 
     Attributes:
         chain: The stages that samples come from, in order, each a ``stage`` and what it ``reads``;
-            the last stage alone if there are none.
+            the one stage that no other names, alone, if there are none.
     """
 
     chain: Sequence[Mapping[str, Any]] = ()
@@ -76,12 +76,31 @@ class PipelineConfig:
     """A pipeline as it was said.
 
     Attributes:
-        stages: Its stages in order.
-        chain: What samples come from.
+        stages: Its stages in the order in which they are trained: each after those it names, and
+            else as they were said (of a ``ConfigDict``, whose keys are sorted, by name).
+        links: What samples come from, as far as it was said.
     """
 
     stages: Mapping[str, StageConfig]
-    chain: Sequence[Link]
+    links: Sequence[Link]
+
+    @property
+    def chain(self) -> Sequence[Link]:
+        """What samples come from.
+
+        Raises:
+            ConfigError: If it was not said, and several stages are named by no other.
+        """
+        if self.links:
+            return self.links
+        used = {other for name in self.stages for other in references(self, name)}
+        last = [name for name in self.stages if name not in used]
+        if len(last) > 1:
+            raise ConfigError(
+                f"sample.chain: say which stages samples come from, as no stage names "
+                f"{' or '.join(last)}"
+            )
+        return (Link(stage=last[0]),)
 
 
 def is_pipeline(config: Any) -> bool:
@@ -153,11 +172,8 @@ def read_pipeline(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()
         with stage_errors(name):
             base, said = _said(stage, folder)
         read[name] = StageConfig(base=base, said=said, changes=changes[name], by_word=by_word)
-    found = PipelineConfig(stages=read, chain=_chain(sample, list(stages)))
-    for name in read:
-        with stage_errors(name):
-            references(found, name)
-    return found
+    found = PipelineConfig(stages=read, links=_chain(sample, list(stages)))
+    return dataclasses.replace(found, stages={name: read[name] for name in _in_order(found)})
 
 
 @contextlib.contextmanager
@@ -203,25 +219,37 @@ def references(pipeline: PipelineConfig, name: str) -> set[str]:
     """Names of the stages that a stage names.
 
     Raises:
-        ConfigError: If one is no earlier stage.
+        ConfigError: If there is none of that name.
     """
     stage = pipeline.stages[name]
-    earlier = list(pipeline.stages)[: list(pipeline.stages).index(name)]
     last = {path.rpartition(".")[2]: value for path, value in stage.changes.items()}
     found: set[str] = set()
 
     def look_at(value: str) -> str:
         other = value.removeprefix(PREFIX)
-        if other not in earlier:
-            raise ConfigError(
-                f"{value!r} names no stage before this one"
-                + (nearest(other, earlier) if earlier else ": it is the first")
-            )
+        if other not in pipeline.stages:
+            raise ConfigError(f"{value!r} names no stage{nearest(other, pipeline.stages)}")
         found.add(other)
         return value
 
-    for part in (stage.base, stage.said, last):
-        _mapped(part, look_at)
+    with stage_errors(name):
+        for part in (stage.base, stage.said, last):
+            _mapped(part, look_at)
+    return found
+
+
+def _in_order(pipeline: PipelineConfig) -> list[str]:
+    """Names of the stages, each after those it names."""
+    needed = {name: references(pipeline, name) for name in pipeline.stages}
+    found: list[str] = []
+    while len(found) < len(needed):
+        ready = [name for name in needed if name not in found and needed[name] <= set(found)]
+        if not ready:
+            circle = [name for name in needed if name not in found]
+            raise ConfigError(
+                f"stages: none of {', '.join(circle)} can be the first: each names one"
+            )
+        found.append(ready[0])
     return found
 
 
@@ -283,7 +311,7 @@ def _said(stage: Any, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _chain(sample: Mapping[str, Any], stages: Sequence[str]) -> tuple[Link, ...]:
-    """What samples come from."""
+    """What samples come from, as far as it is said."""
     settings: ChainSettings = call(ChainSettings, sample, "sample")
     links: list[Link] = []
     for section in settings.chain:
@@ -301,7 +329,7 @@ def _chain(sample: Mapping[str, Any], stages: Sequence[str]) -> tuple[Link, ...]
                     f"earlier stage of the chain{nearest(source, [*before, PROMPT])}"
                 )
         links.append(link)
-    return tuple(links) or (Link(stage=stages[-1]),)
+    return tuple(links)
 
 
 def _by_key(said: Mapping[str, Any], base: Mapping[str, Any], lead: str = "") -> dict[str, Any]:

@@ -224,7 +224,7 @@ class Run(Trained):
             params[name] = self._alike(name, values.pop("params"), params[name])
             ema |= {name: params[name]} if name in ema else {}
             # Such as running statistics; a family may keep more than the network has.
-            loaded[name] = values
+            loaded |= {name: values} if values else {}
         for name, values in loaded.items():
             kept[name] = {**kept.get(name, {}), **self._put(values)}
         filled = state.replace(params=params, model_state=kept, ema=ema)
