@@ -360,7 +360,10 @@ def _page() -> str:
     own = [flags.FLAGS[holder.name] for holder in _OWN]
     lines = [
         textwrap.fill(
-            f"--{flag.name:<20} {flag.help}", 98, initial_indent="  ", subsequent_indent=" " * 25
+            f"--{flag.name:<20} {(flag.help or '').partition(';')[0]}",
+            98,
+            initial_indent="  ",
+            subsequent_indent=" " * 25,
         )
         for flag in own
     ]

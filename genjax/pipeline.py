@@ -214,8 +214,9 @@ class Pipeline:
         Raises:
             ConfigError: If it cannot be run, or names a stage that is yet to be trained.
         """
+        asked = self._asked(name)
         with planned(self._planned), stage_errors(name):
-            return configs.build(self._asked(name), mode=mode)
+            return configs.build(asked, mode=mode)
 
     @property
     def chain(self) -> Sequence[Link]:
@@ -437,8 +438,10 @@ def plan_stages(pipeline: configs.PipelineConfig) -> Iterator[tuple[str, Experim
     known: dict[str, Mapping[str, Any]] = {}
     places = {name: f"{PREFIX}{name}" for name in pipeline.stages}
     for name in pipeline.stages:
-        with planned(known), stage_errors(name):
-            experiment = configs.build(stage_config(pipeline, name, places), mode="plan")
+        with planned(known):
+            asked = stage_config(pipeline, name, places)
+            with stage_errors(name):
+                experiment = configs.build(asked, mode="plan")
         known[places[name]] = experiment.config or {}
         yield name, experiment
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import genjax
+from genjax import command
 from genjax import config as configs
 from genjax.config import ConfigError
 from genjax.training import run as runs
@@ -287,6 +288,17 @@ def test_each_stage_of_a_chain_leaves_a_picture_with_captions(stubs):
         with np.load(folder / "step_00000001_sample.npz") as file:
             assert file["captions"].tolist() == ["a red"] * 4
         assert (folder / "step_00000001_sample.png").exists()
+
+
+def test_prompts_of_a_single_run_take_turns_and_are_refused_in_one_line(stubs):
+    run = stubs.stages["base"]
+    command._draw(run, {"prompts": ["a red", "A Green"], "seed": 5})
+    with np.load(run.workdir / "samples" / "step_00000001_sample.npz") as file:
+        assert file["captions"].tolist() == ["a red", "a green"] * 2
+        drawn = run.sample(tokens=["a red", "a green"] * 2)
+        np.testing.assert_array_equal(file["samples"], drawn)
+    with pytest.raises(command.InputError, match="tokens: the captions .* have no word 'purple'"):
+        command._draw(run, {"prompts": ["a purple"]})
 
 
 @pytest.mark.parametrize("asked, message", [
