@@ -15,11 +15,15 @@ from genjax.config import tables
 from genjax.config.arguments import arguments
 from genjax.config.defaults import SETTINGS
 from genjax.config.frozen import build_network
+from genjax.pipeline import plan_stages
 from genjax.training import mesh
 from genjax.training import step as stepping
+from genjax.training.workdir import WorkdirError
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
-FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
+EVERY = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
+PIPELINES = [path for path in EVERY if "/pipelines/" in path]
+FILES = [path for path in EVERY if path not in PIPELINES]
 
 # What makes each model small; the rest of the config stays as it is.
 SMALL = {
@@ -381,3 +385,40 @@ def test_what_experiments_of_classifiers_do_not_know_is_refused():
     for module, word in ((ADAPTED, "dan"), (BETWEEN_DIGITS, "to_usps,dann"), (ROBUST, "fgms")):
         with pytest.raises(ValueError, match="must be one of"):
             module.get_config(word)
+
+
+@pytest.mark.parametrize("path", [
+    pytest.param(path, marks=pytest.mark.slow if "mnist" in path else []) for path in PIPELINES
+])  # fmt: skip
+def test_every_stage_of_a_pipeline_builds(path, request):
+    assert load(path).__doc__.count("Command:") == 1
+    overrides = {}
+    if "mnist" in path:
+        folder = request.getfixturevalue("tfds_dir")
+        names = configs.read_pipeline(str(REPO / path)).stages
+        for name in names:
+            few = dict(data_dir=folder, train_split="test[:50]", test_split="test[:50]")
+            overrides |= {f"stages.{name}.data.{key}": value for key, value in few.items()}
+    pipeline = configs.read_pipeline(str(REPO / path), overrides)
+    built = dict(plan_stages(pipeline))
+    assert list(built)[-2:] == ["images", "codes"]
+    assert pipeline.chain[0].stage == "codes" and built["codes"].family.sample is not None
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_codes_trains_goes_on_and_is_sampled(tmp_path):
+    path = "experiments/pipelines/digit_codes.py"
+    few = dict(channels=8, num_blocks=1, residual_channels=4)
+    small = {f"stages.images.model.{net}.{key}": value for net in ("encoder", "decoder")
+             for key, value in few.items()}  # fmt: skip
+    small |= {f"stages.codes.model.{key}": v for key, v in SMALL["transformer"].items()}
+    for name in ("images", "codes"):
+        train = dict(num_steps=2, eval_every=0, sample_every=0, checkpoint_every=1)
+        small |= {f"stages.{name}.train.{key}": value for key, value in train.items()}
+        small[f"stages.{name}.parallel.cpu_devices"] = 1
+    pipeline = genjax.Pipeline(str(REPO / path), tmp_path, small, quiet=True)
+    pipeline.train()
+    assert pipeline.sample(3, label=[1, 2, 3]).shape == (3, 8, 8, 1)
+    with pytest.raises(WorkdirError, match="stage 'codes' has copied stage 'images' at step 2"):
+        longer = small | {"stages.images.train.num_steps": 3}
+        genjax.Pipeline(str(REPO / path), tmp_path, longer, quiet=True).train()

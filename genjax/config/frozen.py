@@ -5,9 +5,12 @@ that run as it is; ``start=dict(workdir=..., what="ema")`` takes it to train it 
 copies its variables into its own state, once: from then on it needs the other workdir no more.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -290,11 +293,13 @@ def config_of(workdir: str, where: str) -> dict[str, Any]:
         where: Name of the section that asks, for messages.
 
     Returns:
-        The config, complete.
+        The config, complete; of a run that is :func:`planned` the one that it will have.
 
     Raises:
         ConfigError: If there is no trained run.
     """
+    if workdir in _PLANNED.get():
+        return dict(_PLANNED.get()[workdir])
     try:
         place = resolved(workdir)
     except WorkdirError as error:
@@ -305,6 +310,27 @@ def config_of(workdir: str, where: str) -> dict[str, Any]:
     except (WorkdirError, KeyError) as error:
         raise ConfigError(f"{where}.workdir: there is no trained run in {workdir}") from error
     return config
+
+
+_PLANNED: contextvars.ContextVar[Mapping[str, Mapping[str, Any]]] = contextvars.ContextVar(
+    "planned", default=types.MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def planned(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Makes runs that are yet to be trained known by their configs, while the context lasts.
+
+    The later stages of a pipeline can so be checked before the first one is trained.
+
+    Args:
+        configs: Complete configs of runs, as JSON data, by workdir.
+    """
+    token = _PLANNED.set(configs)
+    try:
+        yield
+    finally:
+        _PLANNED.reset(token)
 
 
 def checksum(tree: Any) -> str:

@@ -23,6 +23,7 @@ FREE_KEYS = frozenset(
         "eval.features.weights",
         "eval.features.workdir",
         "eval.statistics",
+        "sample.guidance.workdir",
         "train.loggers",
         "train.num_steps",
     }
