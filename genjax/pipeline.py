@@ -176,7 +176,8 @@ class Pipeline:
             seed: Seed of the draws; that of the ``sample`` section of each stage if None.
             **options: ``num_steps``, ``sampler`` and ``guidance`` as of :meth:`genjax.Run.sample`,
                 for the stages of the chain that go from noise to data in steps (guidance for those
-                that are told labels or texts), and features that the first stage reads, such as
+                that are told labels or texts); ``negative_prompt``, a text that guidance leads away
+                from; and features that the first stage reads, such as
                 ``label``.
 
         Returns:
@@ -362,7 +363,8 @@ class Pipeline:
         asked = [prompts[i % len(prompts)] for i in range(count)] if prompts else None
         made: dict[str, np.ndarray] = {}
         # What several stages are told, such as labels, is the same for all.
-        told = {k: v for k, v in options.items() if k not in _IN_STEPS}
+        told = {k: v for k, v in options.items() if k not in (*_IN_STEPS, _AWAY)}
+        self._check_negative(options.get(_AWAY), runs)
         told |= {"tokens": asked} if asked else {}
         for link, run in zip(self.chain, runs, strict=True):
             first, known = not made, run.family.reads
@@ -373,20 +375,33 @@ class Pipeline:
             steps = dict(in_steps) if _goes_in_steps(run) else {}
             if not {"label", "tokens"} & set(known):
                 steps.pop("guidance", None)
+            if options.get(_AWAY) is not None and _is_led_by_texts(run):
+                own["negative_tokens"] = options[_AWAY]
             use = run.experiment.sample.seed if seed is None else seed
             use = use if first else stream_seed(use, link.stage)  # noise of its own
             with _errors_of(link.stage):
                 request = run.ask(count, own, seed=use, **steps)
             given: dict[str, Any] = {
-                name: request.requests[name] for name in request.experiment.family.reads
+                name: request.requests[name]
+                for name in (*request.experiment.family.reads, "negative_tokens")
+                if name in request.requests
             }
             draw = run.draw if files else run.sample
             made[link.stage] = draw(count, seed=use, **steps, **given)
             captions = captions_of(request.experiment, request.requests)
             if captions is not None and all(captions):  # another stage may have other tokens
                 given["tokens"] = captions
+            given.pop("negative_tokens", None)
             told = {n: rows for n, rows in given.items() if n not in link.reads} | told
         return made[self.chain[-1].stage]
+
+    def _check_negative(self, text: str | None, runs: Sequence[Run]) -> None:
+        """Refuses a text to be led away from where no stage is led by texts."""
+        if text is not None and not any(map(_is_led_by_texts, runs)):
+            raise configs.ConfigError(
+                "negative_prompt: no stage of the chain goes from noise to data by texts that are "
+                "left out in training (family.label_dropout)"
+            )
 
     def _check_prompts(self, prompts: Sequence[str], runs: Sequence[Run]) -> None:
         """Refuses texts that no stage of the chain reads."""
@@ -403,6 +418,14 @@ class Pipeline:
 
 _IN_STEPS = ("num_steps", "sampler", "guidance")
 """Arguments of sampling from noise to data in steps."""
+
+
+_AWAY = "negative_prompt"
+
+
+def _is_led_by_texts(run: Run) -> bool:
+    """Whether guidance can lead the samples of a run away from a text."""
+    return "tokens" in run.family.unlabelled and run.family.denoising is not None
 
 
 def _goes_in_steps(run: Run) -> bool:

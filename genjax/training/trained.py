@@ -159,6 +159,12 @@ class Trained:
             guidance = _section(settings.guidance, "scale", float(guidance), free)
         experiment, evaluator = self._resampled(settings, sampler, guidance)
         count, given = rows_to_read(experiment, num_samples, reads)
+        away = [name for name in given if name.startswith("negative_")]
+        if away and guidance is None and settings.guidance is None:
+            raise ValueError(
+                f"{away[0]}: samples are led away from it by guidance, and there is none: give "
+                "guidance=2.0, say"
+            )
         requests = experiment.sample_requests(count) | given
         return Asked(experiment, evaluator, requests, settings.seed if seed is None else seed)
 
