@@ -8,6 +8,7 @@ from genjax.data.batches import (
     stream_name,
     stream_seed,
 )
+from genjax.data.captions import tokens_of
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import (
     ArraySource,
@@ -91,4 +92,5 @@ __all__ = [
     "stacked",
     "stream_name",
     "stream_seed",
+    "tokens_of",
 ]

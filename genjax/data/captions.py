@@ -1,6 +1,7 @@
 """Captions: their tokens, and pictures of handwritten digits with words that say what is there."""
 
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -81,6 +82,83 @@ def caption_tokens(captions: Sequence[str], vocabulary: Vocabulary, length: int)
             known[caption] = vocabulary.encode(caption)[:length]
         row[: len(known[caption])] = known[caption]
     return rows
+
+
+def tokens_of(prompts: Sequence[str], feature: Feature) -> np.ndarray:
+    """Texts that a user writes, as the rows of tokens that a model of captions was trained on.
+
+    A word is looked for as it is written, then as it is after a space or without one, then in lower
+    case: "Red seven" has the words of "a red seven" even where no caption begins with "red".
+
+    Args:
+        prompts: ``N`` texts.
+        feature: The feature ``tokens`` of the training split, with its vocabulary.
+
+    Returns:
+        int32 ``[N, T]``.
+
+    Raises:
+        ValueError: If a text is empty, has words that the vocabulary has not, or is longer than
+            ``T`` tokens; or if the feature is none of captions.
+
+    Example:
+        >>> words = caption_vocabulary(["a red seven", "a two"])
+        >>> feature = Feature((4,), np.dtype(np.int32), vocabulary=words)
+        >>> words.decode(tokens_of(["Red two"], feature))
+        [' red two']
+    """
+    vocabulary = feature.vocabulary
+    if vocabulary is None or len(feature.shape) != 1 or PADDING not in vocabulary.tokens:
+        raise ValueError("expected a feature of captions [T], with a vocabulary that has padding")
+    (length,) = feature.shape
+    position = {token: number for number, token in enumerate(vocabulary.tokens)}
+    rows = np.full((len(prompts), length), position[PADDING], np.int32)
+    unknown: dict[str, None] = {}  # in their order, each once
+    for row, prompt in zip(rows, prompts, strict=True):
+        words = words_of(" ".join(prompt.split()))
+        if not words:
+            some = ", ".join(_known_words(vocabulary)[:8])
+            raise ValueError(f"a prompt is empty: expected words such as {some}")
+        found = [_position(word, position) for word in words]
+        unknown |= {w.strip(): None for w, n in zip(words, found, strict=True) if n is None}
+        if len(words) > length:
+            raise ValueError(
+                f"the prompt {prompt!r} has {len(words)} tokens, and captions of the training "
+                f"split have at most {length}: say it in fewer words"
+            )
+        row[: len(words)] = [n or 0 for n in found]
+    if unknown:
+        raise ValueError(_unknown_words(list(unknown), _known_words(vocabulary)))
+    return rows
+
+
+def _position(word: str, position: Mapping[str, int]) -> int | None:
+    """The number of a word with or without the space before it, if need be in lower case."""
+    for written in (word, word.lower()):
+        bare = written.strip()
+        for form in (written, f" {bare}", bare):
+            if form and form in position:
+                return position[form]
+    return None
+
+
+def _known_words(vocabulary: Vocabulary) -> list[str]:
+    words = {token.strip() for token in vocabulary.tokens[1:]}
+    return sorted(word for word in words if word.isalnum())
+
+
+def _unknown_words(words: Sequence[str], known: Sequence[str]) -> str:
+    """What is said of words that no caption has."""
+    said = []
+    for word in words:
+        near = difflib.get_close_matches(word.lower(), known, n=1)
+        said.append(f"{word!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if len(words) == 1:
+        guess = "" if said[0].endswith("?") else f"; it has words such as {', '.join(known[:8])}"
+        return f"the captions of the training split have no word {said[0]}{guess}"
+    return "the captions of the training split have none of the words " + ", ".join(
+        one.replace("; did", " (did").replace("?", "?)") for one in said
+    )
 
 
 def _with_article(word: str) -> str:
