@@ -52,8 +52,10 @@ def _of_text(feature: Feature) -> dict[str, Any]:
     vocabulary = feature.vocabulary
     if vocabulary is None:
         return {}
-    tokens = np.frombuffer("\0".join(vocabulary.tokens).encode(), np.uint8)
-    checksum = f"{crc32(tokens):08x}"
+    total = 0
+    for part in ("\0".join(vocabulary.tokens), vocabulary.definition):
+        total = crc32(np.frombuffer(part.encode(), np.uint8), total)
+    checksum = f"{total:08x}"
     return {"vocabulary": {"kind": vocabulary.kind, "size": vocabulary.size, "checksum": checksum}}
 
 

@@ -1,6 +1,5 @@
 """Trained models for use without genjax: StableHLO programs by ``jax.export``, and safetensors."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -89,7 +88,7 @@ def export(
     written.append(WEIGHTS_FILE)
     vocabulary = experiment.train_data.vocabulary
     if vocabulary is not None:
-        (place / VOCABULARY_FILE).write_text(json.dumps(dataclasses.asdict(vocabulary), indent=2))
+        (place / VOCABULARY_FILE).write_text(json.dumps(vocabulary.as_json(), indent=2))
         written.append(VOCABULARY_FILE)
     return written
 

@@ -129,7 +129,7 @@ def test_prompts_become_the_tokens_of_captions():
     (["a purpel seven", "a sevn, blau"], "none of the words 'purpel' (did you mean 'purple'?), "
      "'sevn' (did you mean 'seven'?), 'blau'"),
     (["a red seven", "  "], "a prompt is empty: expected words such as a, an"),
-    (["red " * 12], "has 12 tokens, and captions of the training split have at most"),
+    (["red " * 12], "has 12 tokens, and those that the model was trained on have at most"),
 ])  # fmt: skip
 def test_prompts_that_captions_have_no_words_for_are_refused(prompts, message):
     with pytest.raises(ValueError, match=re.escape(message)):
