@@ -127,6 +127,8 @@ def tokens_of(prompts: Sequence[str], feature: Feature) -> np.ndarray:
         some = ", ".join(_known_words(vocabulary)[:8])
         raise ValueError(f"a prompt is empty: expected words such as {some}")
     unknown = dict.fromkeys(word for text in texts for word in _unknown_in(text, vocabulary))
+    if unknown and vocabulary.kind == "subword":
+        raise ValueError(f"the tokenizer has no tokens for {', '.join(map(repr, unknown))}")
     if unknown:
         raise ValueError(_unknown_words(list(unknown), _known_words(vocabulary)))
     (length,) = feature.shape

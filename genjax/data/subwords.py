@@ -64,12 +64,12 @@ def unknown_in(definition: str, text: str) -> list[str]:
         text: The text.
     """
     model = _parsed(definition).get("model") or {}
-    unknown = model.get("unk_token")
-    if unknown is None and isinstance(model.get("unk_id"), int):  # of a unigram model
-        unknown = _tokenizer(definition).id_to_token(model["unk_id"])
+    unknown = model.get("unk_id")  # of a unigram model; of others it is named
+    if model.get("unk_token") is not None:
+        unknown = _tokenizer(definition).token_to_id(model["unk_token"])
     encoded = _tokenizer(definition).encode(text)
-    parts = zip(encoded.tokens, encoded.offsets, strict=True)
-    return [text[start:stop] for token, (start, stop) in parts if token == unknown and stop > start]
+    parts = zip(encoded.ids, encoded.offsets, strict=True)
+    return [text[start:stop] for number, (start, stop) in parts if number == unknown]
 
 
 def padding(definition: str, numbers: Mapping[str, int]) -> int | None:
