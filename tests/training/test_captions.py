@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import genjax
+from genjax.training import workdir
 from genjax.training.workdir import WorkdirError
 
 
@@ -61,3 +62,14 @@ def test_a_run_keeps_its_words_and_refuses_others(config, tmp_path):
         genjax.build(config), tmp_path / "run", quiet=True, allow_config_change=True
     )
     assert allowed.newest()[0] == 1
+
+
+def test_a_tokenizer_may_move(tmp_path):
+    one, other = (
+        {"data": {"options": {"tokenizer": f"{folder}/tokenizer.json", "size": 8}}}
+        for folder in "ab"
+    )
+    workdir.check_config(tmp_path, one, other, training=True)
+    other["data"]["options"]["size"] = 9
+    with pytest.raises(WorkdirError, match=r": data\.options\.size; use another"):
+        workdir.check_config(tmp_path, one, other, training=True)
