@@ -289,7 +289,7 @@ def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) ->
     if tokens is None or tokens.vocabulary is None:
         raise ConfigError(
             f"{where}: the data has no captions: expected a feature 'tokens', as captioned_digits "
-            "has; its features are " + ", ".join(spec)
+            "has, or images with data.options.captions; its features are " + ", ".join(spec)
         )
     for key, value in (("num_tokens", tokens.vocabulary.size), ("text_length", tokens.shape[0])):
         if section[key] is None:

@@ -20,7 +20,7 @@ from genjax.data.features import (
     from_arrays,
     looks_like_levels,
 )
-from genjax.data.identity import difference, identity
+from genjax.data.identity import difference, identity, vocabularies
 from genjax.data.moments import Moments, deviation, moments
 from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
 from genjax.data.resizing import resized
@@ -93,4 +93,5 @@ __all__ = [
     "stream_name",
     "stream_seed",
     "tokens_of",
+    "vocabularies",
 ]

@@ -112,7 +112,7 @@ class Run(Trained):
             if self.writes and self.experiment.config is not None:
                 workdir.write_config(self.workdir, self.experiment.config)
             if self.writes and not same_data:
-                record.write_record(self.workdir, trained_on)
+                record.write_record(self.workdir, trained_on, self.experiment.spec)
             self.log.rewind(resumed.step, actions_due=resumed.actions_due)
             if self.experiment.config is not None:
                 evaluated = [settings.best_metric] if settings.eval_every else []

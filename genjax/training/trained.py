@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from genjax import data
 from genjax.families.base import Family, Samples, TrainState
-from genjax.training import attacking, embedding, export, loop, workdir
+from genjax.training import attacking, embedding, export, loop, record, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -82,6 +82,7 @@ class Trained:
             if not workdir.has_run(self.workdir):
                 raise self._no_checkpoint()
             self.check_config(training=False)
+            self._check_words()
             with Checkpoints(self.workdir, read_only=True) as checkpoints:
                 self._held = self._held_of(checkpoints.restore(self.template))
         if self._held is None:
@@ -95,6 +96,17 @@ class Trained:
             return
         own = self._own_config or workdir.read_config(self.workdir)
         workdir.check_config(self.workdir, own, config, training=training)
+
+    def _check_words(self) -> None:
+        """Refuses texts whose numbers stand for other words than those of the run."""
+        streams = self.experiment.streams
+        if self._allow_config_change or not any(
+            data.vocabularies(stream.train.spec) for stream in streams.values()
+        ):
+            return
+        recorded = record.read_record(self.workdir)
+        if recorded is not None:
+            record.check_words(self.workdir, recorded, streams)
 
     def sample(
         self,

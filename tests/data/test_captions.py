@@ -129,7 +129,7 @@ def test_prompts_become_the_tokens_of_captions():
     (["a purpel seven", "a sevn, blau"], "none of the words 'purpel' (did you mean 'purple'?), "
      "'sevn' (did you mean 'seven'?), 'blau'"),
     (["a red seven", "  "], "a prompt is empty: expected words such as a, an"),
-    (["red " * 12], "has 12 tokens, and captions of the training split have at most"),
+    (["red " * 12], "has 12 tokens, and those that the model was trained on have at most"),
 ])  # fmt: skip
 def test_prompts_that_captions_have_no_words_for_are_refused(prompts, message):
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -139,3 +139,19 @@ def test_prompts_that_captions_have_no_words_for_are_refused(prompts, message):
 def test_prompts_are_of_captions_alone():
     with pytest.raises(ValueError, match="expected a feature of captions"):
         data.tokens_of(["a"], data.Feature((3,), np.dtype(np.int32)))
+
+
+def test_captions_alone_are_text_of_the_same_numbers():
+    text = data.load("captions", "test", of=dict(name="captioned_digits", images="digits"))
+    made = load("test")
+    data.check_rows(text)
+    assert text.vocabulary == made.spec["tokens"].vocabulary
+    assert text.num_levels == text.vocabulary.size and text.spec["x"].dtype == np.uint8
+    np.testing.assert_array_equal(text.source.arrays["x"], made.source.arrays["tokens"])
+    assert text.vocabulary.decode(text.source.arrays["x"]) == said(made)
+    by_default = data.load("captions", "test")
+    np.testing.assert_array_equal(by_default.source.arrays["x"], text.source.arrays["x"])
+    with pytest.raises(ValueError, match="digits has no captions: expected a data set with"):
+        data.load("captions", "train", of=dict(name="digits"))
+    with pytest.raises(ValueError, match="of must have the name of a data set"):
+        data.load("captions", "train", of=dict(images="digits"))
