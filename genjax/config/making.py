@@ -9,7 +9,7 @@ from absl import logging
 
 from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, refusing
-from genjax.config.defaults import at
+from genjax.config.defaults import at, is_left_out
 from genjax.config.errors import ConfigError
 from genjax.config.first_stage import FirstStageSettings
 from genjax.config.frozen import build_frozen, build_network, trained_before
@@ -59,6 +59,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
     before: dict[str, dict[str, Any]] = {"frozen": {}, "start": {}}
     parts = {}
     for where, argument in zip(recipe.model_sections(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         section = at(sections, where)
         place = trained_before(section)
         if place is not None:
@@ -71,6 +73,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
             continue
         parts[name] = build_named(table, part or {}, f"family.{name}")
     for where in recipe.optimizer_sections():
+        if is_left_out(sections, where, recipe):
+            continue
         _make_optimizer(sections, where)(acts=Acts())
     return Ready(networks, before["frozen"], before["start"], parts)
 
@@ -151,9 +155,8 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         first, variables = _first_stage(asked, basis)
         seen = Seen(first.event_shape, first.num_levels, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
-    scale = _moments(
-        dataset, settings, [made.kwargs[name] for name in recipe.networks], basis.measured
-    )
+    of_recipe = {name: made.kwargs[name] for name in recipe.networks if name in made.kwargs}
+    scale = _moments(dataset, settings, list(of_recipe.values()), basis.measured)
     family = made.family
     if first is not None and variables is not None:
         family = families.of_latents(family, first, variables, dataset.event_shape)
@@ -170,7 +173,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     if settings.binarize is not None and dataset.num_levels is not None:
         of = (dataset.num_levels, dataset.event_shape, settings.binarize)
         family = families.binarized(family, *of)
-    networks = {slot.key or name: made.kwargs[name] for name, slot in recipe.networks.items()}
+    networks = {recipe.networks[name].key or name: net for name, net in of_recipe.items()}
     networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
     return Assembled(family, networks, made.loaders, made.started)
 
@@ -184,6 +187,8 @@ def _family_of(
     loaders: dict[str, Callable[[], Any]] = {}
     started: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         if name in ready.frozen:
             found = build_frozen(ready.frozen[name], f"{where}.frozen", seen.event_shape)
             kwargs[name] = found.module()
@@ -200,6 +205,8 @@ def _family_of(
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
+        if is_left_out(sections, where, recipe):
+            continue
         kwargs[name] = _optimizer_factory(sections, where, basis.rates)
     kwargs |= ready.parts
     taken_out = {"name", *recipe.parts}
@@ -219,7 +226,7 @@ def _family_of(
     if "data_std" in own and seen.latents:
         kwargs["data_std"] = 1.0  # about that of the prior that they were trained to
     elif "data_std" in own:
-        networks = [kwargs[name] for name in recipe.networks]
+        networks = [kwargs[name] for name in recipe.networks if name in kwargs]
         standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
         kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
     return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders, started)
