@@ -228,8 +228,8 @@ class Family:
         encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
             ``batch["index"]`` where grey levels are dequantised. None where there are none.
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
-        reconstruct: Rows of a batch as they come back from their latents, ``[B, *event]``: ``(state,
-            batch, key)``. None where latents lose nothing, or rows have none.
+        reconstruct: Rows of a batch as they come back from their latents, ``[B, *event]``:
+            ``(state, batch, key)``. None where latents lose nothing, or rows have none.
         impute: Rows of a batch whose missing entries are drawn given the known ones, which stay as
             they are: ``(state, batch, key, num_steps)``, where the batch has ``known``, of the
             shape of ``x`` and True where it may be read, and what ``reads`` names; a Markov chain
