@@ -3,8 +3,9 @@
 The KL-regularised autoencoder of latent diffusion (Rombach et al., arXiv:2112.10752) with 0.25
 million parameters; `experiments/diffusion/mnist_latent.py` is the second stage. After a colon:
 plain (the default; absolute errors alone), or critic, in which a critic of patches and the features
-of a classifier judge, too. The classifier, whose features also measure reconstructions (`rfd_mnist`,
-the least FD-mnist that a second stage can be expected to have), is to be trained first:
+of a classifier judge, too. The classifier, whose features also measure reconstructions
+(`rfd_mnist`, the least FD-mnist that a second stage can be expected to have), is to be trained
+first:
 
           python scripts/run.py --config=experiments/classifier/mnist.py \
               --workdir=/tmp/genjax/classifier_mnist --config.data.data_dir=DIR

@@ -192,4 +192,4 @@ def measured_scale(
             f"latents have standard deviation {deviation}, expected positive numbers: is the first "
             "stage trained, or has it collapsed? data.first_stage.scale=None takes them as they are"
         )
-    return deviation.astype(np.float32)
+    return np.asarray(deviation, np.float32)
