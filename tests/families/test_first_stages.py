@@ -13,6 +13,7 @@ from scipy import stats
 import genjax
 from genjax import families, nets
 from genjax.config import ConfigError
+from genjax.families.adversarial import Adversarial
 from genjax.families.base import Family, FirstStage
 from genjax.families.gan.coders import GaussianCoder
 from genjax.families.gan.reconstruction_game import Judges, ReconstructionGame, adaptive_weight
@@ -22,7 +23,7 @@ from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.latents import measured_scale
 from genjax.families.levels import Reals
 from genjax.families.observations import Entries
-from genjax.families.players import Turn
+from genjax.families.players import Player, Turn
 from genjax.families.variational_objective import VariationalObjective
 
 KEY = jax.random.key(0)
@@ -308,6 +309,12 @@ def test_what_does_not_fit_is_refused():
         families.Judges(critic_weight=0.0)
     with pytest.raises(ValueError, match="latent_channels must be at least 1"):
         judged(latent_channels=0)
+    late = {
+        name: Player(networks=(name,), loss_fn=print, optimizer=optax.sgd(0.1), starts_at=starts)
+        for name, starts in (("critic", 0), ("generator", 1))
+    }
+    with pytest.raises(ValueError, match="starts_at is of the critic, in the order"):
+        Adversarial(init_networks=print, generate=print, batch_size=1, **late)
     codes = judged(families.vq_gan).first_stage
     with pytest.raises(ValueError, match="codes have no standard deviation"):
         families.of_latents(standard_normal(1.0), codes, {}, (8, 8, 1), scale="one")

@@ -141,6 +141,7 @@ def kl_autoencoder(
         init=init,
         train_step=train_step,
         eval_protocol={**family.eval_protocol, "parameters": averaged},
+        sample_protocol={"latents": "drawn from the prior; train a model of them for samples"},
         diagnose=None if critic is None else diagnose,
     )
     return _of_grids(family, groups.shape)

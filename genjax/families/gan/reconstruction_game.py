@@ -26,8 +26,9 @@ from genjax.families.laplace_observation import Laplace
 from genjax.families.players import Turn
 
 _MOST = 1e4
-"""The largest factor of the adversarial loss, and next what keeps it from dividing by nothing."""
+"""The largest factor of the adversarial loss."""
 _TINY = 1e-4
+"""What is added to the norm that it is divided by."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class Judges:
         critic_weight: Weight of the adversarial loss, beside the factor that makes its gradient at
             the last layer of the decoder as long as that of the reconstruction: 0.5 for LDM's
             KL-regularised autoencoders, 0.75 or 0.8 for the quantised ones.
-        critic_start: Training steps before the critic takes part: 50,000 in LDM (of the published
-            length), 250,000 for VQGAN of ImageNet, 0 for LDM's quantised ones.
+        critic_start: Training steps before the critic takes part: 50,000 for LDM's KL-regularised
+            autoencoders, 0 for its quantised ones, 250,000 for VQGAN of ImageNet.
         critic_loss: Losses of both players, by name.
         content_weight: Weight of the distance of features, a mean over their entries, beside the
             mean absolute error of entries of rows.
