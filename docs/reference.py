@@ -104,14 +104,22 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model` of `autoregressive`",
         tables.AUTOREGRESSIVE_NETS,
     ),
-    "grid_encoders": ("Encoders of grids", "`model.encoder` of `vq_vae`", tables.GRID_ENCODERS),
-    "grid_decoders": ("Decoders of grids", "`model.decoder` of `vq_vae`", tables.GRID_DECODERS),
-    "quantizers": ("Quantizers", "`family.quantizer` of `vq_vae`", tables.QUANTIZERS),
+    "grid_encoders": (
+        "Encoders of grids",
+        "`model.encoder` of `vq_vae`, `vq_gan` and `kl_autoencoder`",
+        tables.GRID_ENCODERS,
+    ),
+    "grid_decoders": (
+        "Decoders of grids",
+        "`model.decoder` of `vq_vae`, `vq_gan` and `kl_autoencoder`",
+        tables.GRID_DECODERS,
+    ),
+    "quantizers": ("Quantizers", "`family.quantizer` of `vq_vae` and `vq_gan`", tables.QUANTIZERS),
     "encoders": ("Encoders", "`model.encoder` of `vae`", tables.ENCODERS),
     "decoders": ("Decoders", "`model.decoder` of `vae`", tables.DECODERS),
     "observations": (
         "Observations",
-        "`family.observation` of `vae`, `hierarchical_vae`, `vq_vae` and `autoregressive`",
+        "`family.observation` of autoencoders and `autoregressive`",
         tables.OBSERVATIONS,
     ),
     "joint_encoders": (

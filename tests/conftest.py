@@ -32,6 +32,7 @@ CHECKED = """
     families.autoregressive families.autoregressive_model families.choosing families.langevin
     families.autoregressive_imputing
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
+    families.code_model families.gaussian_grid families.laplace_observation
     families.components families.gaussian_component families.gaussian_conditioning
     families.discrete_components families.multinomial_component families.seeding families.mixture
     families.linear_algebra families.hidden_markov families.markov_chain

@@ -71,7 +71,12 @@ def shrink(config):
     """Makes every network of a config small; GANs have two."""
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
-        net.update(SMALL[net.name])
+        if "frozen" in net:
+            continue
+        small = dict(SMALL[net.name])
+        if len(net.get("multipliers", (1, 2))) == 1:  # of latents that cannot be halved
+            small["multipliers"] = (1,)
+        net.update(small)
     if "critic_steps" in tables.look_up_family(config.family.name).keys():
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
@@ -85,12 +90,15 @@ def load(path):
 
 def first_stage_of(config, folder):
     """A run of the first of two stages, which has taken one step."""
-    kind = "vq_digits" if config.data.name == "digits" else "vq_mnist"
-    first = configs.load_config(str(REPO / "experiments" / "vae" / f"{kind}.py"))
+    kind = "vae/vq_digits" if config.data.name == "digits" else "vae/vq_mnist"
+    if config.family.name != "autoregressive":  # of real numbers
+        kind = "kl_autoencoder/mnist"
+    first = configs.load_config(str(REPO / "experiments" / f"{kind}.py"))
     first.data.update({k: config.data[k] for k in ("data_dir", "train_split", "test_split")})
     shrink(first)
     first.data.batch_size = 8
     first.train.update(num_steps=1, eval_every=0, sample_every=0)
+    first.eval.metrics = ()
     genjax.Run(configs.build(first), folder / "first").train()
     return str(folder / "first")
 

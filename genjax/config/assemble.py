@@ -247,6 +247,7 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
             f"{count} rows of {reference.name} {split}",
             reference.mixture,
             _labels_of(reference, count),
+            reference.num_levels,
         ),
         features=features,
         statistics=statistics,

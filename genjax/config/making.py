@@ -1,6 +1,7 @@
 """From sections of a config to a family of the data: networks, optimisers, parts and views."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from absl import logging
 
 from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, refusing
-from genjax.config.defaults import at
+from genjax.config.defaults import at, is_left_out
 from genjax.config.errors import ConfigError
 from genjax.config.first_stage import FirstStageSettings
 from genjax.config.frozen import build_frozen, build_network, frozen_text, trained_before
@@ -24,7 +25,10 @@ from genjax.config.tables import (
     look_up_function,
 )
 from genjax.families.base import Acts, Family, FirstStage
+from genjax.families.binarized import Binarization
 from genjax.families.sampling import Sampling
+from genjax.families.standardized import Standardization
+from genjax.families.views import View, viewed
 from genjax.training.experiment import (
     DataSettings,
     EvalSettings,
@@ -59,6 +63,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
     before: dict[str, dict[str, Any]] = {"frozen": {}, "start": {}}
     parts = {}
     for where, argument in zip(recipe.model_sections(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         section = at(sections, where)
         place = trained_before(section)
         if place is not None:
@@ -71,6 +77,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
             continue
         parts[name] = build_named(table, part or {}, f"family.{name}")
     for where in recipe.optimizer_sections():
+        if is_left_out(sections, where, recipe):
+            continue
         _make_optimizer(sections, where)(acts=Acts())
     return Ready(networks, before["frozen"], before["start"], parts)
 
@@ -147,17 +155,17 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     dataset, settings, seen = basis.dataset, basis.settings["data"], basis.seen()
     first = variables = None
     if settings.first_stage is not None:
-        asked = FirstStageSettings(**settings.first_stage)
+        asked = refusing("data.first_stage", FirstStageSettings, **settings.first_stage)
         first, variables = _first_stage(asked, basis)
         seen = Seen(first.event_shape, first.num_levels, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
-    scale = _moments(
-        dataset, settings, [made.kwargs[name] for name in recipe.networks], basis.measured
-    )
+    of_recipe = {name: made.kwargs[name] for name in recipe.networks if name in made.kwargs}
+    scale = _moments(dataset, settings, list(of_recipe.values()), basis.measured)
     family = made.family
     if first is not None and variables is not None:
-        family = families.of_latents(family, first, variables, dataset.event_shape)
-        made.loaders["first_stage"] = asked.load
+        unit = asked.scale_of(first)
+        family = families.of_latents(family, first, variables, dataset.event_shape, scale=unit)
+    views: list[View] = []  # how what is in the middle sees data, from the innermost on
     if scale is not None:
         alike = tuple(
             name
@@ -166,11 +174,17 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
             and feature.num_levels is None
             and feature.shape == dataset.event_shape
         )
-        family = families.standardized(family, scale.mean, scale.std, names=alike)
+        views.append(Standardization(mean=scale.mean, std=scale.std, names=alike))
     if settings.binarize is not None and dataset.num_levels is not None:
-        of = (dataset.num_levels, dataset.event_shape, settings.binarize)
-        family = families.binarized(family, *of)
-    networks = {slot.key or name: made.kwargs[name] for name, slot in recipe.networks.items()}
+        of = dict(num_levels=dataset.num_levels, event_shape=dataset.event_shape)
+        views.append(refusing("data", Binarization, **of, method=settings.binarize))
+    for view in views:
+        family = viewed(family, view)
+    if first is not None:
+        made.loaders["first_stage"] = functools.partial(
+            asked.load_scaled, first, dataset, views[::-1]
+        )
+    networks = {recipe.networks[name].key or name: net for name, net in of_recipe.items()}
     networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
     return Assembled(family, networks, made.loaders, made.started)
 
@@ -184,6 +198,8 @@ def _family_of(
     loaders: dict[str, Callable[[], Any]] = {}
     started: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         if name in ready.frozen:
             found = build_frozen(ready.frozen[name], f"{where}.frozen", seen.event_shape)
             kwargs[name] = found.module()
@@ -207,6 +223,8 @@ def _family_of(
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
+        if is_left_out(sections, where, recipe):
+            continue
         kwargs[name] = _optimizer_factory(sections, where, basis.rates)
     kwargs |= ready.parts
     taken_out = {"name", *recipe.parts}
@@ -224,9 +242,9 @@ def _family_of(
     given = _given(basis, seen, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own and seen.latents:
-        kwargs["data_std"] = 1.0  # about that of the prior that they were trained to
+        kwargs["data_std"] = 1.0  # that of scaled latents, or about that of their prior
     elif "data_std" in own:
-        networks = [kwargs[name] for name in recipe.networks]
+        networks = [kwargs[name] for name in recipe.networks if name in kwargs]
         standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
         kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
     return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders, started)
@@ -255,8 +273,8 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
     if first is None:
         raise ConfigError(
             f"data.first_stage: the run in {asked.workdir} is of the family "
-            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, or "
-            "a vae without labels"
+            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, "
+            "vq_gan or kl_autoencoder, or a vae without labels"
         )
     spec = spec_of(basis.streams)
     batch = {
@@ -264,7 +282,8 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
         for name, feature in spec.items()
     }
     state = jax.eval_shape(made.family.init, jax.random.key(0), batch)
-    return first, {"ema": state.ema, "model_state": state.model_state}
+    first = asked.asked_of(first)
+    return first, first.variables(state.ema, state.model_state)
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:

@@ -92,6 +92,7 @@ OBSERVATIONS: Table = {
     "continuous_bernoulli": families.ContinuousBernoulli,
     "discretized_logistic": families.DiscretizedLogistic,
     "gaussian": families.Gaussian,
+    "laplace": families.Laplace,
     "logistic_mixture": families.LogisticMixture,
 }
 COMPONENTS: Table = {
@@ -209,6 +210,18 @@ _SRGAN = Recipe(
     },
     optimizers=_GAN.optimizers,
     groups={"average": families.HalfLife},
+)
+_KL_AUTOENCODER = Recipe(
+    make=families.kl_autoencoder,
+    networks={
+        "encoder": Slot(table=GRID_ENCODERS),
+        "decoder": Slot(table=GRID_DECODERS),
+        "critic": Slot(table={**CRITICS, **PATCH_CRITICS}),
+        "features": Slot(table=CLASSIFIERS),
+    },
+    optimizers=("autoencoder_optimizer", "critic_optimizer"),
+    parts={"observation": OBSERVATIONS},
+    groups={"judges": families.Judges, "average": families.HalfLife},
 )
 _BIGAN = Recipe(
     make=families.bigan,
@@ -340,6 +353,12 @@ FAMILIES: Mapping[str, Recipe] = {
     "vq_vae": Recipe(
         make=families.vq_vae,
         networks={"encoder": Slot(table=GRID_ENCODERS), "decoder": Slot(table=GRID_DECODERS)},
+        parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
+    ),
+    "kl_autoencoder": _KL_AUTOENCODER,
+    "vq_gan": dataclasses.replace(
+        _KL_AUTOENCODER,
+        make=families.vq_gan,
         parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
     ),
     "vae": _latent(families.vae, ENCODERS, DECODERS),

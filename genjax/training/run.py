@@ -379,7 +379,11 @@ class Run(Trained):
                 found = self._evaluate_examples(state, name)
                 result |= {f"{name}_{metric}": value for metric, value in found.items()}
         if self.experiment.quality is not None:
-            result |= {**self._measure_samples(state), **family.sample_protocol}
+            quality = self.experiment.quality()
+            if quality.of_samples:
+                result |= {**self._measure_samples(state), **family.sample_protocol}
+            if quality.of_reconstructions:
+                result |= self._measure_reconstructions(state)
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
         self.report.evaluation(step, result)
@@ -421,6 +425,29 @@ class Run(Trained):
         return quality.measure(
             np.asarray(drawn.rows),
             self.experiment.sample_labels(requests),
+            mesh=self.mesh,
+            batch_size=settings.batch_size,
+            progress=self._progress,
+        )
+
+    def _measure_reconstructions(self, state: TrainState) -> dict[str, Any]:
+        """What comes back of the reference split from latents."""
+        experiment, reconstruct = self.experiment, self.family.reconstruct
+        assert experiment.quality is not None and reconstruct is not None
+        settings, quality = experiment.eval, experiment.quality()
+        of = experiment.train_data if settings.reference == "train" else experiment.test_data
+        rows = np.arange(quality.num_reference)
+        made = self._evaluator.draw(
+            "reconstructing",
+            lambda state, shared, key, batch: reconstruct(state, batch, key),
+            state,
+            (),
+            {**of.source.rows(rows), "index": rows.astype(np.int32)},
+            random_key(settings.seed, "eval_reconstructions"),
+            batch_size=min(settings.batch_size, len(rows)),
+        )
+        return quality.measure_reconstructions(
+            np.asarray(made),
             mesh=self.mesh,
             batch_size=settings.batch_size,
             progress=self._progress,
