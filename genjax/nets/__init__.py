@@ -16,6 +16,7 @@ from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
+from genjax.nets.image_conditioned import ImageConditioned, NoiseAugmentation, noised_image
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.joint import (
     JointConvCritic,
@@ -105,4 +106,7 @@ __all__ = [
     "WeightNormConv",
     "WeightNormDense",
     "inception_variables",
+    "ImageConditioned",
+    "NoiseAugmentation",
+    "noised_image",
 ]
