@@ -100,7 +100,7 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "sources": (
         "Images that networks are told",
-        "`model.source` of diffusion models and flow matching with `unet` or `dit`",
+        "`model.source` of diffusion models and flow matching",
         tables.SOURCES,
     ),
     "autoregressive_networks": (

@@ -41,7 +41,7 @@ CHECKED = """
     nets.top_down
     families.super_resolution
     families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
-    nets.image_conditioned
+    nets.image_conditioned nets.efficient_unet
     families.told families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

@@ -214,7 +214,8 @@ def _with_text(slot: Slot, net: Any, section: Mapping[str, Any], where: str) -> 
     text = text_network(slot.beside["text"], section["text"], f"{where}.text")
     if getattr(net, "context_size", 0) == 0:  # None where a text may decide
         raise ConfigError(
-            f"{where}.text: {section['name']} has no attention to a text; take unet or dit"
+            f"{where}.text: {section['name']} has no attention to a text; take unet, "
+            "efficient_unet or dit"
         )
     if net.context_size not in (None, text.context_size):
         raise ConfigError(
@@ -235,7 +236,7 @@ def _with_source(
     if "features" not in inspect.signature(type(inner).__call__).parameters:
         raise ConfigError(
             f"{where}.source: {section['name']} takes no features beside the time, as the level of "
-            "the noise on the image is told; take unet or dit"
+            "the noise on the image is told; take unet, efficient_unet or dit"
         )
     # The image is channels of the input, and none of the output.
     changed = inner.clone(out_channels=inner.out_channels or event_shape[-1], add_input=False)

@@ -21,6 +21,7 @@ from genjax.training import edits, latent_edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
+    "efficient_unet": nets.EfficientUNet,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,

@@ -12,6 +12,7 @@ from genjax.nets.classifier import ConvClassifier, LinearClassifier, NoisyMLPCla
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
+from genjax.nets.efficient_unet import EfficientUNet
 from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
@@ -47,6 +48,7 @@ from genjax.nets.unet_classifier import UNetClassifier
 from genjax.nets.weight_norm import WeightNormConv, WeightNormDense
 
 __all__ = [
+    "EfficientUNet",
     "AutoregressiveTransformer",
     "BottomUpEncoder",
     "Cache",

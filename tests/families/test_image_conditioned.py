@@ -189,9 +189,9 @@ def test_small_images_reach_loss_gradient_and_scores_of_every_family(family):
     score = jax.jit(made.eval_step)
     batch["index"] = jnp.arange(4)
     whole = score(state, batch, jax.random.key(2))["bits_per_dim"]
-    alone = score(
-        state, {name: rows[2:3] for name, rows in batch.items()}, jax.random.key(2)
-    )["bits_per_dim"]
+    alone = score(state, {name: rows[2:3] for name, rows in batch.items()}, jax.random.key(2))[
+        "bits_per_dim"
+    ]
     np.testing.assert_allclose(alone, whole[2:3], rtol=2e-4)
 
 
