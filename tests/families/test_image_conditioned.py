@@ -10,6 +10,7 @@ from genjax import config as configs
 from genjax import nets
 from genjax.diffusion import ClassifierFree, Cosine, Estimate
 from genjax.diffusion.guidance import Always, untold
+from genjax.families.sampling import Sampling
 from genjax.families.told import drop_told, first_told, heard, optional_of, reads_of, tell
 
 FAMILIES = {
@@ -137,6 +138,9 @@ def test_the_small_image_is_never_left_out():
     guided = ClassifierFree(scale=3.0).guided(Cosine(), estimate_fn, told)
     # -20 + 3 (70 + 20) and -20 + 3 (110 + 20), with 4 of the image in all of them.
     assert guided(jnp.zeros((2, 1)), jnp.array(0.5)).data.tolist() == [[254.0], [374.0]]
+    negative = {"negative_tokens": jnp.array([[7, 7], [7, 7]])}
+    away = Sampling(guidance=ClassifierFree(scale=3.0)).against(negative, told, ("tokens",))
+    assert (away["tokens"] == 7).all() and (away["source"].value == 1.0).all()
 
 
 def test_the_level_changes_the_output_and_the_image_does():
