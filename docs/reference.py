@@ -99,6 +99,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model` of diffusion models and flow matching",
         tables.SCORE_NETS,
     ),
+    "sources": (
+        "Images that networks are told",
+        "`model.source` of diffusion models and flow matching",
+        tables.SOURCES,
+    ),
     "autoregressive_networks": (
         "Autoregressive networks",
         "`model` of `autoregressive`",

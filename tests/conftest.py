@@ -43,6 +43,7 @@ CHECKED = """
     families.super_resolution
     families.contrastive families.pairs nets.towers
     families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
+    nets.image_conditioned nets.efficient_unet
     families.told families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

@@ -30,6 +30,10 @@ SMALL = {
     "score_resnet": dict(channels=8, num_layers=1, num_groups=4),
     "score_mlp": dict(hidden_size=16, num_layers=1),
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
+    "efficient_unet": dict(
+        channels=4, multipliers=(1,), num_blocks=(1,), num_heads=1, num_groups=2
+    ),
+    "text_encoder": dict(hidden_size=4, num_blocks=1, num_heads=1),
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
@@ -77,6 +81,8 @@ def shrink(config):
         if len(net.get("multipliers", (1, 2))) == 1:  # of latents that cannot be halved
             small["multipliers"] = (1,)
         net.update(small)
+        if "text" in net:
+            net.text.update(SMALL[net.text.name])
     if "critic_steps" in tables.look_up_family(config.family.name).keys():
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
@@ -143,6 +149,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.data.train_split = config.data.test_split = "test[:50]"
         for stream in (config.data.streams or {}).values():
             stream.train_split = stream.test_split = "test[50:100]"
+    if config.data.name == "captioned_digits":
+        config.data.options = dict(images="digits")
     if config.data.labelled is not None:
         config.data.labelled.per_class = 1
     if config.data.name == "images":

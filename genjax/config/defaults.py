@@ -300,6 +300,11 @@ def _network(
     for name, other in beside.items():
         inner = section[name]
         place = trained_before(inner)
+        if place is not None and name == "source":
+            raise ConfigError(
+                f"{where}.source.{place}: what makes an image ready has nothing to train; give it "
+                "a name: noise_augmented"
+            )
         if place == "start":
             raise ConfigError(
                 f"{where}.{name}.start: a text encoder is trained with the model it is told to, or "

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -206,12 +207,18 @@ def build_network(
     """
     own = {name: value for name, value in section.items() if name not in slot.beside}
     net = build_named(slot.table, own, where, event_shape=event_shape, **slot.given)
+    return _with_source(slot, _with_text(slot, net, section, where), section, where, event_shape)
+
+
+def _with_text(slot: Slot, net: Any, section: Mapping[str, Any], where: str) -> Any:
+    """The network with what the section ``text`` in its own describes before it."""
     if "text" not in section:
         return net
     text = text_network(slot.beside["text"], section["text"], f"{where}.text")
     if getattr(net, "context_size", 0) == 0:  # None where a text may decide
         raise ConfigError(
-            f"{where}.text: {section['name']} has no attention to a text; take unet or dit"
+            f"{where}.text: {section['name']} has no attention to a text; take unet, "
+            "efficient_unet or dit"
         )
     if net.context_size not in (None, text.context_size):
         raise ConfigError(
@@ -219,6 +226,29 @@ def build_network(
             f"{text.context_size} entries: leave it out"
         )
     return nets.Prompted(net=net.clone(context_size=text.context_size), text=text)
+
+
+def _with_source(
+    slot: Slot, net: Any, section: Mapping[str, Any], where: str, event_shape: tuple[int, ...]
+) -> Any:
+    """The network with the image that the section ``source`` in its own describes."""
+    if "source" not in section:
+        return net
+    source = build_named(slot.beside["source"].table, section["source"], f"{where}.source")
+    inner: Any = net.net if isinstance(net, nets.Prompted) else net
+    if "features" not in inspect.signature(type(inner).__call__).parameters:
+        raise ConfigError(
+            f"{where}.source: {section['name']} takes no features beside the time, as the level of "
+            "the noise on the image is told; take unet, efficient_unet or dit"
+        )
+    # The image is channels of the input, and none of the output.
+    changed = inner.clone(out_channels=inner.out_channels or event_shape[-1], add_input=False)
+    return nets.ImageConditioned(
+        net=net.clone(net=changed) if isinstance(net, nets.Prompted) else changed,
+        source=source,
+        event_shape=event_shape,
+        add_input=inner.add_input,
+    )
 
 
 def text_network(slot: Slot, section: Mapping[str, Any], where: str) -> Any:

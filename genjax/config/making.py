@@ -218,6 +218,8 @@ def _family_of(
                 if "frozen" in inner:
                     inner |= {"num_tokens": None, "text_length": None}
                 _fill_in_text(inner, spec_of(basis.streams), f"{where}.{other}")
+                if other == "source":
+                    _fill_in_source(inner, spec_of(basis.streams), f"{where}.source")
                 if "frozen" in inner:
                     loaders[slot.key or name] = _within(other, frozen_text(inner, where).for_state)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
@@ -313,6 +315,19 @@ def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) ->
     for key, value in (("num_tokens", tokens.vocabulary.size), ("text_length", tokens.shape[0])):
         if section[key] is None:
             section[key] = value
+
+
+def _fill_in_source(section: Any, spec: Mapping[str, data.Feature], where: str) -> None:
+    """Writes down the grey levels of the images that a network is told, where they are open."""
+    source = spec.get("source")
+    if source is None or len(source.shape) != 3:
+        raise ConfigError(
+            f"{where}: the data has no images 'source' to start from: add a transform that makes "
+            "them of x, such as data.transforms=(dict(name='shrink', factor=2),); its features are "
+            + ", ".join(spec)
+        )
+    if section.get("num_levels", 0) is None:
+        section["num_levels"] = source.num_levels
 
 
 def _moments(

@@ -21,6 +21,7 @@ from genjax.training import edits, latent_edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
+    "efficient_unet": nets.EfficientUNet,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -59,6 +60,8 @@ CLASSIFIERS: Table = {
 IMAGE_TOWERS: Table = {"image_tower": nets.ImageTower}
 TEXT_TOWERS: Table = {"text_tower": nets.TextTower}
 TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
+SOURCES: Table = {"noise_augmented": nets.NoiseAugmentation}
+"""How networks are told the image ``source``."""
 DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
 ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
 AUTOREGRESSIVE_NETS: Table = {
@@ -244,8 +247,8 @@ def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
 
 
-_TEXT = {"text": Slot(table=TEXT_ENCODERS, method="states")}
-_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_TEXT)
+_BESIDE = {"source": Slot(table=SOURCES), "text": Slot(table=TEXT_ENCODERS, method="states")}
+_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_BESIDE)
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
 
@@ -332,7 +335,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "vdm": Recipe(
         make=families.vdm,
         # Its estimate of the noise is a correction of the latent.
-        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_TEXT)},
+        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_BESIDE)},
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
     ),

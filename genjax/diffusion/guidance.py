@@ -26,6 +26,25 @@ EstimateFn: TypeAlias = Callable[[Array, Array, Any], Estimate]
 _Told = TypeVar("_Told")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Always:
+    """What is told in any case, such as the image that is to be enlarged.
+
+    Guidance and label dropout leave it as it is.
+
+    Attributes:
+        value: An array ``[B, ...]``, or a tree of several.
+    """
+
+    value: Any
+
+
+def is_always(told: Any) -> bool:
+    """Whether a part of what is told is told in any case: where trees of it are not gone into."""
+    return isinstance(told, Always)
+
+
 def untold(told: _Told) -> _Told:
     """What tells nothing, in place of what is told.
 
@@ -33,18 +52,21 @@ def untold(told: _Told) -> _Told:
         told: Class ids ``[B]``, or a mapping of arrays ``[B, ...]``.
 
     Returns:
-        The same with whole numbers of -1 and real numbers of 0.
+        The same with whole numbers of -1 and real numbers of 0, but for what is told
+        :class:`Always`.
 
     Example:
         >>> untold({"tokens": jnp.array([[3, 4]])})["tokens"].tolist()
         [[-1, -1]]
     """
 
-    def nothing(array: Array) -> Array:
+    def nothing(array: Any) -> Any:
+        if is_always(array):
+            return array
         whole = jnp.issubdtype(array.dtype, jnp.integer)
         return jnp.full_like(array, NO_LABEL if whole else 0)
 
-    return jax.tree.map(nothing, told)
+    return jax.tree.map(nothing, told, is_leaf=is_always)
 
 
 @runtime_checkable

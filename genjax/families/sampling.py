@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from genjax.families.base import Batch, Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
 from genjax.families.middle import Asked, bottleneck_of
-from genjax.families.told import Told, told_of
+from genjax.families.told import Told
 
 NEGATIVE = "negative_"
 """Before the name of a feature: what samples are to be guided away from."""
@@ -49,6 +49,7 @@ class Sampling:
         *,
         reads: tuple[str, ...],
         units: Units,
+        optional: tuple[str, ...] | None = None,
         drops_labels: bool = True,
         process: Process | None = None,
     ) -> None:
@@ -57,14 +58,15 @@ class Sampling:
         Args:
             reads: Features of a batch that the model is told.
             units: Its units.
+            optional: Those of the features that it can do without; None for all.
             drops_labels: Whether it has been trained without being told anything, too.
             process: Its process, where no parameters change it.
 
         Raises:
             ValueError: If guidance or thresholds do not fit.
         """
-        guidance = self.guidance
-        if isinstance(guidance, ClassifierFree) and not reads:
+        guidance, optional = self.guidance, reads if optional is None else optional
+        if isinstance(guidance, ClassifierFree) and not optional:
             raise ValueError(
                 "sample.guidance: classifier-free guidance needs a model that takes labels: set "
                 "model.num_classes and family.label_dropout"
@@ -101,6 +103,7 @@ class Sampling:
         self,
         *,
         reads: tuple[str, ...],
+        optional: tuple[str, ...],
         drops_labels: bool,
         default: Sampler,
         ends_clean: bool,
@@ -110,7 +113,8 @@ class Sampling:
 
         Args:
             reads: Features of a batch that the model is told.
-            drops_labels: Whether it has been trained without being told anything, too.
+            optional: Those of them that it can do without.
+            drops_labels: Whether it has been trained without being told them, too.
             default: The sampler where none is asked for.
             ends_clean: Whether samples of its process end in data itself.
             own: What is to be said where neither a sampler nor guidance is asked for; None for what
@@ -122,13 +126,13 @@ class Sampling:
         """
         # Guidance is to a label, whether or not the model takes any.
         steers = ("label",) if self.guidance is not None and not reads else ()
-        reads = reads or steers
+        reads, optional = reads or steers, optional or steers
         if own is None or self.sampler is not None or self.guidance is not None:
             own = self.in_words(default, ends_clean=ends_clean)
         return {
             "reads": reads,
             "steers": steers,
-            "unlabelled": reads if steers or drops_labels else (),
+            "unlabelled": optional if steers or drops_labels else (),
             "sample_protocol": {"sampler": own},
         }
 
@@ -146,26 +150,25 @@ class Sampling:
         guided = [] if self.guidance is None else [str(self.guidance)]
         return ", ".join([type(sampler).__name__, counted, *guided])
 
-    def told(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+    def told(self, batch: Batch, told: Told) -> Told:
         """What the model is told of a batch, or else what guidance is to.
 
         Args:
             batch: Its rows.
-            reads: Features that the model is told.
+            told: What the model is told of them; None of a model that is told nothing.
 
         Returns:
             See :mod:`genjax.families.told`.
         """
-        if reads or self.guidance is None:
-            return told_of(batch, reads)
-        return batch["label"]
+        return told if told is not None or self.guidance is None else batch["label"]
 
-    def against(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+    def against(self, batch: Batch, told: Told, optional: tuple[str, ...]) -> Told:
         """What samples are guided away from.
 
         Args:
             batch: Its rows, which may have ``negative_tokens``, say, beside ``tokens``.
-            reads: Features that the model is told.
+            told: What the model is told of them.
+            optional: Features that it can do without.
 
         Returns:
             What is told in place of nothing; None where nothing is to be.
@@ -173,7 +176,8 @@ class Sampling:
         Raises:
             ValueError: If there is something, but no guidance.
         """
-        named = {name: batch[f"{NEGATIVE}{name}"] for name in reads if f"{NEGATIVE}{name}" in batch}
+        asked = [name for name in optional if f"{NEGATIVE}{name}" in batch]
+        named = {name: batch[f"{NEGATIVE}{name}"] for name in asked}
         if not named:
             return None
         if self.guidance is None:
@@ -181,7 +185,7 @@ class Sampling:
                 f"{NEGATIVE}{next(iter(named))}: there is nothing that guides away from it: set "
                 "sample.guidance to dict(name='classifier_free', scale=2.0), say"
             )
-        return told_of({**untold({name: batch[name] for name in reads}), **named}, reads)
+        return {**untold(told), **named} if isinstance(told, Mapping) else named["label"]
 
     def denoiser(
         self, process: Process, estimate_fn: EstimateFn, told: Told, against: Told = None

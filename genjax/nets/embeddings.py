@@ -117,14 +117,22 @@ class NoiseAndLabel(nn.Module):
 
     @nn.compact
     def __call__(
-        self, gamma_t: Float[Array, " B"], label: Int[Array, " B"] | None
+        self,
+        gamma_t: Float[Array, " B"],
+        label: Int[Array, " B"] | None,
+        features: Float[Array, "B F"] | None = None,
     ) -> Float[Array, "B W"]:
-        """Maps gamma and class ids, of which a negative one means no label, to ``[B, width]``."""
-        features = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
-        h = nn.swish(nn.Dense(self.width, name="dense_0")(features))
+        """Maps gamma and class ids, of which a negative one means no label, to ``[B, width]``.
+
+        Further features of any number are added through a linear layer of their own.
+        """
+        noise = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
+        h = nn.swish(nn.Dense(self.width, name="dense_0")(noise))
         if label is not None:
             assert self.num_classes is not None
             h += LabelEmbedding(self.num_classes, self.width, name="label")(label)
+        if features is not None:
+            h += nn.Dense(self.width, name="features")(features)
         return nn.swish(nn.Dense(self.width, name="dense_1")(h))
 
 

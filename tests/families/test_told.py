@@ -81,13 +81,14 @@ def test_samples_are_guided_away_from_what_they_are_not_to_be():
     batch = {"x": jnp.zeros((2, 1)), "tokens": jnp.array([[2, 3], [4, 5]])}
     batch["negative_tokens"] = jnp.array([[1, 0], [0, 1]])
     sampling = Sampling(guidance=ClassifierFree(scale=3.0))
-    told, away = (f(batch, ("tokens",)) for f in (sampling.told, sampling.against))
+    told = sampling.told(batch, told_of(batch, ("tokens",)))
+    away = sampling.against(batch, told, ("tokens",))
     guided = sampling.denoiser(Cosine(), estimate_fn, told, away).estimate
     # 1 + 3 (5 - 1), and 1 + 3 (9 - 1).
     assert guided(jnp.zeros((2, 1)), jnp.array(0.5)).data.tolist() == [[13.0], [25.0]]
-    assert sampling.against({**batch, "label": batch["x"]}, ("label",)) is None
+    assert sampling.against({**batch, "label": batch["x"]}, told, ("label",)) is None
     with pytest.raises(ValueError, match="negative_tokens: there is nothing that guides away"):
-        Sampling().against(batch, ("tokens",))
+        Sampling().against(batch, told, ("tokens",))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
