@@ -90,6 +90,24 @@ def total(tree: T) -> T:
     return jax.lax.psum(tree, axes) if axes else tree
 
 
+def gathered(rows: Array) -> Array:
+    """The rows of all devices, in the order of the batch.
+
+    Gradients flow back to the device that a row is of: the slope of the sum of all devices' losses.
+    A loss of one device's rows against those of all, averaged over devices as :func:`average` does
+    with its gradients, is therefore what one program over all rows computes. (A loss that each
+    device computes of all rows would have its gradient multiplied by the number of devices.)
+
+    Args:
+        rows: Rows of this device, ``[B, ...]``.
+
+    Returns:
+        ``[N, ...]``; the rows themselves in the global view.
+    """
+    axes = mapped_axes()
+    return jax.lax.all_gather(rows, axes, tiled=True) if axes else rows
+
+
 def average_changes(old: Any, new: Any) -> Any:
     """What networks carry after a step, the same on all devices.
 

@@ -31,6 +31,8 @@ SMALL = {
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
     "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
     "domain_mlp": dict(hidden_size=8),
+    "image_tower": dict(embedding_size=4, channels=8, num_features=8),
+    "text_tower": dict(embedding_size=4, hidden_size=8, num_blocks=1, num_heads=2),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
     "made": dict(hidden_size=8),
     "pixelcnn": dict(channels=4, num_blocks=1),

@@ -56,6 +56,8 @@ CLASSIFIERS: Table = {
     "plain_conv": nets.PlainConvClassifier,
     "unet_classifier": nets.UNetClassifier,
 }
+IMAGE_TOWERS: Table = {"image_tower": nets.ImageTower}
+TEXT_TOWERS: Table = {"text_tower": nets.TextTower}
 TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
 DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
 ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
@@ -267,6 +269,18 @@ def _adapting(make: Callable[..., families.Family]) -> Recipe:
     )
 
 
+_CONTRASTIVE = Recipe(
+    make=families.contrastive,
+    networks={"image": Slot(table=IMAGE_TOWERS), "text": Slot(table=TEXT_TOWERS)},
+)
+
+
+def _contrasting(make: Callable[..., families.Family]) -> Recipe:
+    return dataclasses.replace(
+        _CONTRASTIVE, make=make, extends=families.contrastive, fixes=("loss",)
+    )
+
+
 FAMILIES: Mapping[str, Recipe] = {
     "autoregressive": Recipe(
         make=families.autoregressive,
@@ -286,6 +300,8 @@ FAMILIES: Mapping[str, Recipe] = {
         parts={"process": PROCESSES, "adversary": ADVERSARIES},
     ),
     "cdan": _adapting(families.cdan),
+    "clip": _contrasting(families.clip),
+    "contrastive": _CONTRASTIVE,
     "dann": _adapting(families.dann),
     "flow": Recipe(
         make=families.flow,
@@ -354,6 +370,7 @@ FAMILIES: Mapping[str, Recipe] = {
         parts={},
         groups={"latents": families.Latent, "average": families.HalfLife},
     ),
+    "siglip": _contrasting(families.siglip),
     "sngan": _game(families.sngan),
     "srgan": _SRGAN,
     "super_resolution": Recipe(

@@ -66,6 +66,7 @@ from genjax.evaluation.outliers import (
     typicality,
     typicality_threshold,
 )
+from genjax.evaluation.retrieval import prototypes, retrieval_ranks
 from genjax.evaluation.strokes import rank_correlation, slant, thickness
 from genjax.evaluation.transport import (
     sinkhorn_divergence,
@@ -124,10 +125,12 @@ __all__ = [
     "observed_moments",
     "outlier_sets",
     "precision_and_recall",
+    "prototypes",
     "psnr",
     "psnr_of_luma",
     "rank_correlation",
     "reliability",
+    "retrieval_ranks",
     "rotated",
     "shuffled_columns",
     "shuffled_pixels",

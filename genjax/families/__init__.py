@@ -10,6 +10,7 @@ from genjax.families.chain_objective import ChainObjective
 from genjax.families.choosing import Choosing
 from genjax.families.classifier import classifier
 from genjax.families.components import Component
+from genjax.families.contrastive import clip, contrastive, image_embedding, siglip, text_embedding
 from genjax.families.ddpm import ddpm
 from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.diffusion import (
@@ -141,6 +142,8 @@ __all__ = [
     "ali",
     "bigan",
     "classifier",
+    "clip",
+    "contrastive",
     "cycle_gan",
     "fgan",
     "flow",
@@ -149,6 +152,7 @@ __all__ = [
     "hidden_markov",
     "hierarchical_vae",
     "hinge_gan",
+    "image_embedding",
     "latent_regression",
     "lsgan",
     "mixture",
@@ -156,11 +160,13 @@ __all__ = [
     "pix2pix",
     "r3gan",
     "semi_supervised_gan",
+    "siglip",
     "sngan",
     "srgan",
     "stylegan2",
     "standardized",
     "super_resolution",
+    "text_embedding",
     "vdm",
     "veegan",
     "wgan",

@@ -156,7 +156,7 @@ class Generating:
 
 
 Variables: TypeAlias = Mapping[str, PyTree]
-"""What of a trained state a first stage needs: ``ema`` and ``model_state``."""
+"""What of a trained state another model needs: ``ema`` and ``model_state``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,6 +230,11 @@ class Family:
         class_logits: Logits of the classes ``[B, C]`` of rows ``[B, *event]``: ``(state, rows)``.
             Rows are real numbers, grey levels as shares of the range from black (0) to white (1),
             so that a slope in them can be taken. None for what tells no classes apart by itself.
+        embed: Vectors of unit length of what a batch has: ``embedding`` ``[B, D]`` of its ``x``,
+            ``text_embedding`` ``[B, D]`` of its ``tokens``, whose products say how well the two fit
+            each other. It is asked by :data:`Variables`, so that a model of embeddings in another
+            run may hold what was trained; entries are of about unit size times the square root of
+            ``D``. None for what does not compare images with texts.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
         unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
@@ -262,6 +267,7 @@ class Family:
     generating: Callable[[TrainState, Batch], Generating] | None = None
     first_stage: FirstStage | None = None
     class_logits: Callable[[TrainState, Array], Array] | None = None
+    embed: Callable[[Variables, Batch], Mapping[str, Array]] | None = None
     reads: tuple[str, ...] = ()
     steers: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()

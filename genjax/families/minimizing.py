@@ -34,6 +34,7 @@ def minimizing(
     optimizer: Optimizer,
     ema_decay: float | Callable[[Step, int], Array],
     accumulate_steps: int = 1,
+    project: Callable[[Params], Params] | None = None,
 ) -> tuple[
     Callable[[PRNGKeyArray, Batch], TrainState],
     Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]],
@@ -56,6 +57,7 @@ def minimizing(
             parameters, without bias correction.
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts. The
             parameters and their average stand still in between.
+        project: Where parameters are after each update, such as in an interval; None for anywhere.
 
     Returns:
         ``init`` and ``train_step``. The metrics are those of ``loss_and_grad`` with ``loss`` and
@@ -94,6 +96,8 @@ def minimizing(
         loss, metrics, grads = average((loss, metrics, grads))
         updates, opt_state = acting.update(grads, state.opt_state["model"], state.params)
         params = optax.apply_updates(state.params, updates)
+        if project is not None:
+            params = project(params)
         step = state.step + 1
         # The average moves when the optimiser has: after every accumulate_steps-th step.
         axes = mapped_axes()

@@ -17,6 +17,7 @@ from genjax.families.base import (
     PyTree,
     Samples,
     TrainState,
+    Variables,
 )
 
 Kept = Mapping[str, PyTree]
@@ -205,6 +206,17 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
 
         # Rows there are real numbers, which views of bits or codes do not take.
         parts["class_logits"] = class_logits if view.differentiable else None
+    if family.embed is not None:
+        to_vectors = family.embed
+
+        def embed(variables: Variables, batch: Batch) -> Mapping[str, Array]:
+            kept = dict(variables["model_state"])
+            own = kept.pop(view.name)
+            if "x" in batch:
+                batch = {**batch, "x": view.encode_rows(own, batch["x"])}
+            return to_vectors({**variables, "model_state": kept}, batch)
+
+        parts["embed"] = embed
     return parts
 
 

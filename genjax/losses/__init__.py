@@ -32,6 +32,14 @@ from genjax.losses.adversarial import (
     wasserstein_generator_loss,
 )
 from genjax.losses.attacks import attack_step, fgsm, pgd
+from genjax.losses.contrastive import (
+    caption_targets,
+    contrastive_floor,
+    contrastive_loss,
+    same_captions,
+    sigmoid_contrastive_loss,
+    unit_length,
+)
 from genjax.losses.ddpm import (
     discretized_gaussian_loss,
     gaussian_kl_loss,
@@ -103,6 +111,9 @@ __all__ = [
     "attack_step",
     "bernoulli_loss",
     "capacity_loss",
+    "caption_targets",
+    "contrastive_floor",
+    "contrastive_loss",
     "continuous_bernoulli_loss",
     "discretized_logistic_loss",
     "domain_loss",
@@ -116,7 +127,10 @@ __all__ = [
     "pgd",
     "reversal_schedule",
     "reverse_gradient",
+    "same_captions",
     "shared_variance_loss",
+    "sigmoid_contrastive_loss",
+    "unit_length",
     "denoising_loss",
     "discretized_gaussian_loss",
     "feature_matching_loss",

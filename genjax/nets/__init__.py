@@ -39,6 +39,7 @@ from genjax.nets.stylegan2_critic import StyleGAN2Critic
 from genjax.nets.super_resolution import RRDBNet, SRResNet, depth_to_space, icnr
 from genjax.nets.text_encoder import TextEncoder
 from genjax.nets.top_down import BottomUpEncoder, TopDownDecoder
+from genjax.nets.towers import ImageTower, TextTower
 from genjax.nets.transformer import Cache
 from genjax.nets.translation import PatchCritic, ResNetTranslator, UNetTranslator
 from genjax.nets.unet import UNet
@@ -63,6 +64,7 @@ __all__ = [
     "GaussianNoise",
     "GridDecoder",
     "GridEncoder",
+    "ImageTower",
     "InceptionV3",
     "JointConvCritic",
     "JointConvEncoder",
@@ -96,6 +98,7 @@ __all__ = [
     "StyleGAN2Generator",
     "StyleGANGenerator",
     "TextEncoder",
+    "TextTower",
     "TopDownDecoder",
     "UNet",
     "UNetClassifier",

@@ -141,6 +141,25 @@ def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(array.astype(bool), shape)
 
 
+def rows_of_feature(name: str, values: ArrayLike, feature: Feature) -> np.ndarray:
+    """Rows of one feature alone.
+
+    Args:
+        name: Its name.
+        values: Its values, ``[N, *shape]``; of what is not ``x`` a single one will do.
+        feature: Says what they must be.
+
+    Returns:
+        ``[N, *shape]``, of the feature's type.
+
+    Raises:
+        ValueError: If they are not of the data's kind.
+    """
+    array = np.asarray(values)
+    single = array.ndim <= len(feature.shape)
+    return _checked(name, array, 1 if single else len(array), feature)
+
+
 def _checked(
     name: str, values: Any, count: int, feature: Feature, unlabelled: bool = False
 ) -> np.ndarray:

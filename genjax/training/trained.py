@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from genjax import data
 from genjax.families.base import Family, TrainState
-from genjax.training import attacking, export, loop, workdir
+from genjax.training import attacking, embedding, export, loop, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -296,6 +296,24 @@ class Trained:
         key, encode = random_key(self.experiment.eval.seed, "log_prob"), self.family.encode
         rows = rows_to_score(self.experiment, x, features)
         return self.of_rows("encode", lambda s, b: encode(s, b, key), rows)
+
+    def embed(
+        self, x: ArrayLike | None = None, tokens: ArrayLike | Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Vectors of unit length of images and of captions, whose products say how well they fit.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data; None for none.
+            tokens: Captions as tokens ``[M, T]``, or as strings; None for none.
+
+        Returns:
+            ``embedding`` ``[N, D]`` and ``text_embedding`` ``[M, D]``, of what is given.
+
+        Raises:
+            ValueError: If the family has no such vectors, nothing is given, or it is not of the
+                data's kind.
+        """
+        return embedding.embed(self, x, tokens)
 
     def decode(self, latents: Any, **features: Any) -> np.ndarray:
         """The rows that latents stand for.

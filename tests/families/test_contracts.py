@@ -60,6 +60,20 @@ def adapting():
     )
 
 
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        return nn.Embed(3, 3)(tokens).mean(axis=1)
+
+
+def towers():
+    """Rows that are compared with those of all devices, some of which have the same caption."""
+    return families.clip(
+        image=nn.Dense(3), text=Words(), optimizer=optax.adam(0.01), event_shape=(2,),
+        num_levels=None, spec={"tokens": Feature((2,), np.dtype("i4"))},
+    )
+
+
 def codebook():
     """Codes follow the rows nearest to them; the encoder's scale minimises the distance."""
 
@@ -288,10 +302,11 @@ names = ("x", "y", "z", "source", "source/x")
 rows = {name: rng.normal(size=(8, 2)).astype(np.float32) for name in names}
 rows |= {"label": np.arange(8, dtype=np.int32) % 2, "unlabelled/x": rows["y"]}
 rows |= {"target/x": rows["y"] + 1.0}
+rows |= {"tokens": np.array([[0, 1], [0, 0], [2, 1], [0, 1], [2, 2], [0, 1], [1, 1], [2, 1]])}
 found = {}
 for make in (
     codebook, two_against_two, paired, contents, cycles, regularized, ahead, few_labels,
-    components, states, pairs, even_paths, adapting,
+    components, states, pairs, even_paths, adapting, towers,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -338,7 +353,7 @@ print(json.dumps(found))
 )
 NAMES = (
     "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "ahead",
-    "few_labels", "components", "states", "adapting",
+    "few_labels", "components", "states", "adapting", "towers",
 )  # fmt: skip
 DRAWING = ("pairs", "even_paths")
 """Families whose noise depends on the number of devices where each draws its own."""

@@ -49,6 +49,18 @@ def weighted(z):
     return losses.importance_weighted_loss(log_weight, jnp.asarray(z))
 
 
+ALIKE = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1]], bool)
+
+
+def sigmoids(logits):
+    return losses.sigmoid_contrastive_loss(logits, jnp.asarray(ALIKE))
+
+
+def contrasted(image_logits, text_logits):
+    targets = losses.caption_targets(jnp.asarray(ALIKE))
+    return losses.contrastive_loss(image_logits, text_logits, targets)
+
+
 # Scales alpha_s, sigma_s, alpha_t, sigma_t of four rows; a tenth of them is whole.
 SCALES = np.array([[30.0, 40, 40, 50], [10, 20, 30, 30], [20, 30, 20, 10], [50, 60, 50, 40]])
 ONE_SIDED = {
@@ -81,6 +93,8 @@ ONE_SIDED = {
     "shared_variance_loss": (
         lambda v: losses.shared_variance_loss(v, 3), np.abs(WIDE[:1]),
     ),
+    "sigmoid_contrastive_loss": (sigmoids, (ROWS[0],)),
+    "unit_length": (losses.unit_length, (ROWS[0],)),
     "importance_weighted_loss": (weighted, (ROWS[0],)),
     "discretized_gaussian_loss": (discretized, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_loss": (losses.gaussian_loss, (ROWS[0], ROWS[1], GAMMA)),
@@ -125,6 +139,7 @@ PAIRS = {
     ),
     "bernoulli_loss": (losses.bernoulli_loss, np.abs(ROWS / 300.0)),
     "continuous_bernoulli_loss": (losses.continuous_bernoulli_loss, np.abs(ROWS / 300.0)),
+    "contrastive_loss": (contrasted, ROWS),
     "denoising_loss": (losses.denoising_loss, ROWS),
     "domain_loss": (losses.domain_loss, WIDE),
     "flow_matching_loss": (losses.flow_matching_loss, ROWS),
@@ -165,6 +180,7 @@ def test_no_public_function_is_left_out():
         )
     }
     others = {"clip_weights", "correct_at", "grey_levels", "least_squares_loss", "reverse_gradient"}
+    others |= {"caption_targets", "contrastive_floor", "same_captions"}  # of captions, no numbers
     functions = {name for name in losses.__all__ if name[0].islower()}
     assert functions == (named & functions) | others
 
