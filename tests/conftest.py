@@ -40,7 +40,7 @@ CHECKED = """
     families.hierarchical_vae families.latent_imputing
     nets.top_down
     families.super_resolution
-    families.contrastive families.pairs nets.towers
+    families.contrastive families.pairs nets.towers families.embedded nets.prior_transformer
     families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
     families.told families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit

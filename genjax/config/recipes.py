@@ -35,7 +35,8 @@ class Slot:
         classes: Attribute of the network that is its number of classes, if it is conditional.
         classes_of_data: Whether that number is the data's where a config leaves it None.
         beside: Networks that may stand in the section of this one, by the names of their sections
-            there, and what they make is told to it: ``text``, of :class:`genjax.nets.Prompted`.
+            there, and what they make is told to it: ``text`` and ``embedding``, of
+            :class:`genjax.nets.Prompted`.
         method: Method of trained networks that is called in place of ``__call__``, if they have it.
     """
 

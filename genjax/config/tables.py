@@ -21,6 +21,7 @@ from genjax.training import edits, latent_edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
+    "prior_transformer": nets.PriorTransformer,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -57,6 +58,7 @@ CLASSIFIERS: Table = {
     "unet_classifier": nets.UNetClassifier,
 }
 IMAGE_TOWERS: Table = {"image_tower": nets.ImageTower}
+EMBEDDING_CONTEXTS: Table = {"projection": nets.EmbeddingContext}
 TEXT_TOWERS: Table = {"text_tower": nets.TextTower}
 TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
 DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
@@ -231,8 +233,12 @@ def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
 
 
-_TEXT = {"text": Slot(table=TEXT_ENCODERS, method="states")}
-_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_TEXT)
+_TOLD = {
+    "text": Slot(table=TEXT_ENCODERS, method="states"),
+    "embedding": Slot(table=EMBEDDING_CONTEXTS),
+}
+"""What networks may be told, each by a section of theirs."""
+_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_TOLD)
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
 
@@ -319,7 +325,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "vdm": Recipe(
         make=families.vdm,
         # Its estimate of the noise is a correction of the latent.
-        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_TEXT)},
+        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_TOLD)},
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
     ),

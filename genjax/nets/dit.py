@@ -183,6 +183,7 @@ class DiT(nn.Module):
         label: Int[Array, " B"] | None = None,
         context: Float[Array, "B T K"] | None = None,
         *,
+        vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B H W O"]:
         """Estimates what the network is trained to.
@@ -195,6 +196,8 @@ class DiT(nn.Module):
                 set.
             context: Tokens, ``[B, T, context_size]``; needed if and only if ``context_size`` is
                 set.
+            vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
+                is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Has no effect: there is no dropout.
 
         Returns:
@@ -211,7 +214,7 @@ class DiT(nn.Module):
         grid = height // patch, width // patch
         condition = NoiseAndLabel(
             _NUM_FEATURES, size, self.gamma_min, self.gamma_max, self.num_classes, name="condition"
-        )(gamma_t, label)
+        )(gamma_t, label, vector)
         if context is not None:
             context = context.astype(dtype)
 

@@ -117,14 +117,29 @@ class NoiseAndLabel(nn.Module):
 
     @nn.compact
     def __call__(
-        self, gamma_t: Float[Array, " B"], label: Int[Array, " B"] | None
+        self,
+        gamma_t: Float[Array, " B"],
+        label: Int[Array, " B"] | None,
+        vector: Float[Array, "B V"] | None = None,
     ) -> Float[Array, "B W"]:
-        """Maps gamma and class ids, of which a negative one means no label, to ``[B, width]``."""
+        """Maps what is told to one vector.
+
+        Args:
+            gamma_t: Measure of noise, ``[B]``.
+            label: Class ids, ``[B]``, of which a negative one means no label; None without classes.
+            vector: A vector of each example, ``[B, V]``, of which zeros tell nothing; None for
+                none.
+
+        Returns:
+            The vector, ``[B, width]``.
+        """
         features = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
         h = nn.swish(nn.Dense(self.width, name="dense_0")(features))
         if label is not None:
             assert self.num_classes is not None
             h += LabelEmbedding(self.num_classes, self.width, name="label")(label)
+        if vector is not None:
+            h += nn.Dense(self.width, use_bias=False, name="vector")(vector)
         return nn.swish(nn.Dense(self.width, name="dense_1")(h))
 
 

@@ -275,6 +275,7 @@ class UNet(nn.Module):
         context: Float[Array, "B T K"] | None = None,
         delta_h: Float[Array, "B h w c"] | None = None,
         *,
+        vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B H W O"]:
         """Estimates what the network is trained to.
@@ -289,6 +290,8 @@ class UNet(nn.Module):
                 set.
             delta_h: What is added to the activation in the middle, of the shape that
                 :meth:`bottleneck_shape` says; None for nothing.
+            vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
+                is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Turns dropout off.
 
         Returns:
@@ -306,7 +309,7 @@ class UNet(nn.Module):
             self.gamma_max,
             self.num_classes,
             name="condition",
-        )(gamma_t, label).astype(dtype)
+        )(gamma_t, label, vector).astype(dtype)
         if context is not None:
             context = context.astype(dtype)
         layer = with_remat(Layer, self.remat, static_argnums=(4,))

@@ -27,7 +27,7 @@ def rows_to_score(
         ValueError: If they are not of the data's kind, or a feature that the family reads is
             missing.
     """
-    spec = experiment.spec
+    spec = _features(experiment)
     array = np.asarray(x)
     family = experiment.family
     needed = [name for name in family.reads if name != "x" and name not in family.steers]
@@ -60,10 +60,10 @@ def rows_to_read(
     Raises:
         ValueError: If the family does not read one, or numbers of rows differ.
     """
-    spec, family = experiment.spec, experiment.family
+    spec, family = _features(experiment), experiment.family
     for name, values in reads.items():
-        if name not in family.reads:
-            known = ", ".join(family.reads) or "nothing"
+        if name not in family.reads and name not in family.derived:
+            known = ", ".join((*family.reads, *family.derived)) or "nothing"
             raise ValueError(f"this family does not read {name!r}; it reads {known}")
         array = np.asarray(values)
         if count is None and array.ndim > len(spec[name].shape):
@@ -158,6 +158,13 @@ def rows_of_feature(name: str, values: ArrayLike, feature: Feature) -> np.ndarra
     array = np.asarray(values)
     single = array.ndim <= len(feature.shape)
     return _checked(name, array, 1 if single else len(array), feature)
+
+
+def _features(experiment: Experiment) -> dict[str, Feature]:
+    """Features of the data, and those that may stand in place of what they are computed from."""
+    real = np.dtype(np.float32)
+    derived = {name: Feature(shape, real) for name, shape in experiment.family.derived.items()}
+    return {**experiment.spec, **derived}
 
 
 def _checked(
