@@ -82,8 +82,8 @@ class DataSettings:
             drawn anew in each step (``"dynamic"``), once for each example (``"static"``), or the
             upper half of the range (``"threshold"``). Samples are black and white.
         first_stage: ``dict(workdir=...)`` of a run whose latents (codes) the model is of.
-        embeddings: ``dict(workdir=...)`` of a contrastive run: networks may be told ``embedding``, a
-            vector of ``x``, and ``text_embedding``, one of ``tokens``. With ``what="x"`` the model
+        embeddings: ``dict(workdir=...)`` of a contrastive run: networks may be told its vectors,
+            ``embedding`` of ``x`` and ``text_embedding`` of ``tokens``. With ``what="x"`` the model
             is one of the vectors of ``x`` itself.
         streams: Further streams of the run by name, each a section like this one that says what
             differs. Their features come to the family as ``stream/x``.
