@@ -31,6 +31,7 @@ def rows_of(run: genjax.Run) -> dict[str, np.ndarray]:
     if _SPLIT.value is not None:
         if settings.transforms:
             raise app.UsageError("--split: the run's data has transforms: only its test split")
+        assert settings.name is not None
         source = data.load(
             settings.name, _SPLIT.value, data_dir=settings.data_dir, **(settings.options or {})
         ).source

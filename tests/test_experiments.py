@@ -125,7 +125,7 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
             np.save(tmp_path / f"{split}.npy", rows)
         config.data.data_dir = str(tmp_path)
     streams = (config.data.streams or {}).values()
-    prepared = {"mnist", "cifar10", "stacked_mnist", "mnist_on_cifar"}
+    prepared = {"mnist", "cifar10", "stacked_mnist", "mnist_on_cifar", "captioned_digits"}
     if {config.data.name, *(stream.get("name") for stream in streams)} & prepared:
         config.data.data_dir = request.getfixturevalue("tfds_dir")
         config.data.train_split = config.data.test_split = "test[:50]"

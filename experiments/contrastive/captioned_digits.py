@@ -5,7 +5,7 @@ finds the captions of those.
 
 Command:  python scripts/run.py --config=experiments/contrastive/captioned_digits.py \
               --workdir=/tmp/genjax/contrastive_captioned --config.data.data_dir=DIR
-Expected: PENDING
+Expected: not measured yet; 143 ms of CPU time a step, about ten minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
         dict(
             data=dict(name="captioned_digits", batch_size=128),
             model=dict(
-                image=dict(name="image_tower", channels=16),
+                image=dict(name="image_tower", channels=24),
                 text=dict(name="text_tower", hidden_size=64),
             ),
             family=dict(name="clip"),
@@ -25,15 +25,15 @@ def get_config() -> ConfigDict:
                 name="adamw",
                 learning_rate=1e-3,
                 warmup_steps=200,
-                decay_steps=5000,
+                decay_steps=6000,
                 weight_decay=1e-2,
             ),
             train=dict(
-                num_steps=5000,
+                num_steps=6000,
                 log_every=100,
-                eval_every=1000,
+                eval_every=2000,
                 sample_every=0,
-                checkpoint_every=1000,
+                checkpoint_every=2000,
                 best_metric="eval/excess_loss",
             ),
             eval=dict(batch_size=500),
