@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
             ),
             train=dict(
                 num_steps=6000,
-                log_every=100,
                 eval_every=2000,
                 sample_every=0,
                 checkpoint_every=2000,

@@ -3,7 +3,8 @@
 Command:  python scripts/run.py --config=experiments/contrastive/digits.py \
               --workdir=/tmp/genjax/contrastive_digits
 Expected: 96.7 +- 0.9 % of the 360 test digits by "a photo of the digit seven", of which chance
-          finds 10 % (scripts/zero_shot.py); excess_loss 0.22 +- 0.03, in half a minute on two CPU cores.
+          finds 10 % (scripts/zero_shot.py); excess_loss 0.22 +- 0.03; in half a
+          minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict

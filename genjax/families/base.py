@@ -232,9 +232,9 @@ class Family:
             so that a slope in them can be taken. None for what tells no classes apart by itself.
         embed: Vectors of unit length of what a batch has: ``embedding`` ``[B, D]`` of its ``x``,
             ``text_embedding`` ``[B, D]`` of its ``tokens``, whose products say how well the two fit
-            each other. It is asked by :data:`Variables`, so that a model of embeddings in another
-            run may hold what was trained; entries are of about unit size times the square root of
-            ``D``. None for what does not compare images with texts.
+            each other. Multiplied by the square root of ``D``, entries are of about unit size. It
+            is asked by :data:`~genjax.families.base.Variables`, so that a model of such vectors in
+            another run may hold what was trained. None for what does not compare images with texts.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
         derived: Real-valued features, by name and with their shapes, that a batch may have in place
             of what they are computed from otherwise: ``embedding`` in place of ``x``.

@@ -87,29 +87,25 @@ def contrastive(
         Radford et al., arXiv:2103.00020, sections 2.3 to 2.5.
         Zhai et al., arXiv:2303.15343, sections 3.2 and 3.3.
     """
-    if loss not in ("softmax", "sigmoid"):
-        raise ValueError(f"loss must be 'softmax' or 'sigmoid', got {loss!r}")
     if "tokens" not in spec:
         raise ValueError(
             "a contrastive model needs captions: a feature 'tokens', as captioned_digits has; the "
             f"data has {', '.join(spec)}"
         )
+    _start_of(loss)  # which says if it is unknown
     units = units_of(num_levels, None)
     nets = {"image": image, "text": text}
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         given = {"image": units.encode(batch["x"].reshape(-1, *event_shape))}
         given["text"] = batch["tokens"].reshape(-1, batch["tokens"].shape[-1])
-        params, kept = {}, {}
+        params: dict[str, PyTree] = {}
+        kept: dict[str, PyTree] = {}
         for number, (name, net) in enumerate(nets.items()):
             params[name], state = init_network(net, jax.random.fold_in(key, number), given[name])
             if state:
                 kept[name] = state
-        start = 10.0 if loss == "sigmoid" else 1.0 / 0.07
-        params[SIMILARITY] = {"log_scale": jnp.log(jnp.full((), start, jnp.float32))}
-        if loss == "sigmoid":
-            params[SIMILARITY]["bias"] = jnp.full((), -10.0, jnp.float32)
-        return params, kept
+        return {**params, SIMILARITY: _start_of(loss)}, kept
 
     def loss_fn(
         params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, step: Step
@@ -165,7 +161,7 @@ def contrastive(
         init=init,
         train_step=train_step,
         eval_step=eval_step,
-        eval_protocol={"parameters": "moving average", "compared": "rows of a batch"},
+        eval_protocol={"parameters": "moving average", "compared with": "rows of the same batch"},
         embed=embed,
     )
 
@@ -234,6 +230,15 @@ def text_embedding(
     """
     vectors: Any = net.apply(variables, tokens)
     return losses.unit_length(vectors)
+
+
+def _start_of(loss: str) -> dict[str, Array]:
+    """What products of vectors are scaled and shifted by at first."""
+    if loss not in ("softmax", "sigmoid"):
+        raise ValueError(f"loss must be 'softmax' or 'sigmoid', got {loss!r}")
+    if loss == "softmax":
+        return {"log_scale": jnp.asarray(math.log(1.0 / 0.07), jnp.float32)}
+    return {"log_scale": jnp.asarray(math.log(10.0), jnp.float32), "bias": jnp.asarray(-10.0, "f4")}
 
 
 def _clipped(params: Params) -> Params:

@@ -19,7 +19,9 @@ def scores_of_pairs(
     *,
     soft_targets: bool = True,
 ) -> Metrics:
-    """Loss and retrieval of each row among the rows of all devices: see :func:`contrastive`.
+    """Loss and retrieval of each row among the rows of all devices.
+
+    They are those of :func:`genjax.families.contrastive`.
 
     Args:
         image: Vectors of unit length of the images, ``[B, D]``.
