@@ -185,6 +185,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model.image` of `contrastive`, `clip` and `siglip`",
         tables.IMAGE_TOWERS,
     ),
+    "embedding_contexts": (
+        "What denoising networks are told of embeddings",
+        "`model.embedding` beside `data.embeddings`",
+        tables.EMBEDDING_CONTEXTS,
+    ),
     "text_towers": (
         "Networks of texts to vectors",
         "`model.text` of `contrastive`, `clip` and `siglip`",

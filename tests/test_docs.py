@@ -446,6 +446,7 @@ def known_keys():
         found["optimizer"] |= {w.removeprefix("optimizer.") for w in recipe.optimizer_sections()}
         for slot in recipe.networks.values():
             found["model"] |= {key for net in slot.table.values() for key in arguments(net)}
+            found["model"] |= set(slot.beside)
     found["optimizer"] |= {key for made in tables.OPTIMIZERS.values() for key in arguments(made)}
     return found
 

@@ -39,6 +39,7 @@ SMALL = {
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
     "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
     "domain_mlp": dict(hidden_size=8),
+    "prior_transformer": dict(hidden_size=8, num_blocks=1, num_heads=2),
     "image_tower": dict(embedding_size=4, channels=8, num_features=8),
     "text_tower": dict(embedding_size=4, hidden_size=8, num_blocks=1, num_heads=2),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
@@ -96,8 +97,12 @@ def load(path):
 
 def first_stage_of(config, folder):
     """A run of the first of two stages, which has taken one step."""
-    kind = "vae/vq_digits" if config.data.name == "digits" else "vae/vq_mnist"
-    if config.family.name != "autoregressive":  # of real numbers
+    kind = {
+        "captioned_digits": "contrastive/captioned_digits",
+        "digits": "vae/vq_digits",
+        "mnist": "vae/vq_mnist",
+    }[config.data.name]
+    if config.data.name == "mnist" and config.family.name != "autoregressive":  # of real numbers
         kind = "kl_autoencoder/mnist"
     first = configs.load_config(str(REPO / "experiments" / f"{kind}.py"))
     first.data.update({k: config.data[k] for k in ("data_dir", "train_split", "test_split")})
@@ -161,6 +166,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
     config.data.batch_size = 8
     if config.data.first_stage is not None:
         config.data.first_stage.workdir = first_stage_of(config, tmp_path)
+    if config.data.embeddings is not None:
+        config.data.embeddings.workdir = first_stage_of(config, tmp_path)
     config.parallel.fsdp = 1  # there is one device
     if "metrics" in config.eval and config.eval.get("features"):
         config.eval.metrics = ()  # no trained classifier, no Inception weights at hand

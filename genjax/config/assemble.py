@@ -15,7 +15,11 @@ from genjax.config.arguments import call, check, refusing
 from genjax.config.defaults import SETTINGS, as_json, complete, every_section
 from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
-from genjax.config.first_stage import complete_first_stage
+from genjax.config.first_stage import (
+    EmbeddingsSettings,
+    FirstStageSettings,
+    complete_first_stage,
+)
 from genjax.config.guidance import SAMPLING
 from genjax.config.making import Basis, assemble, before_data
 from genjax.config.recipes import Recipe
@@ -58,10 +62,11 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         MissingDataError: If its data set is not prepared.
     """
     sections = complete(config)
-    if sections["data"]["first_stage"] is not None:
-        # Now, when it is said for certain which run it is.
-        found = complete_first_stage(sections["data"]["first_stage"], sections["data"])
-        sections["data"]["first_stage"] = found
+    for name, stage in (("first_stage", FirstStageSettings), ("embeddings", EmbeddingsSettings)):
+        if sections["data"][name] is not None:
+            # Now, when it is said for certain which run it is.
+            found = complete_first_stage(stage, sections["data"][name], sections["data"])
+            sections["data"][name] = found
     recipe = look_up_family(sections["family"]["name"])
     # What needs no rows is checked before a set is decoded, which may take minutes.
     for where, section, valid in every_section(sections, recipe):

@@ -1,13 +1,14 @@
-"""A trained model whose latents a second one is of.
+"""Trained models that a second one sees the data through.
 
-``data.first_stage=dict(workdir=...)`` makes a family one of the latents (codes) of the run there. A
-new run copies what was trained into its own state and what built it into its config, once: whoever
-goes on with its ``config.json`` needs the other workdir no more.
+``data.first_stage=dict(workdir=...)`` makes a family one of the latents (codes) of the run there;
+``data.embeddings=dict(workdir=...)`` tells it the vectors of a contrastive run, or makes it one of
+these. A new run copies what was trained into its own state and what built it into its config, once:
+whoever goes on with its ``config.json`` needs the other workdir no more.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -21,7 +22,6 @@ from genjax.config.frozen import config_of, read_state
 from genjax.families.base import FirstStage
 from genjax.families.views import View
 
-WHERE = "data.first_stage"
 _ALIKE = ("name", "options", "binarize", "standardize")
 _SEEN = (*_ALIKE, "train_split", "classes", "first_stage")
 """What of a data section decides what a model sees."""
@@ -31,7 +31,40 @@ _BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FirstStageSettings:
+class SeenThrough:
+    """A trained model that a second one sees the data through.
+
+    Attributes:
+        where: Name of the section.
+        workdir: Directory of the run that trained it.
+        config: Its config; found in the workdir if None.
+    """
+
+    where: ClassVar[str]
+
+    workdir: str
+    config: Mapping[str, Any] | None = None
+
+    def load(self, keeps: Sequence[str] | None = None) -> dict[str, Any]:
+        """What was trained, as families ask it: ``ema`` and ``model_state``.
+
+        Args:
+            keeps: Entries of the latter that are needed; None for all.
+
+        Raises:
+            ConfigError: If the workdir has no checkpoint of it.
+        """
+        state, _ = read_state(self.workdir, self.where)
+        kept = dict(state.get("model_state") or {})
+        for view in ("binarization", "standardization"):  # are the second model's own
+            kept.pop(view, None)
+        if keeps is not None:
+            kept = {name: kept[name] for name in keeps}
+        return {"ema": jax.device_get(state["ema"]), "model_state": jax.device_get(kept)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FirstStageSettings(SeenThrough):
     """The section ``data.first_stage``.
 
     Attributes:
@@ -44,16 +77,16 @@ class FirstStageSettings:
         config: Its config; found in the workdir if None.
     """
 
-    workdir: str
+    where: ClassVar[str] = "data.first_stage"
+
     latents: Literal["codes", "vectors"] = "codes"
     scale: families.latents.Scale | None = "one"
-    config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, valid in (("latents", ("codes", "vectors")), ("scale", ("one", "channel", None))):
             if getattr(self, name) not in valid:
                 raise ConfigError(
-                    f"{WHERE}.{name} must be one of {', '.join(map(repr, valid))}, got "
+                    f"{self.where}.{name} must be one of {', '.join(map(repr, valid))}, got "
                     f"{getattr(self, name)!r}"
                 )
 
@@ -67,8 +100,8 @@ class FirstStageSettings:
             return first
         if first.vectors is None:
             raise ConfigError(
-                f"{WHERE}.latents: the run in {self.workdir} has no codes that vectors would be "
-                "quantised to; leave it out"
+                f"{self.where}.latents: the run in {self.workdir} has no codes that vectors would "
+                "be quantised to; leave it out"
             )
         return first.vectors
 
@@ -115,32 +148,35 @@ class FirstStageSettings:
         try:
             measured = families.latents.measured_scale(first, found, batches(), scale)
         except ValueError as error:
-            raise ConfigError(f"{WHERE}: {error}") from error
-        logging.info("%s: latents are divided by %s, their standard deviation", WHERE, measured)
+            raise ConfigError(f"{self.where}: {error}") from error
+        said = "%s: latents are divided by %s, their standard deviation"
+        logging.info(said, self.where, measured)
         return {**found, "scale": measured}
 
-    def load(self, keeps: Sequence[str] | None = None) -> dict[str, Any]:
-        """What was trained, as families ask it: ``ema`` and ``model_state``.
 
-        Args:
-            keeps: Entries of the latter that are needed; None for all.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingsSettings(SeenThrough):
+    """The section ``data.embeddings``.
 
-        Raises:
-            ConfigError: If the workdir has no checkpoint of it.
-        """
-        state, _ = read_state(self.workdir, WHERE)
-        kept = dict(state.get("model_state") or {})
-        for view in ("binarization", "standardization"):  # are the second model's own
-            kept.pop(view, None)
-        if keeps is not None:
-            kept = {name: kept[name] for name in keeps}
-        return {"ema": jax.device_get(state["ema"]), "model_state": jax.device_get(kept)}
+    Attributes:
+        workdir: Directory of the run that trained it.
+        config: Its config; found in the workdir if None.
+        what: ``"told"``: networks may be told the vectors; ``"x"``: the model is one of the vectors
+            of images, in place of images.
+    """
+
+    where: ClassVar[str] = "data.embeddings"
+
+    what: Literal["told", "x"] = "told"
 
 
-def complete_first_stage(section: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+def complete_first_stage(
+    settings: type[SeenThrough], section: Any, data: Mapping[str, Any]
+) -> dict[str, Any]:
     """The section with what the workdir says of the first model.
 
     Args:
+        settings: Which section it is.
         section: The section.
         data: The section ``data`` that it stands in.
 
@@ -150,15 +186,16 @@ def complete_first_stage(section: Any, data: Mapping[str, Any]) -> dict[str, Any
     Raises:
         ConfigError: If it is wrong, the workdir has no run, or that run is of other data.
     """
+    where = settings.where
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{WHERE} must be a mapping with a workdir, got {shown(section)}")
-    valid = arguments(FirstStageSettings)
-    check(section, valid, WHERE)
+        raise ConfigError(f"{where} must be a mapping with a workdir, got {shown(section)}")
+    valid = arguments(settings)
+    check(section, valid, where)
     filled = fill_in(section, valid)
     # Written down once, the run in the workdir is not needed to build the model again.
     if filled["config"] is None:
         # Read as JSON, sequences are lists.
-        whole = as_dict(config_of(filled["workdir"], WHERE))
+        whole = as_dict(config_of(filled["workdir"], where))
         # Of its data what it has seen; the rest of that section may be changed at any time.
         filled["config"] = {
             **{name: whole.get(name, {}) for name in ("family", "model", "optimizer")},
@@ -168,9 +205,9 @@ def complete_first_stage(section: Any, data: Mapping[str, Any]) -> dict[str, Any
     for name in _ALIKE:
         if theirs.get(name) != data.get(name):
             raise ConfigError(
-                f"{WHERE}: the run in {filled['workdir']} has data.{name} {theirs.get(name)!r}, "
+                f"{where}: the run in {filled['workdir']} has data.{name} {theirs.get(name)!r}, "
                 f"and this one {data.get(name)!r}: both stages must see the same data"
             )
     if theirs.get("first_stage") is not None:
-        raise ConfigError(f"{WHERE}: the run in {filled['workdir']} has a first stage itself")
+        raise ConfigError(f"{where}: the run in {filled['workdir']} has a first stage itself")
     return filled

@@ -207,25 +207,55 @@ def build_network(
     """
     own = {name: value for name, value in section.items() if name not in slot.beside}
     net = build_named(slot.table, own, where, event_shape=event_shape, **slot.given)
-    return _with_source(slot, _with_text(slot, net, section, where), section, where, event_shape)
+    told = _with_vectors(slot, net, section, where)
+    return _with_source(slot, told, section, where, event_shape)
 
 
-def _with_text(slot: Slot, net: Any, section: Mapping[str, Any], where: str) -> Any:
-    """The network with what the section ``text`` in its own describes before it."""
-    if "text" not in section:
+def _with_vectors(slot: Slot, net: Any, section: Mapping[str, Any], where: str) -> Any:
+    """The network with what ``text`` and ``embedding`` in its section describe before it."""
+    if not {"text", "embedding"} & section.keys():
         return net
-    text = text_network(slot.beside["text"], section["text"], f"{where}.text")
+    text = embedding = size = None
+    if "text" in section:
+        text = text_network(slot.beside["text"], section["text"], f"{where}.text")
+        size = text.context_size
+    if "embedding" in section:
+        embedding = _embedding_context(slot.beside["embedding"], section["embedding"], where, net)
+        if embedding.num_tokens:
+            size = size or embedding.context_size or getattr(net, "context_size", None)
+            embedding = embedding.clone(context_size=size)
+    if size is None:
+        return nets.Prompted(net=net, embedding=embedding)
     if getattr(net, "context_size", 0) == 0:  # None where a text may decide
         raise ConfigError(
             f"{where}.text: {section['name']} has no attention to a text; take unet, "
             "efficient_unet or dit"
         )
-    if net.context_size not in (None, text.context_size):
+    if net.context_size not in (None, size):
         raise ConfigError(
             f"{where}.context_size is {net.context_size}, but vectors of {where}.text have "
-            f"{text.context_size} entries: leave it out"
+            f"{size} entries: leave it out"
         )
-    return nets.Prompted(net=net.clone(context_size=text.context_size), text=text)
+    return nets.Prompted(net=net.clone(context_size=size), text=text, embedding=embedding)
+
+
+def _embedding_context(
+    slot: Slot, section: Mapping[str, Any], where: str, net: Any
+) -> nets.EmbeddingContext:
+    """How a network is told embeddings, if it takes them."""
+    made: nets.EmbeddingContext = build_named(
+        slot.table, section, f"{where}.embedding", **slot.given
+    )
+    if "vector" not in inspect.signature(type(net).__call__).parameters:
+        raise ConfigError(
+            f"{where}.embedding: {type(net).__name__} is told no vector; take unet or dit"
+        )
+    for name, least in (("num_tokens", 0), ("text_dropout_rate", 0.0)):
+        if getattr(made, name) < least:
+            raise ConfigError(f"{where}.embedding.{name} must be at least {least}")
+    if not made.text_dropout_rate < 1.0:
+        raise ConfigError(f"{where}.embedding.text_dropout_rate must be below 1")
+    return made
 
 
 def _with_source(

@@ -12,7 +12,7 @@ from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, refusing
 from genjax.config.defaults import at, is_left_out
 from genjax.config.errors import ConfigError
-from genjax.config.first_stage import FirstStageSettings
+from genjax.config.first_stage import EmbeddingsSettings, FirstStageSettings, SeenThrough
 from genjax.config.frozen import build_frozen, build_network, frozen_text, trained_before
 from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
@@ -26,6 +26,7 @@ from genjax.config.tables import (
 )
 from genjax.families.base import Acts, Family, FirstStage
 from genjax.families.binarized import Binarization
+from genjax.families.embedded import MADE_FROM, Embeddings, with_embeddings
 from genjax.families.sampling import Sampling
 from genjax.families.standardized import Standardization
 from genjax.families.views import View, viewed
@@ -153,11 +154,16 @@ class Basis:
 def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: Ready) -> Assembled:
     """Makes the family from its sections, and as one of the data."""
     dataset, settings, seen = basis.dataset, basis.settings["data"], basis.seen()
-    first = variables = None
+    first = variables = embeddings = None
     if settings.first_stage is not None:
         asked = refusing("data.first_stage", FirstStageSettings, **settings.first_stage)
         first, variables = _first_stage(asked, basis)
         seen = Seen(first.event_shape, first.num_levels, latents=True)
+    if settings.embeddings is not None:
+        told = EmbeddingsSettings(**settings.embeddings)
+        embeddings = _embeddings(told, basis)
+        if embeddings.replaces:
+            seen = Seen((embeddings.size,), None, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
     of_recipe = {name: made.kwargs[name] for name in recipe.networks if name in made.kwargs}
     scale = _moments(dataset, settings, list(of_recipe.values()), basis.measured)
@@ -183,6 +189,14 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     if first is not None:
         made.loaders["first_stage"] = functools.partial(
             asked.load_scaled, first, dataset, views[::-1]
+        )
+    if embeddings is not None:
+        family = refusing("data.embeddings", with_embeddings, family=family, embeddings=embeddings)
+        made.loaders[embeddings.name] = told.load
+    elif unknown := MADE_FROM.keys() & set(family.reads):
+        raise ConfigError(
+            f"the network is told {min(unknown)}: name the contrastive run that makes it, "
+            "data.embeddings=dict(workdir=...)"
         )
     networks = {recipe.networks[name].key or name: net for name, net in of_recipe.items()}
     networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
@@ -252,18 +266,18 @@ def _family_of(
     return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders, started)
 
 
-def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, Any]:
-    """The trained model whose latents the family is of, and shapes of what it was trained to be."""
+def _trained(asked: SeenThrough, basis: Basis) -> tuple[Family, Any]:
+    """A family that another run has trained, and shapes of what it was trained to be."""
     assert asked.config is not None
-    recipe = look_up_family(asked.config["family"]["name"])
     theirs, own = asked.config["data"], basis.settings["data"]
     for name in ("train_split", "classes"):
         # Moments that real numbers are standardised by are those of the training rows.
         if basis.dataset.num_levels is None and theirs.get(name) != getattr(own, name):
             raise ConfigError(
-                f"data.first_stage: the run in {asked.workdir} has data.{name} {theirs.get(name)}, "
+                f"{asked.where}: the run in {asked.workdir} has data.{name} {theirs.get(name)}, "
                 f"and this one {getattr(own, name)}: both stages must see the same real numbers"
             )
+    recipe = look_up_family(_name_of(asked))
     made = _family_of(
         recipe,
         asked.config,
@@ -271,21 +285,69 @@ def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, A
         before_data(recipe, asked.config),
         basis.seen(),
     )
-    first = made.family.first_stage
-    if first is None:
-        raise ConfigError(
-            f"data.first_stage: the run in {asked.workdir} is of the family "
-            f"{asked.config['family']['name']!r}, which has no latents to model: take a vq_vae, "
-            "vq_gan or kl_autoencoder, or a vae without labels"
-        )
     spec = spec_of(basis.streams)
     batch = {
         name: jax.ShapeDtypeStruct((1, *feature.shape), feature.dtype)
         for name, feature in spec.items()
     }
     state = jax.eval_shape(made.family.init, jax.random.key(0), batch)
-    first = asked.asked_of(first)
+    return made.family, state
+
+
+def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, Any]:
+    """The trained model whose latents the family is of, and shapes of what it was trained to be.
+
+    Raises:
+        ConfigError: If it has no latents, or not those that are asked for.
+    """
+    family, state = _trained(asked, basis)
+    if family.first_stage is None:
+        raise ConfigError(
+            f"{asked.where}: the run in {asked.workdir} is of the family {_name_of(asked)!r}, "
+            "which has no latents to model: take a vq_vae, vq_gan or kl_autoencoder, or a vae "
+            "without labels"
+        )
+    first = asked.asked_of(family.first_stage)
     return first, first.variables(state.ema, state.model_state)
+
+
+def _name_of(asked: SeenThrough) -> str:
+    """Name of the family that another run has trained."""
+    assert asked.config is not None
+    return str(asked.config["family"]["name"])
+
+
+def _embeddings(asked: EmbeddingsSettings, basis: Basis) -> Embeddings:
+    """What makes vectors of images and texts, if that can be of this data.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    settings, dataset = basis.settings["data"], basis.dataset
+    if dataset.num_levels is None or settings.binarize is not None or settings.standardize:
+        raise ConfigError(
+            f"{asked.where}: embeddings are of images of grey levels as they are: leave "
+            "data.binarize and data.standardize out"
+        )
+    replaces = asked.what == "x"
+    if replaces and settings.first_stage is not None:
+        raise ConfigError(f"{asked.where}: what='x' takes the place of data.first_stage: drop one")
+    if replaces and basis.settings["eval"].metrics:
+        raise ConfigError(
+            f"{asked.where}: eval.metrics compare samples with data, but with what='x' they are "
+            "embeddings: leave them out (scripts/prior_table.py compares embeddings)"
+        )
+    family, state = _trained(asked, basis)
+    embed = family.embed
+    if embed is None:
+        raise ConfigError(
+            f"{asked.where}: the run in {asked.workdir} is of the family {_name_of(asked)!r}, "
+            "which makes no vectors of images and texts: take contrastive, clip or siglip"
+        )
+    variables = {"ema": state.ema, "model_state": state.model_state}
+    x = jax.ShapeDtypeStruct((1, *dataset.event_shape), dataset.spec["x"].dtype)
+    size = jax.eval_shape(embed, variables, {"x": x})["embedding"].shape[-1]
+    return Embeddings(embed=embed, variables=variables, size=size, replaces=replaces)
 
 
 def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) -> None:

@@ -35,8 +35,9 @@ class Slot:
         classes: Attribute of the network that is its number of classes, if it is conditional.
         classes_of_data: Whether that number is the data's where a config leaves it None.
         beside: What may stand in the section of this one, by the names of the sections there, and
-            what it makes is told to the network: ``text``, of :class:`genjax.nets.Prompted`, and
-            ``source``, of :class:`genjax.nets.ImageConditioned`.
+            what it makes is told to the network: ``text`` and ``embedding``, of
+            :class:`genjax.nets.Prompted`, and ``source``, of
+            :class:`genjax.nets.ImageConditioned`.
         method: Method of trained networks that is called in place of ``__call__``, if they have it.
     """
 

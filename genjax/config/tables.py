@@ -22,6 +22,7 @@ from genjax.training import edits, latent_edits, loggers, optimizers
 SCORE_NETS: Table = {
     "dit": nets.DiT,
     "efficient_unet": nets.EfficientUNet,
+    "prior_transformer": nets.PriorTransformer,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
     "unet": nets.UNet,
@@ -58,6 +59,7 @@ CLASSIFIERS: Table = {
     "unet_classifier": nets.UNetClassifier,
 }
 IMAGE_TOWERS: Table = {"image_tower": nets.ImageTower}
+EMBEDDING_CONTEXTS: Table = {"projection": nets.EmbeddingContext}
 TEXT_TOWERS: Table = {"text_tower": nets.TextTower}
 TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
 SOURCES: Table = {"noise_augmented": nets.NoiseAugmentation}
@@ -247,7 +249,12 @@ def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
 
 
-_BESIDE = {"source": Slot(table=SOURCES), "text": Slot(table=TEXT_ENCODERS, method="states")}
+_BESIDE = {
+    "embedding": Slot(table=EMBEDDING_CONTEXTS),
+    "source": Slot(table=SOURCES),
+    "text": Slot(table=TEXT_ENCODERS, method="states"),
+}
+"""What networks may be told, each by a section of theirs."""
 _OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_BESIDE)
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}

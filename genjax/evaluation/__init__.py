@@ -26,6 +26,7 @@ from genjax.evaluation.divergence import (
     mmd_estimate,
     wasserstein_estimate,
 )
+from genjax.evaluation.embeddings import embedding_scores, nearest_candidates
 from genjax.evaluation.frechet import frechet_distance, frechet_distance_of_moments, moments
 from genjax.evaluation.image_quality import (
     chroma_distance,
@@ -145,6 +146,8 @@ __all__ = [
     "rank_correlation",
     "reliability",
     "retrieval_ranks",
+    "embedding_scores",
+    "nearest_candidates",
     "rotated",
     "shuffled_columns",
     "shuffled_pixels",

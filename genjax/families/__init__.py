@@ -27,6 +27,7 @@ from genjax.families.discrete_components import (
     CategoricalComponent,
 )
 from genjax.families.draws import Latent
+from genjax.families.embedded import Embeddings, with_embeddings
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
@@ -131,6 +132,8 @@ __all__ = [
     "edm",
     "rectified_flow",
     "score_sde",
+    "Embeddings",
+    "with_embeddings",
     "Acts",
     "AdaptiveAugment",
     "FixedAugment",

@@ -31,7 +31,8 @@ from genjax.nets.noise import GaussianNoise
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
-from genjax.nets.prompted import Prompted
+from genjax.nets.prior_transformer import PriorTransformer
+from genjax.nets.prompted import EmbeddingContext, Prompted
 from genjax.nets.r3gan import R3GANCritic, R3GANGenerator
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
@@ -62,6 +63,7 @@ __all__ = [
     "DCGANGenerator",
     "DiT",
     "DomainMLP",
+    "EmbeddingContext",
     "Frozen",
     "GatedPixelCNN",
     "GaussianNoise",
@@ -86,6 +88,7 @@ __all__ = [
     "PixelCNNPlus",
     "PlainConvClassifier",
     "MLPLayers",
+    "PriorTransformer",
     "Prompted",
     "R3GANCritic",
     "R3GANGenerator",

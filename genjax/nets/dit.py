@@ -184,6 +184,7 @@ class DiT(nn.Module):
         context: Float[Array, "B T K"] | None = None,
         features: Float[Array, "B F"] | None = None,
         *,
+        vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B H W O"]:
         """Estimates what the network is trained to.
@@ -198,6 +199,8 @@ class DiT(nn.Module):
                 set.
             features: Numbers that the condition depends on besides, ``[B, F]``, such as features of
                 the noise on what the network is told; None for none.
+            vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
+                is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Has no effect: there is no dropout.
 
         Returns:
@@ -214,7 +217,7 @@ class DiT(nn.Module):
         grid = height // patch, width // patch
         condition = NoiseAndLabel(
             _NUM_FEATURES, size, self.gamma_min, self.gamma_max, self.num_classes, name="condition"
-        )(gamma_t, label, features)
+        )(gamma_t, label, features, vector)
         if context is not None:
             context = context.astype(dtype)
 

@@ -121,10 +121,19 @@ class NoiseAndLabel(nn.Module):
         gamma_t: Float[Array, " B"],
         label: Int[Array, " B"] | None,
         features: Float[Array, "B F"] | None = None,
+        vector: Float[Array, "B V"] | None = None,
     ) -> Float[Array, "B W"]:
-        """Maps gamma and class ids, of which a negative one means no label, to ``[B, width]``.
+        """Maps what is told to one vector.
 
-        Further features of any number are added through a linear layer of their own.
+        Args:
+            gamma_t: Measure of noise, ``[B]``.
+            label: Class ids, ``[B]``, of which a negative one means no label; None without classes.
+            features: Further numbers of any kind, ``[B, F]``; None for none.
+            vector: A vector of each example, ``[B, V]``, of which zeros tell nothing; None for
+                none.
+
+        Returns:
+            The vector, ``[B, width]``.
         """
         noise = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
         h = nn.swish(nn.Dense(self.width, name="dense_0")(noise))
@@ -133,6 +142,8 @@ class NoiseAndLabel(nn.Module):
             h += LabelEmbedding(self.num_classes, self.width, name="label")(label)
         if features is not None:
             h += nn.Dense(self.width, name="features")(features)
+        if vector is not None:
+            h += nn.Dense(self.width, use_bias=False, name="vector")(vector)
         return nn.swish(nn.Dense(self.width, name="dense_1")(h))
 
 

@@ -1,32 +1,88 @@
-"""Networks that are told texts."""
+"""Networks that are told texts, and embeddings of the images that they are to make."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
-from jaxtyping import Array, Float, Int
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class EmbeddingContext(nn.Module):
+    """An embedding as vectors of a context, beside those of a text.
+
+    The embedding is also added to what a network is told of the time, with or without these.
+
+    Attributes:
+        num_tokens: Number of vectors; 4 are published, 0 for none.
+        text_dropout_rate: Share of texts that are left out in training, beyond those of rows that
+            are told nothing, in [0, 1): networks then do without a text where they are told an
+            embedding. Published are texts dropped from half of the rows and embeddings from a tenth
+            of them.
+        context_size: Width of a vector; None for that of the vectors of the text.
+
+    References:
+        Ramesh et al., arXiv:2204.06125, section 2.1.
+    """
+
+    num_tokens: int = 0
+    text_dropout_rate: float = 0.0
+    context_size: int | None = None
+
+    @nn.compact
+    def __call__(self, embedding: Float[Array, "B D"]) -> Float[Array, "B T K"]:
+        """Maps embeddings, of which zeros tell nothing, to vectors.
+
+        Args:
+            embedding: The embeddings, ``[B, D]``.
+
+        Returns:
+            Vectors, ``[B, num_tokens, context_size]``.
+
+        Raises:
+            ValueError: If the width is missing.
+        """
+        if self.context_size is None:
+            raise ValueError(
+                "vectors of an embedding need a width: give model.embedding.context_size, or a text"
+            )
+        shape = (self.num_tokens, self.context_size)
+        position = self.param("position", nn.initializers.normal(0.02), shape, jnp.float32)
+        made = nn.Dense(self.num_tokens * self.context_size, use_bias=False, name="dense")(
+            embedding
+        )
+        return made.reshape(-1, *shape) + position
 
 
 class Prompted(nn.Module):
-    """A network that is told texts, through a text encoder.
+    """A network that is told texts, through a text encoder, embeddings, or both.
 
     Attributes:
         net: Module ``(z, t, label, context, ...) -> output`` with attention to a context of
-            vectors, ``[B, T, K]``.
-        text: Module ``tokens [B, T] -> vectors [B, T, K]``.
+            vectors, ``[B, T, K]``; to be told embeddings it takes ``vector``, too.
+        text: Module ``tokens [B, T] -> vectors [B, T, K]``; None for no texts.
+        embedding: How it is told the ``embedding`` of a batch; None for none.
 
     References:
         Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models,
         arXiv:2112.10752, section 3.3.
+        Ramesh et al., arXiv:2204.06125, section 2.1, for embeddings.
     """
 
     net: nn.Module
-    text: nn.Module
+    text: nn.Module | None = None
+    embedding: EmbeddingContext | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Features of a batch that the network is told."""
-        return ("tokens",) if self.num_classes is None else ("label", "tokens")
+        told = {
+            "label": self.num_classes is not None,
+            "tokens": self.text is not None,
+            "embedding": self.embedding is not None,
+        }
+        return tuple(name for name, is_told in told.items() if is_told)
 
     @property
     def num_classes(self) -> int | None:
@@ -49,7 +105,7 @@ class Prompted(nn.Module):
         self,
         z: Float[Array, "B *event"],
         t: Float[Array, " B"],
-        told: Mapping[str, Int[Array, "B ..."]],
+        told: Mapping[str, Array],
         **kwargs: Any,
     ) -> Array:
         """What the network says of latents.
@@ -57,11 +113,27 @@ class Prompted(nn.Module):
         Args:
             z: Latents, ``[B, *event]``.
             t: Their noise, ``[B]``.
-            told: ``tokens``, ``[B, T]``, and ``label``, ``[B]``, if the network takes labels.
+            told: ``tokens``, ``[B, T]``, ``embedding``, ``[B, D]``, and ``label``, ``[B]``, as far
+                as the network is told them. Whole numbers of -1 and vectors of zeros tell nothing.
             **kwargs: Further arguments of the network.
 
         Returns:
             The network's output.
         """
-        context = self.text(told["tokens"])
-        return cast(Array, self.net(z, t, told.get("label"), context, **kwargs))
+        context = []
+        if self.text is not None:
+            context.append(self.text(self._tokens(told["tokens"], **kwargs)))
+        if self.embedding is not None:
+            kwargs["vector"] = told["embedding"]
+            if self.embedding.num_tokens:
+                context.append(self.embedding(told["embedding"]))
+        joined = jnp.concatenate(context, axis=1) if context else None
+        return cast(Array, self.net(z, t, told.get("label"), joined, **kwargs))
+
+    def _tokens(self, tokens: Array, deterministic: bool = True, **_: Any) -> Array:
+        """The texts, some of which are left out in training."""
+        share = 0.0 if self.embedding is None else self.embedding.text_dropout_rate
+        if not share or deterministic or not self.has_rng("dropout"):
+            return tokens
+        dropped = jax.random.uniform(self.make_rng("dropout"), tokens.shape[:1]) < share
+        return jnp.where(dropped[:, None], -1, tokens)

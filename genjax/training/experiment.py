@@ -83,6 +83,9 @@ class DataSettings:
             upper half of the range (``"threshold"``). Samples are black and white.
         first_stage: ``dict(workdir=...)`` of a run whose latents (codes) the model is of; with
             ``scale`` and ``latents`` as of :class:`genjax.config.first_stage.FirstStageSettings`.
+        embeddings: ``dict(workdir=...)`` of a contrastive run: networks may be told its vectors,
+            ``embedding`` of ``x`` and ``text_embedding`` of ``tokens``. With ``what="x"`` the model
+            is one of the vectors of ``x`` itself.
         streams: Further streams of the run by name, each a section like this one that says what
             differs. Their features come to the family as ``stream/x``.
     """
@@ -103,6 +106,7 @@ class DataSettings:
     standardize: bool | None = None
     binarize: Literal["dynamic", "static", "threshold"] | None = None
     first_stage: Mapping[str, Any] | None = None
+    embeddings: Mapping[str, Any] | None = None
     streams: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ def rows_to_score(
         ValueError: If they are not of the data's kind, or a feature that the family reads is
             missing.
     """
-    spec = experiment.spec
+    spec = _features(experiment)
     array = np.asarray(x)
     family = experiment.family
     needed = [name for name in family.reads if name != "x" and name not in family.steers]
@@ -66,11 +66,12 @@ def rows_to_read(
     family = experiment.family
     # What samples are guided away from, of what denoises and may be told nothing.
     away = {f"negative_{n}": n for n in family.unlabelled} if family.denoising is not None else {}
-    spec = {**experiment.spec, **{name: experiment.spec[of] for name, of in away.items()}}
+    spec = _features(experiment)
+    spec |= {name: spec[of] for name, of in away.items()}
     for name in reads:
-        if name not in family.reads and name not in away:
-            shown = ", ".join(family.reads) or "nothing"
-            raise ValueError(f"this family does not read {name!r}; it reads {shown}")
+        if name not in (*family.reads, *family.derived, *away):
+            known = ", ".join((*family.reads, *family.derived)) or "nothing"
+            raise ValueError(f"this family does not read {name!r}; it reads {known}")
     reads = {name: _as_tokens(name, values, spec[name]) for name, values in reads.items()}
     for name, values in reads.items():
         array = np.asarray(values)
@@ -166,6 +167,13 @@ def rows_of_feature(name: str, values: ArrayLike, feature: Feature) -> np.ndarra
     array = np.asarray(values)
     single = array.ndim <= len(feature.shape)
     return _checked(name, array, 1 if single else len(array), feature)
+
+
+def _features(experiment: Experiment) -> dict[str, Feature]:
+    """Features of the data, and those that may stand in place of what they are computed from."""
+    real = np.dtype(np.float32)
+    derived = {name: Feature(shape, real) for name, shape in experiment.family.derived.items()}
+    return {**experiment.spec, **derived}
 
 
 def _checked(

@@ -17,7 +17,7 @@ from genjax.training.files import write_atomically
 from genjax.training.workdir import WorkdirError, has_run, resolved
 
 _FILE = "sources.json"
-_SECTIONS = ("frozen", "start", "first_stage")
+_SECTIONS = ("frozen", "start", "first_stage", "embeddings")
 """Sections whose ``workdir`` is that of a run that is copied from, once."""
 _COPIED = ("ema/", "model_state/", "params/")
 

@@ -200,7 +200,7 @@ def _is_free(key: str) -> bool:
     # A further stream's section is like that of the first; a frozen part was copied at the start.
     key = re.sub(r"^data\.streams\.[^.]+\.", "data.", key)
     return key in FREE_KEYS or key.endswith(
-        (".frozen.workdir", ".start.workdir", ".first_stage.workdir")
+        (".frozen.workdir", ".start.workdir", ".first_stage.workdir", ".embeddings.workdir")
     )
 
 
