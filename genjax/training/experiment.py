@@ -491,7 +491,7 @@ class Experiment:
         for name in self.family.reads:
             stream, _, feature = name.rpartition("/")
             num_classes = self.spec[name].num_classes
-            if num_classes is None or stream in of_rows:
+            if num_classes is None or self.spec[name].shape or stream in of_rows:
                 requests[name] = self._test_rows(stream, num_samples)[feature]
             elif labels is not None:
                 requests[name] = in_shares_of(labels, num_samples)
@@ -525,7 +525,11 @@ class Experiment:
 
     def _streams_of_rows(self) -> list[str]:
         """Streams whose rows samples are made from, not their classes alone."""
-        rows = [name for name in self.family.reads if self.spec[name].num_classes is None]
+        rows = [
+            name
+            for name in self.family.reads
+            if self.spec[name].num_classes is None or self.spec[name].shape
+        ]
         return list(dict.fromkeys(name.rpartition("/")[0] for name in rows))
 
     def _test_rows(self, stream: str, count: int) -> dict[str, np.ndarray]:

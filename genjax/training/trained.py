@@ -102,8 +102,8 @@ class Trained:
             guidance: What makes samples of a class more typical of it, alike.
             **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``;
                 a single value is meant for all samples. A label of -1 stands for none, where the
-                model was trained without labels, too. What is not given is as in pictures
-                (:meth:`Experiment.sample_requests`).
+                model was trained without labels, too; ``negative_label=8`` is what guidance leads
+                away from. What is not given is as in pictures (:meth:`Experiment.sample_requests`).
 
         Returns:
             ``[num_samples, *event]``, grey levels or real numbers.
