@@ -131,5 +131,8 @@ class TextTower(nn.Module):
         Returns:
             Vectors, float32, ``[B, T, hidden_size]``.
         """
+        h = self.encoder(tokens)
+        if self.is_initializing():  # a trained tower is held with all of its variables
+            self.projection(h[:, -1])
         told = (tokens >= 0).all(axis=1)[:, None, None]
-        return jnp.where(told, self.encoder(tokens), 0.0)
+        return jnp.where(told, h, 0.0)
