@@ -243,8 +243,6 @@ def _sampling_options() -> dict[str, Any]:
     given = [holder.name for holder in _SAMPLING if holder.value not in (None, [])]
     if given and _MODE.value != "sample":
         raise InputError(f"--{given[0]} is for --mode=sample")
-    if _NEGATIVE_PROMPT.value is not None:
-        raise InputError("--negative_prompt: no guidance takes a text to lead away from yet")
     prompts = list(_PROMPT.value)
     if _PROMPTS.value is not None:
         try:
@@ -257,7 +255,8 @@ def _sampling_options() -> dict[str, Any]:
     if _SEED.value is not None and not 0 <= _SEED.value < 2**32:
         raise InputError(f"--seed must be in [0, 2**32), got {_SEED.value}")
     values = {"seed": _SEED.value, "num_steps": _NUM_STEPS.value, "sampler": _SAMPLER.value,
-              "guidance": _GUIDANCE.value, "prompts": prompts or None}  # fmt: skip
+              "guidance": _GUIDANCE.value, "prompts": prompts or None,
+              "negative_prompt": _NEGATIVE_PROMPT.value}  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -265,9 +264,13 @@ def _draw(going: Any, options: dict[str, Any]) -> None:
     """Draws samples of a run, prompts in turn."""
     from genjax.training.workdir import WorkdirError
 
-    prompts = options.pop("prompts", [])
+    prompts, away = options.pop("prompts", []), options.pop("negative_prompt", None)
     count = max(going.experiment.sample.num_samples, len(prompts))
-    reads = {"tokens": [prompts[i % len(prompts)] for i in range(count)]} if prompts else {}
+    reads: dict[str, Any] = {}
+    if prompts:
+        reads["tokens"] = [prompts[i % len(prompts)] for i in range(count)]
+    if away is not None:
+        reads["negative_tokens"] = away
     try:
         going.ask(count, reads, **options)
     except WorkdirError:

@@ -164,6 +164,7 @@ class Pipeline:
         num_samples: int | None = None,
         *,
         prompts: Sequence[str] = (),
+        negative_prompt: str | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> np.ndarray:
@@ -173,6 +174,7 @@ class Pipeline:
             num_samples: Number of samples; that of the ``sample`` section of the first stage of the
                 chain if None, or that of the prompts if they are more.
             prompts: Texts that samples are asked for by, in turn.
+            negative_prompt: Text that guidance leads away from, in the stages that read tokens.
             seed: Seed of the draws; that of the ``sample`` section of each stage if None.
             **options: ``num_steps``, ``sampler`` and ``guidance`` as of :meth:`genjax.Run.sample`,
                 for the stages of the chain that go from noise to data in steps (guidance for those
@@ -186,6 +188,7 @@ class Pipeline:
             ConfigError: If a stage does not read what it is given.
             WorkdirError: If a stage is not trained.
         """
+        options |= {"negative_prompt": negative_prompt}
         return self._draw(num_samples, prompts, seed, options, files=False)
 
     def draw(
@@ -193,10 +196,12 @@ class Pipeline:
         num_samples: int | None = None,
         *,
         prompts: Sequence[str] = (),
+        negative_prompt: str | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> np.ndarray:
         """As :meth:`sample`, into files and pictures in the folders of the stages."""
+        options |= {"negative_prompt": negative_prompt}
         return self._draw(num_samples, prompts, seed, options, files=True)
 
     # What the command calls besides.
@@ -342,7 +347,7 @@ class Pipeline:
         num_samples: int | None,
         prompts: Sequence[str],
         seed: int | None,
-        options: Mapping[str, Any],
+        options: dict[str, Any],
         *,
         files: bool,
     ) -> np.ndarray:
@@ -356,7 +361,8 @@ class Pipeline:
             raise configs.ConfigError(
                 f"{', '.join(in_steps)}: no stage of the chain goes from noise to data in steps"
             )
-        self._check_prompts(prompts, runs)
+        negative = options.pop("negative_prompt")
+        self._check_prompts([*prompts, *([negative] if negative else [])], runs)
         count = max(runs[0].experiment.sample.num_samples, len(prompts))
         count = count if num_samples is None else num_samples
         asked = [prompts[i % len(prompts)] for i in range(count)] if prompts else None
@@ -373,15 +379,16 @@ class Pipeline:
             steps = dict(in_steps) if _goes_in_steps(run) else {}
             if not {"label", "tokens"} & set(known):
                 steps.pop("guidance", None)
+            away = {"negative_tokens": negative} if negative and "tokens" in known else {}
             use = run.experiment.sample.seed if seed is None else seed
             use = use if first else stream_seed(use, link.stage)  # noise of its own
             with _errors_of(link.stage):
-                request = run.ask(count, own, seed=use, **steps)
+                request = run.ask(count, own | away, seed=use, **steps)
             given: dict[str, Any] = {
                 name: request.requests[name] for name in request.experiment.family.reads
             }
             draw = run.draw if files else run.sample
-            made[link.stage] = draw(count, seed=use, **steps, **given)
+            made[link.stage] = draw(count, seed=use, **steps, **given, **away)
             captions = captions_of(request.experiment, request.requests)
             if captions is not None and all(captions):  # another stage may have other tokens
                 given["tokens"] = captions

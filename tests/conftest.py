@@ -40,8 +40,8 @@ CHECKED = """
     families.hierarchical_vae families.latent_imputing
     nets.top_down
     families.super_resolution
-    families.adaptation families.adversaries nets.plain_classifier nets.text_encoder
-    families.views families.binarized families.imputing nets.autoencoder
+    families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
+    families.told families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier
     nets.conditioning nets.dense nets.flow_mlp nets.flow_conv nets.flow_transformer

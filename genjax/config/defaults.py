@@ -209,7 +209,7 @@ def every_section(
         if place is not None:
             put(sections, where, {place: complete_frozen(section[place], where, place)})
         else:
-            yield from _named(where, section, slot.table, slot)
+            yield from _network(where, section, slot)
     for where in recipe.optimizer_sections():
         yield from _named(where, at(sections, where), OPTIMIZERS)
     if "edit" in sections:
@@ -242,6 +242,7 @@ def _check_players(section: Mapping[str, Any], where: str, places: list[str]) ->
 
 
 _NAME = {"name": Argument(str, None)}
+_SECTION = Argument(Mapping[str, Any] | None, None)
 
 
 def _part_keys(recipe: Recipe) -> dict[str, Argument]:
@@ -264,6 +265,30 @@ def _named(
     given = {*_NOT_KEYS, *(slot.given if slot else ())}
     valid = {name: a for name, a in arguments(made).items() if name not in given}
     yield where, section, {**_NAME, **valid}
+
+
+def _network(
+    where: str, section: Any, slot: Slot
+) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Argument]]]:
+    """The section of a network, and those of networks that stand in it."""
+    beside = {}
+    if isinstance(section, Mapping):
+        beside = {name: other for name, other in slot.beside.items() if name in section}
+    for own, found, valid in _named(where, section, slot.table, slot):
+        yield own, found, {**valid, **{name: _SECTION for name in beside}}
+    for name, other in beside.items():
+        inner = section[name]
+        place = trained_before(inner)
+        if place == "start":
+            raise ConfigError(
+                f"{where}.{name}.start: a text encoder is trained with the model it is told to, or "
+                "frozen: take frozen, or give it a name"
+            )
+        if place is not None:
+            complete = complete_frozen(inner[place], f"{where}.{name}", place)
+            put(section, name, {place: complete})
+        else:
+            yield from _named(f"{where}.{name}", inner, other.table, other)
 
 
 def completed_transforms(transforms: Any, where: str) -> tuple[dict[str, Any], ...]:

@@ -8,6 +8,7 @@ copies its variables into its own state, once: from then on it needs the other w
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -116,13 +117,24 @@ class FrozenNetwork:
     key: str
     what: str
 
-    def module(self) -> nets.Frozen:
-        """The network as a family takes it."""
+    def module(self, method: str | None = None) -> nets.Frozen:
+        """The network as a family takes it.
+
+        Args:
+            method: Method that is called in place of ``__call__``, if the network has it.
+
+        Returns:
+            The network.
+        """
+        other: dict[str, Any] = {}
+        if method is not None and hasattr(self.net, method):
+            other["method"] = method
         return nets.Frozen(
-            init_fn=self.net.init,
-            apply_fn=self.net.apply,
+            init_fn=functools.partial(self.net.init, **other),
+            apply_fn=functools.partial(self.net.apply, **other),
             num_classes=getattr(self.net, "num_classes", None),
             event_rank=getattr(self.net, "event_rank", None),
+            context_size=getattr(self.net, "context_size", None),
         )
 
     def load(self) -> tuple[Any, int]:
@@ -192,7 +204,57 @@ def build_network(
     Raises:
         ConfigError: If it cannot be built.
     """
-    return build_named(slot.table, section, where, event_shape=event_shape, **slot.given)
+    own = {name: value for name, value in section.items() if name not in slot.beside}
+    net = build_named(slot.table, own, where, event_shape=event_shape, **slot.given)
+    if "text" not in section:
+        return net
+    text = text_network(slot.beside["text"], section["text"], f"{where}.text")
+    if getattr(net, "context_size", 0) == 0:  # None where a text may decide
+        raise ConfigError(
+            f"{where}.text: {section['name']} has no attention to a text; take unet or dit"
+        )
+    if net.context_size not in (None, text.context_size):
+        raise ConfigError(
+            f"{where}.context_size is {net.context_size}, but vectors of {where}.text have "
+            f"{text.context_size} entries: leave it out"
+        )
+    return nets.Prompted(net=net.clone(context_size=text.context_size), text=text)
+
+
+def text_network(slot: Slot, section: Mapping[str, Any], where: str) -> Any:
+    """The text encoder that a completed section describes.
+
+    Args:
+        slot: Its place.
+        section: Its section. That of a trained network has ``vocabulary_size`` and ``text_length``
+            of the data beside ``frozen``.
+        where: Name of the section, for messages.
+
+    Returns:
+        The network, which has a ``context_size``.
+
+    Raises:
+        ConfigError: If it cannot be built, or makes no vectors of texts.
+    """
+    if "frozen" not in section:
+        return build_named(slot.table, section, where, **slot.given)
+    net = frozen_text(section, where).module(slot.method)
+    if net.context_size is None:
+        raise ConfigError(
+            f"{where}.frozen: {section['frozen']['model'].get('name')} makes no vectors of texts; "
+            "take a run of the family autoregressive with a transformer of captions, or one that "
+            "has a text encoder"
+        )
+    return net
+
+
+def frozen_text(section: Mapping[str, Any], where: str) -> FrozenNetwork:
+    """The trained text encoder of a completed section: see :func:`text_network`."""
+    shape = (section["text_length"],)
+    found = build_frozen(section["frozen"], f"{where}.frozen", shape)
+    if hasattr(found.net, "num_levels"):  # families of whole numbers set it
+        found = dataclasses.replace(found, net=found.net.clone(num_levels=section["num_tokens"]))
+    return found
 
 
 def read_state(workdir: str, where: str) -> tuple[dict[str, Any], int]:

@@ -12,7 +12,7 @@ from genjax.config.arguments import REQUIRED, arguments, refusing
 from genjax.config.defaults import at
 from genjax.config.errors import ConfigError
 from genjax.config.first_stage import FirstStageSettings
-from genjax.config.frozen import build_frozen, build_network, trained_before
+from genjax.config.frozen import build_frozen, build_network, frozen_text, trained_before
 from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
 from genjax.config.tables import (
@@ -197,6 +197,13 @@ def _family_of(
             if slot.classes_of_data and slot.classes in section:
                 _fill_in_classes(section, slot.classes, dataset, where)
             _fill_in_text(section, spec_of(basis.streams), where)
+            for other in slot.beside.keys() & section.keys():
+                inner = section[other]
+                if "frozen" in inner:
+                    inner |= {"num_tokens": None, "text_length": None}
+                _fill_in_text(inner, spec_of(basis.streams), f"{where}.{other}")
+                if "frozen" in inner:
+                    loaders[slot.key or name] = _within(other, frozen_text(inner, where).for_state)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
@@ -267,6 +274,11 @@ def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) 
     if dataset.num_classes is None:
         raise ConfigError(f"{where}: {dataset.name} has no labels, which a classifier needs")
     section[key] = dataset.num_classes
+
+
+def _within(name: str, load: Callable[[], Any]) -> Callable[[], Any]:
+    """What loads the state of a network within another, as part of the other's."""
+    return lambda: {kind: {name: values} for kind, values in load().items()}
 
 
 def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) -> None:

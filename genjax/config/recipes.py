@@ -34,6 +34,9 @@ class Slot:
         key: Name of the network in the state; that of the family's argument if None.
         classes: Attribute of the network that is its number of classes, if it is conditional.
         classes_of_data: Whether that number is the data's where a config leaves it None.
+        beside: Networks that may stand in the section of this one, by the names of their sections
+            there, and what they make is told to it: ``text``, of :class:`genjax.nets.Prompted`.
+        method: Method of trained networks that is called in place of ``__call__``, if they have it.
     """
 
     table: Table
@@ -41,6 +44,8 @@ class Slot:
     key: str | None = None
     classes: str = "num_classes"
     classes_of_data: bool = False
+    beside: Mapping[str, "Slot"] = dataclasses.field(default_factory=dict)
+    method: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,8 @@ def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
 
 
-_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0})
+_TEXT = {"text": Slot(table=TEXT_ENCODERS, method="states")}
+_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_TEXT)
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
 
@@ -302,7 +303,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "vdm": Recipe(
         make=families.vdm,
         # Its estimate of the noise is a correction of the latent.
-        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True})},
+        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_TEXT)},
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
     ),

@@ -7,7 +7,7 @@ other, so that guidance of one is guidance of all.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,31 @@ from genjax.losses.arrays import per_row
 NO_LABEL = -1
 """In place of a class id: no label is told."""
 
-EstimateFn: TypeAlias = Callable[[Array, Array, Array | None], Estimate]
-"""``(z [B, *event], t [], label [B] or None) -> Estimate``."""
+EstimateFn: TypeAlias = Callable[[Array, Array, Any], Estimate]
+"""``(z [B, *event], t [], told) -> Estimate``, told class ids ``[B]``, None, or a mapping."""
+
+_Told = TypeVar("_Told")
+
+
+def untold(told: _Told) -> _Told:
+    """What tells nothing, in place of what is told.
+
+    Args:
+        told: Class ids ``[B]``, or a mapping of arrays ``[B, ...]``.
+
+    Returns:
+        The same with whole numbers of -1 and real numbers of 0.
+
+    Example:
+        >>> untold({"tokens": jnp.array([[3, 4]])})["tokens"].tolist()
+        [[-1, -1]]
+    """
+
+    def nothing(array: Array) -> Array:
+        whole = jnp.issubdtype(array.dtype, jnp.integer)
+        return jnp.full_like(array, NO_LABEL if whole else 0)
+
+    return jax.tree.map(nothing, told)
 
 
 @runtime_checkable
@@ -29,9 +52,12 @@ class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows that something is told of.
+
+        ``against`` is what samples are guided away from, in place of nothing told.
+        """
         ...
 
 
@@ -94,16 +120,28 @@ class ClassifierFree:
         return f"guidance {self.scale:g}{inside}{rescaled}"
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told.
+
+        Args:
+            process: The process.
+            estimate_fn: The model's estimates.
+            label: What it is told.
+            against: What is told in place of nothing, so that samples are guided away from it: a
+                negative prompt.
+
+        Returns:
+            The guided estimates.
+        """
+        other = untold(label) if against is None else against
 
         def both(z: Array, t: Array) -> Estimate:
             # One call for the two, of twice the rows.
-            labels = jnp.concatenate([label, jnp.full_like(label, NO_LABEL)])
-            halves = estimate_fn(jnp.concatenate([z, z]), t, labels)
-            told, untold = (Estimate(*(a[part] for a in halves)) for part in _halves(z.shape[0]))
-            joined = self.joined(told, untold)
+            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, other)
+            halves = estimate_fn(jnp.concatenate([z, z]), t, each)
+            with_it, without = (Estimate(*(a[part] for a in halves)) for part in _halves(len(z)))
+            joined = self.joined(with_it, without)
             if not self.rescale:
                 return joined
             # What the data loses is noise: the latent is made of both.
@@ -205,9 +243,22 @@ class ClassifierGuidance:
             )
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self,
+        process: Process,
+        estimate_fn: EstimateFn,
+        label: Int[Array, " B"],
+        against: Any = None,
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes.
+
+        Raises:
+            ValueError: If there is something to guide away from.
+        """
+        if against is not None:
+            raise ValueError(
+                "sample.guidance: a classifier guides to classes, away from none: take "
+                "classifier_free for what samples are not to be"
+            )
         told = label if self.tells_label else jnp.full_like(label, NO_LABEL)
         # A class for the rows without one, whose slopes are left out.
         asked = jnp.maximum(label, 0)

@@ -6,6 +6,14 @@ from genjax.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
+from genjax.evaluation.captions import (
+    caption_accuracy,
+    cielab,
+    digit_slots,
+    nearest_colour,
+    stroke_and_ground,
+    stroke_share,
+)
 from genjax.evaluation.critic import CriticFit, Parts, fit_critic, split_rows
 from genjax.evaluation.divergence import (
     ESTIMATES,
@@ -22,6 +30,7 @@ from genjax.evaluation.frechet import frechet_distance, frechet_distance_of_mome
 from genjax.evaluation.image_quality import (
     chroma_distance,
     chroma_histogram,
+    consistency_psnr,
     image_errors,
     luma,
     psnr,
@@ -66,6 +75,7 @@ from genjax.evaluation.outliers import (
     typicality,
     typicality_threshold,
 )
+from genjax.evaluation.retrieval import retrieval_at_k
 from genjax.evaluation.strokes import rank_correlation, slant, thickness
 from genjax.evaluation.transport import (
     sinkhorn_divergence,
@@ -87,15 +97,19 @@ __all__ = [
     "batch_typicality",
     "blank_images",
     "blurred",
+    "caption_accuracy",
     "chroma_distance",
     "chroma_histogram",
+    "cielab",
     "class_probabilities",
     "classification_scores",
     "code_bits",
+    "consistency_psnr",
     "constant_images",
     "density_and_coverage",
     "density_ratio_estimate",
     "density_ratio_scores",
+    "digit_slots",
     "divergence_between",
     "enlarged_digits",
     "expected_calibration_error",
@@ -120,6 +134,7 @@ __all__ = [
     "mmd_estimate",
     "mode_coverage",
     "moments",
+    "nearest_colour",
     "nearest_neighbour_accuracy",
     "observed_moments",
     "outlier_sets",
@@ -128,6 +143,7 @@ __all__ = [
     "psnr_of_luma",
     "rank_correlation",
     "reliability",
+    "retrieval_at_k",
     "rotated",
     "shuffled_columns",
     "shuffled_pixels",
@@ -136,6 +152,8 @@ __all__ = [
     "sliced_wasserstein_distance",
     "ssim",
     "split_rows",
+    "stroke_and_ground",
+    "stroke_share",
     "thickness",
     "transport_plan",
     "typicality",

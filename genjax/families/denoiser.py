@@ -28,13 +28,21 @@ from genjax.families.base import (
     ModelState,
     Params,
     Step,
-    label_of,
-    num_classes_of,
+    init_network,
 )
-from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
+from genjax.families.draws import check_label_dropout, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
 from genjax.families.objective import Objective
 from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
+from genjax.families.told import (
+    Told,
+    drop_told,
+    first_told,
+    reads_of,
+    told_of,
+    variables_of,
+    with_collections,
+)
 from genjax.losses import (
     denoising_loss,
     diffusion_loss,
@@ -50,7 +58,8 @@ class DenoisingNetwork:
     """A network under a process of fixed scales, as functions of parameters and rows.
 
     Attributes:
-        net: Module ``(z_t, t, label, deterministic=...) -> output``.
+        net: Module ``(z_t, t, told, deterministic=...) -> output``, told class ids of labels, or
+            what :func:`~genjax.families.told.told_of` says.
         process: The process.
         objective: What it estimates, when, and how much its error counts.
         event_shape: Shape of one example.
@@ -69,7 +78,7 @@ class DenoisingNetwork:
     dequantize: bool = False
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.objective.label_dropout, conditional=self.conditional)
+        check_label_dropout(self.objective.label_dropout, conditional=bool(self.reads))
 
     @property
     def num_dims(self) -> int:
@@ -82,13 +91,13 @@ class DenoisingNetwork:
         return Reals() if self.num_levels is None else Centres(self.num_levels)
 
     @property
-    def conditional(self) -> bool:
-        """Whether the network takes labels."""
-        return num_classes_of(self.net) is not None
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the network is told."""
+        return reads_of(self.net)
 
     @property
     def drops_labels(self) -> bool:
-        """Whether the network is trained without labels, too."""
+        """Whether the network is trained without being told anything, too."""
         return self.objective.label_dropout > 0
 
     @property
@@ -101,26 +110,26 @@ class DenoisingNetwork:
         return self.process
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of the network."""
-        label = batch["label"][:1] if self.conditional else None
+        """Parameters of the network, and its other collections."""
+        told = first_told(batch, self.reads)
         z, times = jnp.zeros((1, *self.event_shape)), jnp.ones(1)
-        params = self.net.init(key, z, times, label)["params"]
+        params, state = init_network(self.net, key, z, times, told)
         out = jax.eval_shape(
-            lambda params: self.net.apply({"params": params}, z, times, label), params
+            lambda params: self.net.apply({"params": params, **state}, z, times, told), params
         )
         if out.shape != z.shape:
             raise ValueError(
                 f"the network must give one number for each entry of a latent {z.shape[1:]}, got "
                 f"{out.shape[1:]}; leave model.out_channels out"
             )
-        return {"net": params}, {}
+        return {"net": params}, {"net": state} if state else {}
 
     def output(
         self,
         params: Params,
         z: Array,
         times: Array,
-        label: Array | None,
+        told: Told,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """What the network says of latents at times ``[B]``."""
@@ -130,18 +139,18 @@ class DenoisingNetwork:
             z = z * per_row(scale, z)
         # Dropout acts where there is a key for it: in training only.
         out = self.net.apply(
-            {"params": params["net"]},
+            variables_of(params, "net"),
             z,
             times,
-            label,
+            told,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
         return cast(Array, out)
 
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, told: Told) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
-        out = self.output(params, z, jnp.full(z.shape[:1], t), label)
+        out = self.output(params, z, jnp.full(z.shape[:1], t), told)
         return self.kind.estimate(out, z, *self.process.scales(t))
 
     def loss(
@@ -160,11 +169,11 @@ class DenoisingNetwork:
         x = self.training_points(batch["x"], jax.random.fold_in(key_noise, 1))
         times = self.objective.draw_times(key_time, x.shape[0], self.process)
         noise = jax.random.normal(key_noise, x.shape)
-        label = label_of(batch, conditional=self.conditional)
-        label = drop_labels(key_label, label, self.objective.label_dropout)
+        told = drop_told(key_label, told_of(batch, self.reads), self.objective.label_dropout)
         alpha, sigma = self.process.scales(times)
         z = diffuse(x, noise, alpha, sigma)
-        out = self.output(params, z, times, label, key_dropout)
+        known = with_collections(params, model_state)
+        out = self.output(known, z, times, told, key_dropout)
         kind = self.kind
         target = kind.target(x, noise, per_row(alpha, x), per_row(sigma, x))
         weighting = self.objective.weight(self.sigma_data)
@@ -208,7 +217,7 @@ class DenoisingNetwork:
         # from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
-        label = label_of(batch, conditional=self.conditional)
+        told = told_of(batch, self.reads)
         x, kind = self.units.encode(batch["x"]), self.kind
         first, last = self.process.scales(self.ends()).gamma
 
@@ -218,7 +227,7 @@ class DenoisingNetwork:
             times = time_of(self.process, -0.5 * gamma)
             alpha, sigma = self.process.scales(times)
             z = diffuse(x, noise[:, 1], alpha, sigma)
-            out = self.output(params, z, times, label)
+            out = self.output(params, z, times, told)
             noise_hat = kind.estimate(out, z, per_row(alpha, z), per_row(sigma, z)).noise
             loss = diffusion_loss(noise[:, 1], noise_hat, last - first)
             return {**self.endpoint_losses(batch["x"], noise[:, 0]), "diffusion": loss}

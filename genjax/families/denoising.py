@@ -18,12 +18,12 @@ from genjax.families.base import (
     Params,
     Samples,
     TrainState,
-    label_of,
 )
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.middle import Asked
 from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.families.sampling import Sampling, Trajectory, told_if
+from genjax.families.told import Told, told_of, with_collections
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -35,8 +35,8 @@ class DenoisingModel(Asked, Protocol):
         num_levels: Number of grey levels of integer data; None for real-valued data.
         num_dims: Entries of an example.
         units: Data to the units of the process, and back.
-        conditional: Whether the network takes labels.
-        drops_labels: Whether it is trained without them, too.
+        reads: Features of a batch that the network is told.
+        drops_labels: Whether it is trained without being told anything, too.
     """
 
     @property
@@ -99,7 +99,7 @@ def denoising_family(
     scored: Likelihood,
     sampling: Sampling,
     trajectory: Trajectory,
-    default: Sampler | Callable[[Params, Array | None], Sampler],
+    default: Sampler | Callable[[Params, Told], Sampler],
     bound: str,
     end: str,
     eval_num_times: int,
@@ -116,7 +116,7 @@ def denoising_family(
         sampling: How samples are drawn.
         trajectory: What is kept of the way to samples.
         default: The sampler where the ``sample`` section names none, or what makes it of the
-            parameters and the labels, ``[B]`` or None.
+            parameters and what is told.
         bound: What is to be said of the bound: "continuous time", say.
         end: What is to be said of where the process ends in data.
         eval_num_times: Times, each with its own noise, for each example in evaluation.
@@ -135,7 +135,7 @@ def denoising_family(
     # Of schedules that are learned the parameters are part.
     fixed: Process | None = getattr(model, "process", None)
     sampling.check(
-        conditional=model.conditional,
+        reads=model.reads,
         units=model.units,
         drops_labels=model.drops_labels,
         process=fixed,
@@ -144,7 +144,7 @@ def denoising_family(
     clipped = Ancestral(threshold="static") if getattr(model, "clips", False) else Ancestral()
     in_general = clipped if callable(default) else default
     said = sampling.record(
-        conditional=model.conditional,
+        reads=model.reads,
         drops_labels=model.drops_labels,
         # What a sampler is called and how often it asks does not depend on parameters.
         default=default({}, None) if callable(default) else default,
@@ -154,14 +154,14 @@ def denoising_family(
     by_flow = scored.likelihood in ("ode", "both")
     exact = scored.protocol(model.num_dims, model.num_levels, sampling.num_steps)
 
-    def label(batch: Batch) -> Array | None:
-        return label_of(batch, conditional=model.conditional)
+    def known(state: TrainState) -> Params:
+        return with_collections(state.ema, state.model_state)
 
     def flow_of(state: TrainState) -> ProbabilityFlow:
-        return model.flow(state.ema, scored, sampling.num_steps)
+        return model.flow(known(state), scored, sampling.num_steps)
 
     def flow_draws(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return flow_of(state).draws(batch, label(batch), key, eval_num_times)
+        return flow_of(state).draws(batch, told_of(batch, model.reads), key, eval_num_times)
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         found: dict[str, Array] = {}
@@ -173,38 +173,39 @@ def denoising_family(
             if scored.likelihood == "ode":
                 return one_kind
             found["bits_per_dim_ode"] = one_kind["bits_per_dim"]
-        nats = model.bound(state.ema, batch, key, eval_num_times)
+        nats = model.bound(known(state), batch, key, eval_num_times)
         parts = {name: nats_to_bits_per_dim(part, model.num_dims) for name, part in nats.items()}
         return {**found, **parts, "bits_per_dim": jax.tree.reduce(jnp.add, parts)}
 
     def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
         if scored.likelihood == "ode":
             return -jnp.mean(flow_draws(state, batch, key), axis=0)
-        return -jax.tree.reduce(jnp.add, model.bound(state.ema, batch, key, eval_num_times))
+        return -jax.tree.reduce(jnp.add, model.bound(known(state), batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        told, labels = batch["label"] if "label" in said["reads"] else None, label(batch)
+        params, told = known(state), told_of(batch, model.reads)
         return sampling.draw(
-            model.process_of(state.ema),
-            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
+            model.process_of(params),
+            told_if(bool(model.reads), functools.partial(model.estimate, params)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            told,
-            default=default(state.ema, labels) if callable(default) else default,
+            sampling.told(batch, model.reads),
+            against=sampling.against(batch, model.reads),
+            default=default(params, told) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
 
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return flow_of(state).latents(batch, label(batch), key)
+        return flow_of(state).latents(batch, told_of(batch, model.reads), key)
 
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return flow_of(state).decode(latents, label(batch))
+        return flow_of(state).decode(latents, told_of(batch, model.reads))
 
     def denoising(state: TrainState, batch: Batch) -> Denoising:
-        told = batch["label"] if "label" in said["reads"] else None
-        process = model.process_of(state.ema)
-        return sampling.denoising(model, state.ema, process, told, default=in_general)
+        params, told = known(state), sampling.told(batch, model.reads)
+        process = model.process_of(params)
+        return sampling.denoising(model, params, process, told, default=in_general)
 
     protocol: dict[str, Any] = {"num_noise_draws": eval_num_times, "parameters": "moving average"}
     if scored.likelihood in ("bound", "both"):

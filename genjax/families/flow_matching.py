@@ -16,6 +16,7 @@ from genjax.families.base import (
     Family,
     Metrics,
     Optimizer,
+    Params,
     Samples,
     TrainState,
 )
@@ -23,6 +24,7 @@ from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import ADAPTIVE, Sampling, Trajectory, told_if
+from genjax.families.told import with_collections
 from genjax.ode import Solver, trace_for
 
 
@@ -104,14 +106,14 @@ def flow_matching(
     )
     drops_labels, adaptive = label_dropout > 0, AdaptiveODE(tolerance=tolerance)
     sampling.check(
-        conditional=model.conditional,
+        reads=model.reads,
         units=model.units,
         drops_labels=drops_labels,
         process=model.process,
     )
     calls = sampling.num_steps * (2 if method == "heun" else 1)
     said = sampling.record(
-        conditional=model.conditional,
+        reads=model.reads,
         drops_labels=drops_labels,
         default=adaptive,
         ends_clean=model.process.ends_clean,
@@ -125,41 +127,43 @@ def flow_matching(
         accumulate_steps=accumulate_steps,
     )
 
+    def known(state: TrainState) -> Params:
+        return with_collections(state.ema, state.model_state)
+
     def draws_of(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(state.ema).draws(batch, model.label(batch), key, eval_num_draws)
+        return model.flow(known(state)).draws(batch, model.told(batch), key, eval_num_draws)
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         draws = draws_of(state, batch, key)
         return likelihood_metrics(draws, model.num_dims, bounds=trace == "exact")
 
     def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return -jnp.mean(
-            model.flow(state.ema).draws(batch, model.label(batch), key, eval_num_draws), axis=0
-        )
+        return -jnp.mean(draws_of(state, batch, key), axis=0)
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         if sampling.sampler is None and sampling.guidance is None:
-            return model.sample(state.ema, key, batch)
+            return model.sample(known(state), key, batch)
         return sampling.draw(
             model.process,
-            told_if(model.conditional, functools.partial(model.estimate, state.ema)),
+            told_if(bool(model.reads), functools.partial(model.estimate, known(state))),
             key,
             (batch["x"].shape[0], *event_shape),
-            batch["label"] if "label" in said["reads"] else None,
+            sampling.told(batch, model.reads),
+            against=sampling.against(batch, model.reads),
             default=adaptive,
             units=model.units,
             trajectory=Trajectory(),
         )
 
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(state.ema).latents(batch, model.label(batch), key)
+        return model.flow(known(state)).latents(batch, model.told(batch), key)
 
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return model.flow(state.ema).decode(latents, model.label(batch))
+        return model.flow(known(state)).decode(latents, model.told(batch))
 
     def denoising(state: TrainState, batch: Batch) -> Denoising:
-        told = batch["label"] if "label" in said["reads"] else None
-        return sampling.denoising(model, state.ema, model.process, told, default=adaptive)
+        told = sampling.told(batch, model.reads)
+        return sampling.denoising(model, known(state), model.process, told, default=adaptive)
 
     return Family(
         init=init,

@@ -13,11 +13,20 @@ from jaxtyping import Array, PRNGKeyArray
 from genjax.devices import own_key
 from genjax.diffusion import Chain, ChainSampler, ChainSteps, Estimate, chain_steps, diffuse
 from genjax.diffusion.times import stratify
-from genjax.families.base import Batch, Metrics, ModelState, Params, Step, label_of, num_classes_of
+from genjax.families.base import Batch, Metrics, ModelState, Params, Step, init_network
 from genjax.families.chain_objective import ChainObjective, step_of
-from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
+from genjax.families.draws import check_label_dropout, fold_each, keys_by_example
 from genjax.families.levels import Bins, Ends, Reals, Units
 from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
+from genjax.families.told import (
+    Told,
+    drop_told,
+    first_told,
+    reads_of,
+    told_of,
+    variables_of,
+    with_collections,
+)
 from genjax.losses import (
     denoising_loss,
     discretized_gaussian_loss,
@@ -50,7 +59,7 @@ class GaussianChain:
     num_levels: int | None
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.objective.label_dropout, conditional=self.conditional)
+        check_label_dropout(self.objective.label_dropout, conditional=bool(self.reads))
         if self.objective.clip_data and self.num_levels is None:
             raise ValueError(
                 "clip_data is for images of grey levels: real-valued data has no interval; leave "
@@ -68,13 +77,13 @@ class GaussianChain:
         return Reals() if self.num_levels is None else Ends(self.num_levels)
 
     @property
-    def conditional(self) -> bool:
-        """Whether the network takes labels."""
-        return num_classes_of(self.net) is not None
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the network is told."""
+        return reads_of(self.net)
 
     @property
     def drops_labels(self) -> bool:
-        """Whether the network is trained without labels, too."""
+        """Whether the network is trained without being told anything, too."""
         return self.objective.label_dropout > 0
 
     @property
@@ -93,29 +102,31 @@ class GaussianChain:
         return self.process
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of the network."""
-        label = batch["label"][:1] if self.conditional else None
+        """Parameters of the network, and its other collections."""
+        told = first_told(batch, self.reads)
         z, times = jnp.zeros((1, *self.event_shape)), jnp.ones(1)
-        params = self.net.init(key, z, times, label).get("params", {})
-        out = jax.eval_shape(lambda p: self.net.apply({"params": p}, z, times, label), params)
+        params, state = init_network(self.net, key, z, times, told)
+        out = jax.eval_shape(
+            lambda p: self.net.apply({"params": p, **state}, z, times, told), params
+        )
         self.objective.check_output(out.shape[1:], self.event_shape)
-        return {"net": params}, {}
+        return {"net": params}, {"net": state} if state else {}
 
     def output(
         self,
         params: Params,
         z: Array,
         times: Array,
-        label: Array | None,
+        told: Told,
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Array, Array | None]:
         """What the network says of latents at times ``[B]``, and where it has the variance."""
         # Dropout acts where there is a key for it: in training only.
         out = self.net.apply(
-            {"params": params["net"]},
+            variables_of(params, "net"),
             z,
             times,
-            label,
+            told,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -125,16 +136,16 @@ class GaussianChain:
         return estimated, share
 
     def estimate_and_share(
-        self, params: Params, z: Array, t: Array, label: Array | None
+        self, params: Params, z: Array, t: Array, told: Told
     ) -> tuple[Estimate, Array | None]:
         """Data and noise in latents at one time, and where the variance of the step is."""
-        out, share = self.output(params, z, jnp.full(z.shape[:1], t), label)
+        out, share = self.output(params, z, jnp.full(z.shape[:1], t), told)
         kind = self.objective.kind(self.steps.between(t), z)
         return kind.estimate(out, z, *self.process.scales(t)), share
 
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, told: Told) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
-        return self.estimate_and_share(params, z, t, label)[0]
+        return self.estimate_and_share(params, z, t, told)[0]
 
     def log_variance(self, step: ChainSteps, is_first: Array, share: Array | None) -> Array:
         """Log-variances of the model's steps, ``[B]`` or, learned, ``[B, *event]``."""
@@ -177,11 +188,11 @@ class GaussianChain:
         x = self.units.encode(batch["x"])
         index = self.objective.draw_steps(key_time, x.shape[0], self.process.num_timesteps)
         noise = jax.random.normal(key_noise, x.shape)
-        label = label_of(batch, conditional=self.conditional)
-        label = drop_labels(key_label, label, self.objective.label_dropout)
+        told = drop_told(key_label, told_of(batch, self.reads), self.objective.label_dropout)
         at = self.steps.at(index)
         z = diffuse(x, noise, at.alpha, at.sigma)
-        out, share = self.output(params, z, at.times, label, key_dropout)
+        known = with_collections(params, model_state)
+        out, share = self.output(known, z, at.times, told, key_dropout)
         kind, scales = self.objective.kind(at, z), (per_row(at.alpha, z), per_row(at.sigma, z))
         error = jnp.mean(denoising_loss(out, kind.target(x, noise, *scales)))
         metrics = {"error": error}
@@ -208,14 +219,14 @@ class GaussianChain:
         once; else so many of them, stratified, stand for all.
         """
         keys = keys_by_example(key, batch["index"])
-        label = label_of(batch, conditional=self.conditional)
+        told = told_of(batch, self.reads)
         x, steps, others = self.units.encode(batch["x"]), self.steps, self.process.num_timesteps - 1
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, self.event_shape))
 
         def asked(index: Array, number: Array | int) -> tuple[ChainSteps, Array, Array]:
             at = steps.at(index)
             z = diffuse(x, draw_noise(fold_each(keys, number)), at.alpha, at.sigma)
-            out, share = self.output(params, z, at.times, label)
+            out, share = self.output(params, z, at.times, told)
             scales = per_row(at.alpha, z), per_row(at.sigma, z)
             data_hat = self.objective.kind(at, z).estimate(out, z, *scales).data
             if self.clips:
@@ -244,13 +255,13 @@ class GaussianChain:
         terms = jax.lax.map(one_step, jnp.arange(others if once else num_times))
         return {**parts, "diffusion": others * jnp.mean(terms, axis=0)}
 
-    def sampler(self, params: Params, label: Array | None, *, guided: bool) -> ChainSampler:
+    def sampler(self, params: Params, told: Told, *, guided: bool) -> ChainSampler:
         """The family's own sampler."""
         learned = None
         if self.objective.learned:
 
             def learned(z: Array, t: Array) -> tuple[Estimate, Array]:
-                estimate, share = self.estimate_and_share(params, z, t, label)
+                estimate, share = self.estimate_and_share(params, z, t, told)
                 return estimate, cast(Array, share)
 
         return ChainSampler(

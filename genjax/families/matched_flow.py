@@ -19,13 +19,21 @@ from genjax.families.base import (
     Params,
     Samples,
     Step,
-    label_of,
-    num_classes_of,
+    init_network,
 )
-from genjax.families.draws import check_label_dropout, drop_labels, spread_rows
+from genjax.families.draws import check_label_dropout, spread_rows
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import plane_density
 from genjax.families.probability_flow import ProbabilityFlow
+from genjax.families.told import (
+    Told,
+    drop_told,
+    first_told,
+    reads_of,
+    told_of,
+    variables_of,
+    with_collections,
+)
 from genjax.losses import flow_matching_loss, straight_path
 from genjax.ode import Solver
 
@@ -55,7 +63,7 @@ class MatchedFlow:
     label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.label_dropout, conditional=self.conditional)
+        check_label_dropout(self.label_dropout, conditional=bool(self.reads))
 
     @property
     def num_dims(self) -> int:
@@ -68,31 +76,30 @@ class MatchedFlow:
         return Reals() if self.num_levels is None else Bins(self.num_levels, -1.0, 1.0)
 
     @property
-    def conditional(self) -> bool:
-        """Whether the network takes labels."""
-        return num_classes_of(self.velocity_net) is not None
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the network is told."""
+        return reads_of(self.velocity_net)
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of the network."""
-        label = batch["label"][:1] if self.conditional else None
-        x = jnp.zeros((1, *self.event_shape))
-        params = self.velocity_net.init(key, x, jnp.zeros(1), label)["params"]
-        return {"velocity_net": params}, {}
+        """Parameters of the network, and its other collections."""
+        x, told = jnp.zeros((1, *self.event_shape)), first_told(batch, self.reads)
+        params, state = init_network(self.velocity_net, key, x, jnp.zeros(1), told)
+        return {"velocity_net": params}, {"velocity_net": state} if state else {}
 
     def velocity(
         self,
         params: Params,
         x: Array,
         times: Array,
-        label: Array | None,
+        told: Told,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """The velocity of points at times, ``[B, *event]``."""
         out = self.velocity_net.apply(
-            {"params": params["velocity_net"]},
+            variables_of(params, "velocity_net"),
             x,
             jnp.broadcast_to(times, x.shape[:1]),
-            label,
+            told,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -119,10 +126,9 @@ class MatchedFlow:
             start = start[optimal_pairing(start, data)]
         times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
         x_t, target = straight_path(start, data, times, sigma_min=self.sigma_min)
-        label = drop_labels(
-            jax.random.fold_in(key_dropout, 1), self.label(batch), self.label_dropout
-        )
-        predicted = self.velocity(params, x_t, times, label, key_dropout)
+        told = drop_told(jax.random.fold_in(key_dropout, 1), self.told(batch), self.label_dropout)
+        known = with_collections(params, model_state)
+        predicted = self.velocity(known, x_t, times, told, key_dropout)
         mean = jnp.mean(flow_matching_loss(predicted, target))
         path_length = jnp.mean(jnp.square(data - start)) * self.num_dims
         return mean, ({"path_length": path_length}, model_state)
@@ -130,8 +136,8 @@ class MatchedFlow:
     def flow(self, params: Params) -> ProbabilityFlow:
         """The probability flow, from data at time 1 to noise at time 0."""
 
-        def field(z: Array, t: Array, label: Array | None) -> Array:
-            return self.velocity(params, z, t, label)
+        def field(z: Array, t: Array, told: Told) -> Array:
+            return self.velocity(params, z, t, told)
 
         return ProbabilityFlow(
             field=field,
@@ -147,24 +153,24 @@ class MatchedFlow:
         """The process of the paths, whose time runs from data to noise."""
         return Straight(sigma_min=self.sigma_min)
 
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, told: Told) -> Estimate:
         """What samplers ask: data and noise in points at one time of the process."""
-        velocity = self.velocity(params, z, 1.0 - t, label)
+        velocity = self.velocity(params, z, 1.0 - t, told)
         # A point is its noise, moved along the velocity for as long as it is on the way.
         noise = z - (1.0 - t) * velocity
         return Estimate(velocity + (1.0 - self.sigma_min) * noise, noise)
 
-    def label(self, batch: Batch) -> Array | None:
-        """Class ids of a batch, if the network takes them."""
-        return label_of(batch, conditional=self.conditional)
+    def told(self, batch: Batch) -> Told:
+        """What the network is told of a batch."""
+        return told_of(batch, self.reads)
 
     def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Solutions of the equation from noise, and the density of points of the plane."""
         start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
         flow = self.flow(params)
-        x = flow.points(start, self.label(batch))
+        x = flow.points(start, self.told(batch))
         rows = self.units.decode(x)
-        if self.num_levels is not None or self.event_shape != (2,) or self.conditional:
+        if self.num_levels is not None or self.event_shape != (2,) or self.reads:
             return Samples(rows=rows)
         density = plane_density(x, lambda z: -flow.nats(z, None, None))
         return Samples(rows=rows, density=density)

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from genjax.diffusion import Estimate
 from genjax.diffusion.guidance import EstimateFn
 from genjax.diffusion.samplers import Bottleneck
-from genjax.families.base import Params
+from genjax.families.base import Params, num_classes_of
 from genjax.families.levels import Units
+from genjax.families.told import reads_of
 
 Model = TypeVar("Model")
 
@@ -32,11 +34,11 @@ class Asked(Protocol):
         ...
 
     @property
-    def conditional(self) -> bool:
-        """Whether the network takes labels."""
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the network is told."""
         ...
 
-    def estimate(self, params: Params, z: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(self, params: Params, z: Array, t: Array, told: Any) -> Estimate:
         """Data and noise in latents ``[B, *event]`` at one time."""
         ...
 
@@ -53,7 +55,12 @@ class _InPlace(nn.Module):
     @property
     def num_classes(self) -> int | None:
         """The other network's number of classes."""
-        return getattr(self.net, "num_classes", None)
+        return num_classes_of(self.net)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the other network is told."""
+        return reads_of(self.net)
 
 
 class Steered(_InPlace):
@@ -91,7 +98,9 @@ class Watched(_InPlace):
     ) -> Any:
         """As the other network's."""
         out, kept = self.net.apply(variables, z, *args, mutable="intermediates", **kwargs)
-        (h,) = kept["intermediates"]["h"]
+        # That of a network within a network lies deeper.
+        leaves = jax.tree_util.tree_leaves_with_path(kept["intermediates"])
+        (h,) = (leaf for path, leaf in leaves if jax.tree_util.DictKey("h") in path)
         self.see(h)
         return out
 
@@ -101,7 +110,7 @@ def bottleneck_of(
     event_shape: tuple[int, ...],
     estimate_fn: Callable[[Model], EstimateFn],
     guided: Callable[[EstimateFn], Callable[[Array, Array], Estimate]] | None,
-    label: Array | None,
+    told: Any,
 ) -> Bottleneck | None:
     """The middle of a model's network.
 
@@ -112,7 +121,7 @@ def bottleneck_of(
         event_shape: Shape of one example.
         estimate_fn: The estimates of such a model.
         guided: Makes guided estimates of them; None without guidance.
-        label: What the network is told, ``[B]``, or None.
+        told: What the network is told, or None.
 
     Returns:
         The middle; None if there is none.
@@ -130,11 +139,11 @@ def bottleneck_of(
         return estimate_fn(dataclasses.replace(model, **{name: other}))  # type: ignore[type-var]
 
     def asked(asked_fn: EstimateFn, z: Array, t: Array) -> Estimate:
-        return asked_fn(z, t, label) if guided is None else guided(asked_fn)(z, t)
+        return asked_fn(z, t, told) if guided is None else guided(asked_fn)(z, t)
 
     def watched(z: Array, t: Array) -> tuple[Estimate, Array]:
         seen: list[Array] = []
-        plain = with_net(Watched(net, seen.append))(z, t, label)
+        plain = with_net(Watched(net, seen.append))(z, t, told)
         # Guidance asks about more rows, or not at all times: it takes calls of its own.
         estimate = plain if guided is None else asked(estimate_fn(model), z, t)
         return estimate, seen[0].astype(jnp.float32)

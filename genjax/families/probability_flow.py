@@ -10,7 +10,7 @@ References:
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ from genjax.families.levels import Bins, Units
 from genjax.families.likelihood import draws_of
 from genjax.ode import Solver, draw_probe, integrate, integrate_with_log_det, trace_for
 
-Field: TypeAlias = Callable[[Array, Array, Array | None], Array]
-"""Velocity ``[B, *event]`` of points, at a time ``[]``, for labels ``[B]`` or None."""
+Field: TypeAlias = Callable[[Array, Array, Any], Array]
+"""Velocity ``[B, *event]`` of points, at a time ``[]``, for labels ``[B]`` or whatever is told."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ class ProbabilityFlow:
         """Entries of an example."""
         return math.prod(self.event_shape)
 
-    def nats(self, x: Array, label: Array | None, probe: Array | None) -> Array:
+    def nats(self, x: Array, told: Any, probe: Array | None) -> Array:
         """Negative log-likelihood of points, or of the bins they lie in, ``[B]``."""
         z, log_det = integrate_with_log_det(
-            lambda z, t: self.field(z, t, label),
+            lambda z, t: self.field(z, t, told),
             x * self.data_scale,
             self.times,
             self.solver,
@@ -77,22 +77,22 @@ class ProbabilityFlow:
             log_scale = log_scale + math.log(width)
         return -(prior + log_det + self.num_dims * log_scale)
 
-    def draws(self, batch: Batch, label: Array | None, key: PRNGKeyArray, num_draws: int) -> Array:
+    def draws(self, batch: Batch, told: Any, key: PRNGKeyArray, num_draws: int) -> Array:
         """Nats of each example for each draw of noise, ``[num_draws, B]``."""
         keys = keys_by_example(key, batch["index"])
 
         def one_draw(index: Array) -> Array:
             own = fold_each(keys, index)
 
-            def one_row(x: Array, label: Array | None, k: PRNGKeyArray) -> Array:
+            def one_row(x: Array, told: Any, k: PRNGKeyArray) -> Array:
                 probe = None
                 if self.trace == "hutchinson":
                     probe = draw_probe(jax.random.fold_in(k, 1), (1, *self.event_shape))
-                alone = None if label is None else label[None]
+                alone = jax.tree.map(lambda a: a[None], told)
                 return self.nats(x[None], alone, probe)[0]
 
             # Steps and signs of its own for each row, so that none depends on its batch.
-            return jax.vmap(one_row)(self._points(batch, own), label, own)
+            return jax.vmap(one_row)(self._points(batch, own), told, own)
 
         return draws_of(one_draw, num_draws)
 
@@ -100,20 +100,20 @@ class ProbabilityFlow:
         noise = jax.vmap(lambda k: jax.random.uniform(k, self.event_shape))(keys)
         return self.units.encode(batch["x"], noise)
 
-    def latents(self, batch: Batch, label: Array | None, key: PRNGKeyArray) -> Array:
+    def latents(self, batch: Batch, told: Any, key: PRNGKeyArray) -> Array:
         """Noise that the equation leads to from each example, under its first draw of noise."""
         own = fold_each(keys_by_example(key, batch["index"]), 0)
         x = self._points(batch, own) * self.data_scale
-        return integrate(lambda z, t: self.field(z, t, label), x, self.times, self.solver)
+        return integrate(lambda z, t: self.field(z, t, told), x, self.times, self.solver)
 
-    def points(self, z: Array, label: Array | None) -> Array:
+    def points(self, z: Array, told: Any) -> Array:
         """The points of data that the equation leads to from noise."""
         back = self.times[::-1]
-        return integrate(lambda z, t: self.field(z, t, label), z, back, self.solver)
+        return integrate(lambda z, t: self.field(z, t, told), z, back, self.solver)
 
-    def decode(self, z: Array, label: Array | None) -> Array:
+    def decode(self, z: Array, told: Any) -> Array:
         """The data that the equation leads to from noise, ``[B, *event]``."""
-        return self.units.decode(self.points(z, label) / self.data_scale)
+        return self.units.decode(self.points(z, told) / self.data_scale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,9 +177,9 @@ def denoising_flow(
         at the latest that there is signal at.
     """
 
-    def field(z: Array, t: Array, label: Array | None) -> Array:
+    def field(z: Array, t: Array, told: Any) -> Array:
         def estimate(z: Array, t: Array) -> Estimate:
-            return estimate_fn(z, t, label)
+            return estimate_fn(z, t, told)
 
         return Denoiser(process, estimate).velocity(z, t)
 

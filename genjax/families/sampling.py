@@ -16,13 +16,16 @@ from genjax.diffusion import (
     Process,
     Sampler,
 )
-from genjax.diffusion.guidance import EstimateFn, Guidance
+from genjax.diffusion.guidance import EstimateFn, Guidance, untold
 from genjax.diffusion.samplers import prior_latents
-from genjax.families.base import Denoising, Params, Samples
+from genjax.families.base import Batch, Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
 from genjax.families.middle import Asked, bottleneck_of
+from genjax.families.told import Told, told_of
 
+NEGATIVE = "negative_"
+"""Before the name of a feature: what samples are to be guided away from."""
 ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
 
@@ -44,7 +47,7 @@ class Sampling:
     def check(
         self,
         *,
-        conditional: bool,
+        reads: tuple[str, ...],
         units: Units,
         drops_labels: bool = True,
         process: Process | None = None,
@@ -52,19 +55,24 @@ class Sampling:
         """Refuses what does not fit a model.
 
         Args:
-            conditional: Whether the model takes labels.
+            reads: Features of a batch that the model is told.
             units: Its units.
-            drops_labels: Whether it has been trained without labels, too.
+            drops_labels: Whether it has been trained without being told anything, too.
             process: Its process, where no parameters change it.
 
         Raises:
             ValueError: If guidance or thresholds do not fit.
         """
         guidance = self.guidance
-        if isinstance(guidance, ClassifierFree) and not conditional:
+        if isinstance(guidance, ClassifierFree) and not reads:
             raise ValueError(
                 "sample.guidance: classifier-free guidance needs a model that takes labels: set "
                 "model.num_classes and family.label_dropout"
+            )
+        if isinstance(guidance, ClassifierGuidance) and reads not in ((), ("label",)):
+            raise ValueError(
+                "sample.guidance: a classifier guides to labels, but the model is told "
+                f"{', '.join(reads)}: take classifier_free"
             )
         free = isinstance(guidance, ClassifierFree) and guidance != ClassifierFree()
         if free and not drops_labels:
@@ -73,7 +81,7 @@ class Sampling:
                 "too: set family.label_dropout to 0.1, say"
             )
         if isinstance(guidance, ClassifierGuidance):
-            if conditional and not drops_labels and not guidance.tells_label:
+            if reads and not drops_labels and not guidance.tells_label:
                 raise ValueError(
                     "sample.guidance: the model has never been without a label: set "
                     "sample.guidance.tells_label, or train it with family.label_dropout"
@@ -92,7 +100,7 @@ class Sampling:
     def record(
         self,
         *,
-        conditional: bool,
+        reads: tuple[str, ...],
         drops_labels: bool,
         default: Sampler,
         ends_clean: bool,
@@ -101,8 +109,8 @@ class Sampling:
         """What the record of a family says of its samples.
 
         Args:
-            conditional: Whether the model takes labels.
-            drops_labels: Whether it has been trained without labels, too.
+            reads: Features of a batch that the model is told.
+            drops_labels: Whether it has been trained without being told anything, too.
             default: The sampler where none is asked for.
             ends_clean: Whether samples of its process end in data itself.
             own: What is to be said where neither a sampler nor guidance is asked for; None for what
@@ -113,8 +121,8 @@ class Sampling:
             :class:`~genjax.families.base.Family`.
         """
         # Guidance is to a label, whether or not the model takes any.
-        steers = ("label",) if self.guidance is not None and not conditional else ()
-        reads = ("label",) if conditional else steers
+        steers = ("label",) if self.guidance is not None and not reads else ()
+        reads = reads or steers
         if own is None or self.sampler is not None or self.guidance is not None:
             own = self.in_words(default, ends_clean=ends_clean)
         return {
@@ -138,14 +146,53 @@ class Sampling:
         guided = [] if self.guidance is None else [str(self.guidance)]
         return ", ".join([type(sampler).__name__, counted, *guided])
 
-    def denoiser(self, process: Process, estimate_fn: EstimateFn, label: Array | None) -> Denoiser:
+    def told(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+        """What the model is told of a batch, or else what guidance is to.
+
+        Args:
+            batch: Its rows.
+            reads: Features that the model is told.
+
+        Returns:
+            See :mod:`genjax.families.told`.
+        """
+        if reads or self.guidance is None:
+            return told_of(batch, reads)
+        return batch["label"]
+
+    def against(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+        """What samples are guided away from.
+
+        Args:
+            batch: Its rows, which may have ``negative_tokens``, say, beside ``tokens``.
+            reads: Features that the model is told.
+
+        Returns:
+            What is told in place of nothing; None where nothing is to be.
+
+        Raises:
+            ValueError: If there is something, but no guidance.
+        """
+        named = {name: batch[f"{NEGATIVE}{name}"] for name in reads if f"{NEGATIVE}{name}" in batch}
+        if not named:
+            return None
+        if self.guidance is None:
+            raise ValueError(
+                f"{NEGATIVE}{next(iter(named))}: there is nothing that guides away from it: set "
+                "sample.guidance to dict(name='classifier_free', scale=2.0), say"
+            )
+        return told_of({**untold({name: batch[name] for name in reads}), **named}, reads)
+
+    def denoiser(
+        self, process: Process, estimate_fn: EstimateFn, told: Told, against: Told = None
+    ) -> Denoiser:
         """What samplers ask, guided."""
-        if self.guidance is not None and label is not None:
-            guided = self.guidance.guided(process, estimate_fn, label)
+        if self.guidance is not None and told is not None:
+            guided = self.guidance.guided(process, estimate_fn, told, against)
             return Denoiser(process, guided, spread_rows)
 
         def estimate(z: Array, t: Array) -> Estimate:
-            return estimate_fn(z, t, label)
+            return estimate_fn(z, t, told)
 
         return Denoiser(process, estimate, spread_rows)
 
@@ -154,7 +201,7 @@ class Sampling:
         model: Asked,
         params: Params,
         process: Process,
-        label: Array | None,
+        told: Told,
         *,
         default: Sampler,
     ) -> Denoising:
@@ -164,7 +211,7 @@ class Sampling:
             model: The model.
             params: Its parameters.
             process: The process.
-            label: Class ids that samples are guided to or that the model is told, or None.
+            told: What samples are guided to or the model is told, or None.
             default: The sampler where none is asked for.
 
         Returns:
@@ -172,18 +219,18 @@ class Sampling:
         """
 
         def estimate_fn(model: Asked) -> EstimateFn:
-            return told_if(model.conditional, functools.partial(model.estimate, params))
+            return told_if(bool(model.reads), functools.partial(model.estimate, params))
 
         def guided(estimate_fn: EstimateFn) -> Callable[[Array, Array], Estimate]:
-            return self.denoiser(process, estimate_fn, label).estimate
+            return self.denoiser(process, estimate_fn, told).estimate
 
-        guides = self.guidance is not None and label is not None
+        guides = self.guidance is not None and told is not None
         bottleneck = bottleneck_of(
-            model, model.event_shape, estimate_fn, guided if guides else None, label
+            model, model.event_shape, estimate_fn, guided if guides else None, told
         )
         return Denoising(
             denoiser=dataclasses.replace(
-                self.denoiser(process, estimate_fn(model), label), bottleneck=bottleneck
+                self.denoiser(process, estimate_fn(model), told), bottleneck=bottleneck
             ),
             sampler=self.sampler or default,
             num_steps=self.num_steps,
@@ -198,8 +245,9 @@ class Sampling:
         estimate_fn: EstimateFn,
         key: PRNGKeyArray,
         shape: tuple[int, ...],
-        label: Array | None,
+        told: Told,
         *,
+        against: Told = None,
         default: Sampler,
         units: Units,
         trajectory: "Trajectory",
@@ -211,7 +259,8 @@ class Sampling:
             estimate_fn: The model's estimates.
             key: Key of all draws.
             shape: Shape of the samples, ``[B, *event]``.
-            label: Class ids, ``[B]``, or None.
+            told: What the model is told or guidance is to, or None.
+            against: What guidance is away from, or None.
             default: The sampler where none is asked for.
             units: Units of the model.
             trajectory: What is kept of the way.
@@ -221,7 +270,7 @@ class Sampling:
         """
         key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
-            self.denoiser(process, estimate_fn, label),
+            self.denoiser(process, estimate_fn, told, against),
             key,
             prior,
             num_steps=self.num_steps,
@@ -232,18 +281,18 @@ class Sampling:
 
 
 def told_if(conditional: bool, estimate_fn: EstimateFn) -> EstimateFn:
-    """Estimates by a model that takes labels, or by one to which a guide's label means nothing.
+    """Estimates by a model that is told something, or by one to which a guide's label is nothing.
 
     Args:
-        conditional: Whether the model takes labels.
+        conditional: Whether the model is told anything.
         estimate_fn: Its estimates.
 
     Returns:
-        Estimates of latents, times and labels in either case.
+        Estimates of latents, times and what is told in either case.
     """
     if conditional:
         return estimate_fn
-    return lambda z, t, label: estimate_fn(z, t, None)
+    return lambda z, t, told: estimate_fn(z, t, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,20 @@ from genjax.families.base import (
     ModelState,
     Params,
     Step,
-    label_of,
-    num_classes_of,
+    init_network,
 )
-from genjax.families.draws import check_label_dropout, drop_labels, fold_each, keys_by_example
+from genjax.families.draws import check_label_dropout, fold_each, keys_by_example
 from genjax.families.levels import Bins, Centres, Reals, Units
 from genjax.families.probability_flow import Flow, ProbabilityFlow, denoising_flow
+from genjax.families.told import (
+    Told,
+    drop_told,
+    first_told,
+    reads_of,
+    told_of,
+    variables_of,
+    with_collections,
+)
 from genjax.losses import (
     diffusion_loss,
     discrete_diffusion_loss,
@@ -67,7 +75,7 @@ class VariationalDiffusion:
     label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.label_dropout, conditional=self.conditional)
+        check_label_dropout(self.label_dropout, conditional=bool(self.reads))
 
     @property
     def num_dims(self) -> int:
@@ -80,26 +88,27 @@ class VariationalDiffusion:
         return Reals() if self.num_levels is None else Centres(self.num_levels)
 
     @property
-    def conditional(self) -> bool:
-        """Whether the score network takes labels."""
-        return num_classes_of(self.score_net) is not None
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the score network is told."""
+        return reads_of(self.score_net)
 
     @property
     def drops_labels(self) -> bool:
-        """Whether the network is trained without labels, too."""
+        """Whether the network is trained without being told anything, too."""
         return self.label_dropout > 0
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of score network and schedule."""
         key_net, key_schedule = jax.random.split(key)
         x, times = jnp.zeros((1, *self.event_shape)), jnp.zeros(1)
-        label = batch["label"][:1] if self.conditional else None
+        told = first_told(batch, self.reads)
+        score_net, state = init_network(self.score_net, key_net, x, times, told)
         params = {
-            "score_net": self.score_net.init(key_net, x, times, label)["params"],
+            "score_net": score_net,
             # A fixed schedule has no parameters at all.
             "schedule": self.schedule.init(key_schedule, times).get("params", {}),
         }
-        return params, {}
+        return params, {"score_net": state} if state else {}
 
     def gamma(self, params: Params, times: Array) -> Array:
         """Minus the log signal-to-noise ratio at times in [0, 1]."""
@@ -110,16 +119,16 @@ class VariationalDiffusion:
         params: Params,
         z_t: Array,
         gamma_t: Array,
-        label: Array | None,
+        told: Told,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """The score network's estimate of the noise in ``z_t``."""
         # Dropout acts where there is a key for it: in training only.
         noise_hat = self.score_net.apply(
-            {"params": params["score_net"]},
+            variables_of(params, "score_net"),
             z_t,
             gamma_t,
-            label,
+            told,
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -163,10 +172,10 @@ class VariationalDiffusion:
     ) -> Array:
         """Diffusion loss for given noise, nats ``[B]``; ``other`` as :meth:`at_times` gives it."""
         z_t = diffuse(self.units.encode(batch["x"]), noise, *of_gamma(gamma_t))
-        label = label_of(batch, conditional=self.conditional)
+        told = told_of(batch, self.reads)
         if dropout_key is not None:
-            label = drop_labels(jax.random.fold_in(dropout_key, 1), label, self.label_dropout)
-        noise_hat = self.denoise(params, z_t, gamma_t, label, dropout_key)
+            told = drop_told(jax.random.fold_in(dropout_key, 1), told, self.label_dropout)
+        noise_hat = self.denoise(params, z_t, gamma_t, told, dropout_key)
         if self.num_timesteps:
             return discrete_diffusion_loss(
                 noise, noise_hat, other, gamma_t, num_timesteps=self.num_timesteps
@@ -198,7 +207,14 @@ class VariationalDiffusion:
         def loss_fn(params: Params, gamma_t: Array, other: Array) -> tuple[Array, Metrics]:
             parts = {
                 **self.endpoint_losses(params, batch["x"], noise_0),
-                "diffusion": self.noise_loss(params, batch, noise, gamma_t, other, key_dropout),
+                "diffusion": self.noise_loss(
+                    with_collections(params, model_state),
+                    batch,
+                    noise,
+                    gamma_t,
+                    other,
+                    key_dropout,
+                ),
             }
             bits = {k: nats_to_bits_per_dim(part, self.num_dims) for k, part in parts.items()}
             return jax.tree.reduce(jnp.add, {k: jnp.mean(v) for k, v in bits.items()}), bits
@@ -255,10 +271,10 @@ class VariationalDiffusion:
         """The process of the schedule."""
         return GammaProcess(lambda times: self.gamma(params, times))
 
-    def estimate(self, params: Params, z_t: Array, t: Array, label: Array | None) -> Estimate:
+    def estimate(self, params: Params, z_t: Array, t: Array, told: Told) -> Estimate:
         """What samplers ask: data and noise in latents at one time."""
         gamma_t = self.gamma(params, t)
-        noise_hat = self.denoise(params, z_t, jnp.full(z_t.shape[:1], gamma_t), label)
+        noise_hat = self.denoise(params, z_t, jnp.full(z_t.shape[:1], gamma_t), told)
         return Noise().estimate(noise_hat, z_t, *of_gamma(gamma_t))
 
     def flow(self, params: Params, flow: Flow, num_steps: int) -> ProbabilityFlow:

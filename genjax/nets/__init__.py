@@ -29,6 +29,7 @@ from genjax.nets.noise import GaussianNoise
 from genjax.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from genjax.nets.pixelcnn_plus import PixelCNNPlus
 from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
+from genjax.nets.prompted import Prompted
 from genjax.nets.r3gan import R3GANCritic, R3GANGenerator
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
@@ -80,6 +81,7 @@ __all__ = [
     "PixelCNNPlus",
     "PlainConvClassifier",
     "MLPLayers",
+    "Prompted",
     "R3GANCritic",
     "R3GANGenerator",
     "ResNetCritic",

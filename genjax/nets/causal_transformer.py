@@ -108,6 +108,32 @@ class AutoregressiveTransformer(nn.Module):
         outputs = self.outputs(self.norm_out(h).astype(jnp.float32))
         return outputs.reshape(*x.shape, self.num_outputs)
 
+    @property
+    def context_size(self) -> int:
+        """Width of the vectors of :meth:`states`."""
+        return self.hidden_size
+
+    def states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T W"]:
+        """What the last block makes of a text, as a text encoder's vectors.
+
+        The vector at a position is of the tokens before it, so that of texts that end in padding
+        all is seen.
+
+        Args:
+            tokens: Whole numbers, ``[B, T]``; a text of negative ones has vectors of zeros.
+
+        Returns:
+            Vectors, float32, ``[B, T, hidden_size]``.
+        """
+        label = None if self.num_classes is None else jnp.full(tokens.shape[0], -1)
+        first = self._first(label, tokens.shape[0])[:, None]
+        entries = self._embedded(jnp.maximum(tokens, 0)[:, :-1])
+        h = jnp.concatenate([first, entries], axis=1) + self.position
+        for block in self.blocks:
+            h = block(h)
+        told = (tokens >= 0).all(axis=1)[:, None, None]
+        return jnp.where(told, self.norm_out(h).astype(jnp.float32), 0.0)
+
     def empty_cache(self, batch_size: int) -> Cache:
         """A cache of no tokens yet, with room for all.
 

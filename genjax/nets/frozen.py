@@ -19,12 +19,14 @@ class Frozen(nn.Module):
         apply_fn: ``apply`` of the network.
         num_classes: Number of classes it is conditional on, if it is.
         event_rank: Number of axes of an event it takes, if it says so.
+        context_size: Width of the vectors it makes of texts, if it does.
     """
 
     init_fn: Callable[..., Any]
     apply_fn: Callable[..., Any]
     num_classes: int | None = None
     event_rank: int | None = None
+    context_size: int | None = None
 
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

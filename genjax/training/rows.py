@@ -63,11 +63,14 @@ def rows_to_read(
     Raises:
         ValueError: If the family does not read one, or numbers of rows differ.
     """
-    spec, family = experiment.spec, experiment.family
+    family = experiment.family
+    # What samples are guided away from, of what denoises and may be told nothing.
+    away = {f"negative_{n}": n for n in family.unlabelled} if family.denoising is not None else {}
+    spec = {**experiment.spec, **{name: experiment.spec[of] for name, of in away.items()}}
     for name in reads:
-        if name not in family.reads:
-            known = ", ".join(family.reads) or "nothing"
-            raise ValueError(f"this family does not read {name!r}; it reads {known}")
+        if name not in family.reads and name not in away:
+            shown = ", ".join(family.reads) or "nothing"
+            raise ValueError(f"this family does not read {name!r}; it reads {shown}")
     reads = {name: _as_tokens(name, values, spec[name]) for name, values in reads.items()}
     for name, values in reads.items():
         array = np.asarray(values)
@@ -78,7 +81,7 @@ def rows_to_read(
         raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
     count = int(count)
     return count, {
-        name: _checked(name, values, count, spec[name], name in family.unlabelled)
+        name: _checked(name, values, count, spec[name], away.get(name, name) in family.unlabelled)
         for name, values in reads.items()
     }
 

@@ -120,8 +120,9 @@ class Trained:
                 of the section's guidance, or of classifier-free guidance.
             **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``
                 or ``tokens="a red seven"``; a single value is meant for all samples. A label of -1
-                stands for none, where the model was trained without labels, too. What is not given
-                is as in pictures (:meth:`Experiment.sample_requests`).
+                stands for none, where the model was trained without labels, too;
+                ``negative_label=8`` is what guidance leads away from. What is not given is as in
+                pictures (:meth:`Experiment.sample_requests`).
 
         Returns:
             ``[num_samples, *event]``, grey levels or real numbers.
@@ -156,6 +157,11 @@ class Trained:
         if isinstance(guidance, int | float):
             free = {"name": "classifier_free"}
             guidance = _section(settings.guidance, "scale", float(guidance), free)
+        away = [name for name in reads if name.startswith("negative_")]
+        if away and guidance is None and settings.guidance is None:
+            raise ValueError(
+                f"{away[0]}: nothing leads away from it without guidance: give its scale, such as 3"
+            )
         experiment, evaluator = self._resampled(settings, sampler, guidance)
         count, given = rows_to_read(experiment, num_samples, reads)
         requests = experiment.sample_requests(count) | given
