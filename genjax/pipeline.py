@@ -373,7 +373,7 @@ class Pipeline:
         for link, run in zip(self.chain, runs, strict=True):
             first, known = not made, run.family.reads
             own = {k: v for k, v in told.items() if k in known or (first and k != "tokens")}
-            for feature, source in link.reads.items():
+            for feature, source in link.sources.items():
                 if source in made or asked:
                     own[feature] = made.get(source, asked)
             steps = dict(in_steps) if _goes_in_steps(run) else {}
@@ -392,13 +392,13 @@ class Pipeline:
             captions = captions_of(request.experiment, request.requests)
             if captions is not None and all(captions):  # another stage may have other tokens
                 given["tokens"] = captions
-            told = {n: rows for n, rows in given.items() if n not in link.reads} | told
+            told = {n: rows for n, rows in given.items() if n not in link.sources} | told
         return made[self.chain[-1].stage]
 
     def _check_prompts(self, prompts: Sequence[str], runs: Sequence[Run]) -> None:
         """Refuses texts that no stage of the chain reads."""
         if not prompts or any(
-            "tokens" in run.family.reads or PROMPT in link.reads.values()
+            "tokens" in run.family.reads or PROMPT in link.sources.values()
             for run, link in zip(runs, self.chain, strict=True)
         ):
             return
