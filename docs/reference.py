@@ -99,19 +99,32 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model` of diffusion models and flow matching",
         tables.SCORE_NETS,
     ),
+    "sources": (
+        "Images that networks are told",
+        "`model.source` of diffusion models and flow matching",
+        tables.SOURCES,
+    ),
     "autoregressive_networks": (
         "Autoregressive networks",
         "`model` of `autoregressive`",
         tables.AUTOREGRESSIVE_NETS,
     ),
-    "grid_encoders": ("Encoders of grids", "`model.encoder` of `vq_vae`", tables.GRID_ENCODERS),
-    "grid_decoders": ("Decoders of grids", "`model.decoder` of `vq_vae`", tables.GRID_DECODERS),
-    "quantizers": ("Quantizers", "`family.quantizer` of `vq_vae`", tables.QUANTIZERS),
+    "grid_encoders": (
+        "Encoders of grids",
+        "`model.encoder` of `vq_vae`, `vq_gan` and `kl_autoencoder`",
+        tables.GRID_ENCODERS,
+    ),
+    "grid_decoders": (
+        "Decoders of grids",
+        "`model.decoder` of `vq_vae`, `vq_gan` and `kl_autoencoder`",
+        tables.GRID_DECODERS,
+    ),
+    "quantizers": ("Quantizers", "`family.quantizer` of `vq_vae` and `vq_gan`", tables.QUANTIZERS),
     "encoders": ("Encoders", "`model.encoder` of `vae`", tables.ENCODERS),
     "decoders": ("Decoders", "`model.decoder` of `vae`", tables.DECODERS),
     "observations": (
         "Observations",
-        "`family.observation` of `vae`, `hierarchical_vae`, `vq_vae` and `autoregressive`",
+        "`family.observation` of autoencoders and `autoregressive`",
         tables.OBSERVATIONS,
     ),
     "joint_encoders": (

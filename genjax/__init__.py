@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genjax.assembly import build, load
+    from genjax.pipeline import Pipeline
     from genjax.training.experiment import Experiment
     from genjax.training.run import Run
 
-__all__ = ["Experiment", "Run", "build", "load"]
+__all__ = ["Experiment", "Pipeline", "Run", "build", "load"]
 
 _PLACES = {
     "Experiment": "genjax.training.experiment",
+    "Pipeline": "genjax.pipeline",
     "Run": "genjax.training.run",
     "build": "genjax.assembly",
     "load": "genjax.assembly",

@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from genjax import config as configs
+from genjax.pipeline import has_pipeline
 from genjax.training import workdir
 from genjax.training.experiment import Experiment
 from genjax.training.run import Run
@@ -62,6 +63,11 @@ def load(
         ConfigError: If its config cannot be run here.
     """
     folder = workdir.resolved(place)
+    if has_pipeline(folder):
+        raise workdir.WorkdirError(
+            f"{folder} holds a pipeline: open it with genjax.Pipeline(None, {str(place)!r}), or "
+            "load the folder of a stage"
+        )
     if not workdir.has_run(folder):
         raise workdir.WorkdirError(f"there is no run in {folder}: it has no checkpoints")
     own = configs.own_config(folder)

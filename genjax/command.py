@@ -33,8 +33,25 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process o
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     "allow_config_change", False, "Resume although the config differs from the run's."
 )
+_PROMPT = flags.DEFINE_multi_string(
+    "prompt", [], "Text to sample from, of a model of captions; repeated, samples take turns."
+)
+_PROMPTS = flags.DEFINE_string("prompts", None, "File of such texts, one a line.")
+_NEGATIVE_PROMPT = flags.DEFINE_string(
+    "negative_prompt", None, "Text that guidance leads away from."
+)
+_GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "Scale of the guidance of samples, classifier-free if none is configured."
+)
+_SAMPLER = flags.DEFINE_string("sampler", None, "Name of a sampler, such as ddim.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Steps from noise to samples.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of samples.")
+_SAMPLING: tuple[flags.FlagHolder[Any], ...] = (
+    _PROMPT, _PROMPTS, _NEGATIVE_PROMPT, _GUIDANCE, _SAMPLER, _NUM_STEPS, _SEED
+)  # fmt: skip
 _OWN: tuple[flags.FlagHolder[Any], ...] = (
-    _CONFIG, _WORKDIR, _MODE, _ALLOW_CONFIG_CHANGE, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID
+    _CONFIG, _WORKDIR, _MODE, _ALLOW_CONFIG_CHANGE, *_SAMPLING, _COORDINATOR, _NUM_PROCESSES,
+    _PROCESS_ID,
 )  # fmt: skip
 
 _LESS_MEMORY = (
@@ -47,6 +64,9 @@ Trains, evaluates, samples or exports an experiment, or plans what it needs.
 
   python scripts/run.py --config=FILE --workdir=DIR [--mode=MODE] [--config.SECTION.KEY=VALUE ...]
   (python -m genjax is the same command)
+
+The file may be that of a pipeline, whose stages are trained one after the other, each in a folder
+of DIR; their keys are --config.stages.NAME.SECTION.KEY.
 
 Modes:
   train    to the end of train.num_steps; the same command again goes on where it was stopped
@@ -149,18 +169,26 @@ def _run() -> None:
             raise _no_config()
         raise InputError("--workdir is missing: give the directory of the run")
     from genjax import config
-    from genjax.training import processes, workdir
+    from genjax.pipeline import has_pipeline
+    from genjax.training import workdir
     from genjax.training.run import Run
 
     mode: Any = _MODE.value
+    options = _sampling_options()
     place = workdir.resolved(_WORKDIR.value)
     there = workdir.has_run(place)  # what cannot be reached is said before data is read
+    staged = has_pipeline(place)
+    if _is_pipeline() if _CONFIG.value is not None else staged:
+        _run_pipeline(place, mode, options)
+        return
+    if staged:
+        raise InputError(
+            f"{place} holds a pipeline, whose runs are in the folders of its stages: give its "
+            "--config, or the folder of a stage"
+        )
     complete = _read_config(place)
     config.divide_cpu(complete)
-    try:
-        processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    _join()
 
     experiment = config.build(complete, mode=mode)
     own = None
@@ -168,17 +196,100 @@ def _run() -> None:
         own = config.own_config(place)
     going = Run(experiment, place, own_config=own, allow_config_change=_ALLOW_CONFIG_CHANGE.value)
     modes: dict[str, Callable[[], Any]] = {
-        "train": going.train, "eval": going.evaluate, "sample": going.draw,
-        "edit": going.draw_edit, "export": going.export,
+        "train": going.train, "eval": going.evaluate, "edit": going.draw_edit,
+        "sample": lambda: _draw(going, options), "export": going.export,
     }  # fmt: skip
     modes[mode]()
+
+
+def _run_pipeline(place: Any, mode: str, options: dict[str, Any]) -> None:
+    """Trains, evaluates or samples a pipeline."""
+    from genjax.pipeline import Pipeline
+
+    if _CONFIG.value is None and mode == "train":
+        raise _no_config()
+    allow = _ALLOW_CONFIG_CHANGE.value
+    pipeline = Pipeline(_CONFIG.value, place, _overrides, allow_config_change=allow)
+    _join()
+    modes: dict[str, Callable[[], Any]] = {
+        "train": pipeline.train,
+        "eval": pipeline.evaluate,
+        "sample": lambda: pipeline.draw(**options),
+        "edit": lambda: pipeline.stages[pipeline.chain[-1].stage].draw_edit(),
+        "export": lambda: [pipeline.stages[link.stage].export() for link in pipeline.chain],
+    }
+    modes[mode]()
+
+
+def _is_pipeline() -> bool:
+    """Whether the experiment file is that of a pipeline."""
+    from genjax import config
+
+    return config.is_pipeline(_CONFIG.value)
+
+
+def _join() -> None:
+    """Joins the other processes of the run, if there are any."""
+    from genjax.training import processes
+
+    try:
+        processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _sampling_options() -> dict[str, Any]:
+    """What flags say of samples: prompts, seed, and how they are drawn."""
+    given = [holder.name for holder in _SAMPLING if holder.value not in (None, [])]
+    if given and _MODE.value != "sample":
+        raise InputError(f"--{given[0]} is for --mode=sample")
+    prompts = list(_PROMPT.value)
+    if _PROMPTS.value is not None:
+        try:
+            with open(_PROMPTS.value, encoding="utf-8") as file:
+                prompts += [line.strip() for line in file if line.strip()]
+        except (OSError, ValueError) as error:
+            raise InputError(f"--prompts: {_PROMPTS.value} cannot be read: {error}") from error
+        if not prompts:
+            raise InputError(f"--prompts: {_PROMPTS.value} has no line with a text")
+    if _SEED.value is not None and not 0 <= _SEED.value < 2**32:
+        raise InputError(f"--seed must be in [0, 2**32), got {_SEED.value}")
+    values = {"seed": _SEED.value, "num_steps": _NUM_STEPS.value, "sampler": _SAMPLER.value,
+              "guidance": _GUIDANCE.value, "prompts": prompts or None,
+              "negative_prompt": _NEGATIVE_PROMPT.value}  # fmt: skip
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _draw(going: Any, options: dict[str, Any]) -> None:
+    """Draws samples of a run, prompts in turn."""
+    from genjax.training.workdir import WorkdirError
+
+    prompts = options.pop("prompts", [])
+    count = max(going.experiment.sample.num_samples, len(prompts))
+    reads: dict[str, Any] = {}
+    if prompts:
+        reads["tokens"] = [prompts[i % len(prompts)] for i in range(count)]
+    negative = options.pop("negative_prompt", None)
+    if negative is not None:
+        reads["negative_tokens"] = negative
+    try:
+        going.ask(count, reads, **options)
+    except WorkdirError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    going.draw(count, **reads, **options)
 
 
 def _plan() -> None:
     """Prints what a training step needs of each device; allocates nothing."""
     from genjax import config
+    from genjax.pipeline import plan_stages
 
-    complete = _read_config()
+    _sampling_options()  # are refused
+    staged = _CONFIG.value is not None and _is_pipeline()
+    pipeline = config.read_pipeline(_CONFIG.value, _overrides) if staged else None
+    complete = _read_config() if pipeline is None else {"parallel": config.parallel_of(pipeline)}
     count = config.parallel_settings(complete).plan_devices
     if count:
         # Before jax looks for devices.
@@ -192,8 +303,13 @@ def _plan() -> None:
         jax.config.update("jax_platforms", "cpu")
     else:
         config.divide_cpu(complete)
-    experiment = config.build(complete, mode="plan")
-    print_plan(experiment, plan_experiment(experiment))
+    if pipeline is None:
+        experiment = config.build(complete, mode="plan")
+        print_plan(experiment, plan_experiment(experiment))
+        return
+    for name, experiment in plan_stages(pipeline):
+        print(f"stage {name}")
+        print_plan(experiment, plan_experiment(experiment))
 
 
 def _read_config(place: Any = None) -> Any:
@@ -248,7 +364,10 @@ def _page() -> str:
     own = [flags.FLAGS[holder.name] for holder in _OWN]
     lines = [
         textwrap.fill(
-            f"--{flag.name:<20} {flag.help}", 98, initial_indent="  ", subsequent_indent=" " * 25
+            f"--{flag.name:<20} {(flag.help or '').partition(';')[0]}",
+            98,
+            initial_indent="  ",
+            subsequent_indent=" " * 25,
         )
         for flag in own
     ]

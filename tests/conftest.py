@@ -32,6 +32,7 @@ CHECKED = """
     families.autoregressive families.autoregressive_model families.choosing families.langevin
     families.autoregressive_imputing
     families.quantizers families.vq_vae families.latents nets.grid_autoencoder
+    families.code_model families.gaussian_grid families.laplace_observation
     families.components families.gaussian_component families.gaussian_conditioning
     families.discrete_components families.multinomial_component families.seeding families.mixture
     families.linear_algebra families.hidden_markov families.markov_chain
@@ -42,6 +43,7 @@ CHECKED = """
     families.super_resolution
     families.contrastive families.pairs nets.towers families.embedded nets.prior_transformer
     families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
+    nets.image_conditioned nets.efficient_unet
     families.told families.views families.binarized families.imputing nets.autoencoder
     nets.attention nets.dropout nets.embeddings nets.score_mlp nets.score_resnet nets.unet nets.dit
     nets.unet_classifier

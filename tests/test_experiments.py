@@ -15,17 +15,25 @@ from genjax.config import tables
 from genjax.config.arguments import arguments
 from genjax.config.defaults import SETTINGS
 from genjax.config.frozen import build_network
+from genjax.pipeline import plan_stages
 from genjax.training import mesh
 from genjax.training import step as stepping
+from genjax.training.workdir import WorkdirError
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
-FILES = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
+EVERY = sorted(str(p.relative_to(REPO)) for p in (REPO / "experiments").rglob("*.py"))
+PIPELINES = [path for path in EVERY if "/pipelines/" in path]
+FILES = [path for path in EVERY if path not in PIPELINES]
 
 # What makes each model small; the rest of the config stays as it is.
 SMALL = {
     "score_resnet": dict(channels=8, num_layers=1, num_groups=4),
     "score_mlp": dict(hidden_size=16, num_layers=1),
     "unet": dict(channels=8, multipliers=(1, 2), num_blocks=1, num_groups=4),
+    "efficient_unet": dict(
+        channels=4, multipliers=(1,), num_blocks=(1,), num_heads=1, num_groups=2
+    ),
+    "text_encoder": dict(hidden_size=4, num_blocks=1, num_heads=1),
     "conv_classifier": dict(channels=8, num_features=8),
     "linear": dict(),
     "noisy_mlp": dict(hidden_sizes=(8, 8)),
@@ -68,7 +76,14 @@ def shrink(config):
     """Makes every network of a config small; GANs have two."""
     nets = [config.model] if "name" in config.model else [config.model[k] for k in config.model]
     for net in nets:
-        net.update(SMALL[net.name])
+        if "frozen" in net:
+            continue
+        small = dict(SMALL[net.name])
+        if len(net.get("multipliers", (1, 2))) == 1:  # of latents that cannot be halved
+            small["multipliers"] = (1,)
+        net.update(small)
+        if "text" in net:
+            net.text.update(SMALL[net.text.name])
     if "critic_steps" in tables.look_up_family(config.family.name).keys():
         config.family.critic_steps = 1  # written out one by one, five take as long to compile
 
@@ -87,11 +102,14 @@ def first_stage_of(config, folder):
         "digits": "vae/vq_digits",
         "mnist": "vae/vq_mnist",
     }[config.data.name]
+    if config.data.name == "mnist" and config.family.name != "autoregressive":  # of real numbers
+        kind = "kl_autoencoder/mnist"
     first = configs.load_config(str(REPO / "experiments" / f"{kind}.py"))
     first.data.update({k: config.data[k] for k in ("data_dir", "train_split", "test_split")})
     shrink(first)
     first.data.batch_size = 8
     first.train.update(num_steps=1, eval_every=0, sample_every=0)
+    first.eval.metrics = ()
     genjax.Run(configs.build(first), folder / "first").train()
     return str(folder / "first")
 
@@ -136,6 +154,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.data.train_split = config.data.test_split = "test[:50]"
         for stream in (config.data.streams or {}).values():
             stream.train_split = stream.test_split = "test[50:100]"
+    if config.data.name == "captioned_digits":
+        config.data.options = dict(images="digits")
     if config.data.labelled is not None:
         config.data.labelled.per_class = 1
     if config.data.name == "images":
@@ -388,3 +408,40 @@ def test_what_experiments_of_classifiers_do_not_know_is_refused():
     for module, word in ((ADAPTED, "dan"), (BETWEEN_DIGITS, "to_usps,dann"), (ROBUST, "fgms")):
         with pytest.raises(ValueError, match="must be one of"):
             module.get_config(word)
+
+
+@pytest.mark.parametrize("path", [
+    pytest.param(path, marks=pytest.mark.slow if "mnist" in path else []) for path in PIPELINES
+])  # fmt: skip
+def test_every_stage_of_a_pipeline_builds(path, request):
+    assert load(path).__doc__.count("Command:") == 1
+    overrides = {}
+    if "mnist" in path:
+        folder = request.getfixturevalue("tfds_dir")
+        names = configs.read_pipeline(str(REPO / path)).stages
+        for name in names:
+            few = dict(data_dir=folder, train_split="test[:50]", test_split="test[:50]")
+            overrides |= {f"stages.{name}.data.{key}": value for key, value in few.items()}
+    pipeline = configs.read_pipeline(str(REPO / path), overrides)
+    built = dict(plan_stages(pipeline))
+    assert list(built)[-2:] == ["images", "codes"]
+    assert pipeline.chain[0].stage == "codes" and built["codes"].family.sample is not None
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_codes_trains_goes_on_and_is_sampled(tmp_path):
+    path = "experiments/pipelines/digit_codes.py"
+    few = dict(channels=8, num_blocks=1, residual_channels=4)
+    small = {f"stages.images.model.{net}.{key}": value for net in ("encoder", "decoder")
+             for key, value in few.items()}  # fmt: skip
+    small |= {f"stages.codes.model.{key}": v for key, v in SMALL["transformer"].items()}
+    for name in ("images", "codes"):
+        train = dict(num_steps=2, eval_every=0, sample_every=0, checkpoint_every=1)
+        small |= {f"stages.{name}.train.{key}": value for key, value in train.items()}
+        small[f"stages.{name}.parallel.cpu_devices"] = 1
+    pipeline = genjax.Pipeline(str(REPO / path), tmp_path, small, quiet=True)
+    pipeline.train()
+    assert pipeline.sample(3, label=[1, 2, 3]).shape == (3, 8, 8, 1)
+    with pytest.raises(WorkdirError, match="stage 'codes' has copied stage 'images' at step 2"):
+        longer = small | {"stages.images.train.num_steps": 3}
+        genjax.Pipeline(str(REPO / path), tmp_path, longer, quiet=True).train()

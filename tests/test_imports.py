@@ -26,7 +26,7 @@ ALLOWED = {
     },
     "data": {
         "data", "PIL", "absl", "array_record", "grain", "matplotlib", "numpy", "pyarrow", "scipy",
-        "sklearn", "tensorflow_datasets",
+        "sklearn", "tensorflow_datasets", "tokenizers",
     },
     "evaluation": {
         "PIL", "evaluation", "losses", "nets", "flax", "numpy", "optax", "ot", "scipy", "sklearn",

@@ -252,6 +252,7 @@ def _build_quality(experiment: Experiment) -> SampleQuality:
             f"{count} rows of {reference.name} {split}",
             reference.mixture,
             _labels_of(reference, count),
+            reference.num_levels,
         ),
         features=features,
         statistics=statistics,

@@ -201,9 +201,13 @@ def every_section(
         section = sections["family"].get(argument)
         if section is not None:
             yield from _named(f"family.{argument}", section, table)
-    _check_players(sections["model"], "model", list(recipe.model_sections()))
-    _check_players(sections["optimizer"], "optimizer", list(recipe.optimizer_sections()))
+    networks = dict(zip(recipe.model_sections(), recipe.networks, strict=True))
+    for name, places in (("model", networks), ("optimizer", recipe.optimizer_sections())):
+        free = [place for place, argument in places.items() if recipe.may_lack(argument)]
+        _check_players(sections[name], name, list(places), free)
     for where, slot in recipe.model_sections().items():
+        if is_left_out(sections, where, recipe):
+            continue
         section = at(sections, where)
         place = trained_before(section)
         if place is not None:
@@ -211,6 +215,8 @@ def every_section(
         else:
             yield from _network(where, section, slot)
     for where in recipe.optimizer_sections():
+        if is_left_out(sections, where, recipe):
+            continue
         yield from _named(where, at(sections, where), OPTIMIZERS)
     if "edit" in sections:
         yield from _named("edit", sections["edit"], EDITS)
@@ -222,8 +228,19 @@ def every_section(
             yield from _named(f"sample.{name}", sections["sample"][name], table)
 
 
-def _check_players(section: Mapping[str, Any], where: str, places: list[str]) -> None:
-    """Whether a section that describes several things has a section for each."""
+def is_left_out(sections: Mapping[str, Any], where: str, recipe: Recipe) -> bool:
+    """Whether a config has no section for a network or optimiser that its family can do without."""
+    head, _, name = where.partition(".")
+    if not name or name in sections[head]:
+        return False
+    argument = name if head == "model" else recipe.optimizer_sections()[where]
+    return recipe.may_lack(argument)
+
+
+def _check_players(
+    section: Mapping[str, Any], where: str, places: list[str], free: list[str]
+) -> None:
+    """Whether a section that describes several things has one for each that may not be free."""
     players = [place.partition(".")[2] for place in places]
     if players == [""]:
         return
@@ -234,10 +251,14 @@ def _check_players(section: Mapping[str, Any], where: str, places: list[str]) ->
                 f"{where} must be left out: the family has no {what}; got {', '.join(section)}"
             )
         return
-    if set(section) != set(players) or not all(isinstance(v, Mapping) for v in section.values()):
+    needed = {place.partition(".")[2] for place in places if place not in free}
+    fits = needed <= set(section) <= set(players)
+    if not fits or not all(isinstance(v, Mapping) for v in section.values()):
+        optional = [name for name in players if name not in needed]
+        more = f", and may have {', '.join(optional)}" if optional else ""
         raise ConfigError(
-            f"{where} must have the sections {', '.join(players)}, each with a name; got "
-            f"{', '.join(map(str, section)) or 'none'}"
+            f"{where} must have the sections {', '.join(p for p in players if p in needed)}{more}, "
+            f"each with a name; got {', '.join(map(str, section)) or 'none'}"
         )
 
 
@@ -279,6 +300,11 @@ def _network(
     for name, other in beside.items():
         inner = section[name]
         place = trained_before(inner)
+        if place is not None and name == "source":
+            raise ConfigError(
+                f"{where}.source.{place}: what makes an image ready has nothing to train; give it "
+                "a name: noise_augmented"
+            )
         if place == "start":
             raise ConfigError(
                 f"{where}.{name}.start: a text encoder is trained with the model it is told to, or "

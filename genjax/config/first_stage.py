@@ -7,37 +7,49 @@ whoever goes on with its ``config.json`` needs the other workdir no more.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
+import numpy as np
+from absl import logging
 
+from genjax import data, families
 from genjax.config.arguments import arguments, check, fill_in
 from genjax.config.defaults import as_dict
 from genjax.config.errors import ConfigError, shown
 from genjax.config.frozen import config_of, read_state
+from genjax.families.base import FirstStage
+from genjax.families.views import View
 
 _ALIKE = ("name", "options", "binarize", "standardize")
 _SEEN = (*_ALIKE, "train_split", "classes", "first_stage")
 """What of a data section decides what a model sees."""
+_NUM_ROWS = 4096
+_BATCH = 256
+"""Training rows, from first to last, that the scale of latents is measured on; and at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FirstStageSettings:
-    """The section ``data.first_stage``.
+class SeenThrough:
+    """A trained model that a second one sees the data through.
 
     Attributes:
+        where: Name of the section.
         workdir: Directory of the run that trained it.
         config: Its config; found in the workdir if None.
     """
 
-    where: ClassVar[str] = "data.first_stage"
+    where: ClassVar[str]
 
     workdir: str
     config: Mapping[str, Any] | None = None
 
-    def load(self) -> dict[str, Any]:
+    def load(self, keeps: Sequence[str] | None = None) -> dict[str, Any]:
         """What was trained, as families ask it: ``ema`` and ``model_state``.
+
+        Args:
+            keeps: Entries of the latter that are needed; None for all.
 
         Raises:
             ConfigError: If the workdir has no checkpoint of it.
@@ -46,11 +58,104 @@ class FirstStageSettings:
         kept = dict(state.get("model_state") or {})
         for view in ("binarization", "standardization"):  # are the second model's own
             kept.pop(view, None)
+        if keeps is not None:
+            kept = {name: kept[name] for name in keeps}
         return {"ema": jax.device_get(state["ema"]), "model_state": jax.device_get(kept)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EmbeddingsSettings(FirstStageSettings):
+class FirstStageSettings(SeenThrough):
+    """The section ``data.first_stage``.
+
+    Attributes:
+        workdir: Directory of the run that trained it.
+        latents: Of a model of codes, ``"vectors"`` for what they are made of, before it is
+            quantised, in place of ``"codes"``.
+        scale: Real-valued latents are divided by their standard deviation in training rows, which
+            is measured when a run begins: ``"one"`` number, or one for each ``"channel"``. None
+            for latents as they are. Codes have none.
+        config: Its config; found in the workdir if None.
+    """
+
+    where: ClassVar[str] = "data.first_stage"
+
+    latents: Literal["codes", "vectors"] = "codes"
+    scale: families.latents.Scale | None = "one"
+
+    def __post_init__(self) -> None:
+        for name, valid in (("latents", ("codes", "vectors")), ("scale", ("one", "channel", None))):
+            if getattr(self, name) not in valid:
+                raise ConfigError(
+                    f"{self.where}.{name} must be one of {', '.join(map(repr, valid))}, got "
+                    f"{getattr(self, name)!r}"
+                )
+
+    def asked_of(self, first: FirstStage) -> FirstStage:
+        """The first stage by the latents that are asked for.
+
+        Raises:
+            ConfigError: If it has none of this kind.
+        """
+        if self.latents == "codes":
+            return first
+        if first.vectors is None:
+            raise ConfigError(
+                f"{self.where}.latents: the run in {self.workdir} has no codes that vectors would "
+                "be quantised to; leave it out"
+            )
+        return first.vectors
+
+    def scale_of(self, first: FirstStage) -> families.latents.Scale | None:
+        """Which scale its latents have."""
+        return None if first.num_levels is not None else self.scale
+
+    def load_scaled(
+        self,
+        first: FirstStage,
+        dataset: data.DataSet,
+        views: Sequence[View],
+    ) -> dict[str, Any]:
+        """What was trained, and the scale of its latents.
+
+        Args:
+            first: The first stage.
+            dataset: The training rows.
+            views: How it sees them, from the data on.
+
+        Returns:
+            ``ema``, ``model_state`` and, where latents have one, ``scale``.
+
+        Raises:
+            ConfigError: If the workdir has no checkpoint of it, or latents do not vary.
+        """
+        found = self.load(first.keeps)
+        scale = self.scale_of(first)
+        if scale is None:
+            return found
+        number = min(_NUM_ROWS, len(dataset.source))
+        chosen = np.linspace(0, len(dataset.source) - 1, number).astype(int)
+
+        def batches() -> Iterator[dict[str, Any]]:
+            # The last rows short of a batch are left out: each size would be compiled for.
+            size = min(_BATCH, number)
+            for start in range(0, number - size + 1, size):
+                batch: Any = {"x": dataset.source.rows(chosen[start : start + size])["x"]}
+                key = jax.random.fold_in(jax.random.key(1), start)
+                for view in views:
+                    batch = view.encode(view.kept(), batch, key)
+                yield batch
+
+        try:
+            measured = families.latents.measured_scale(first, found, batches(), scale)
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {error}") from error
+        said = "%s: latents are divided by %s, their standard deviation"
+        logging.info(said, self.where, measured)
+        return {**found, "scale": measured}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingsSettings(SeenThrough):
     """The section ``data.embeddings``.
 
     Attributes:
@@ -66,7 +171,7 @@ class EmbeddingsSettings(FirstStageSettings):
 
 
 def complete_first_stage(
-    settings: type[FirstStageSettings], section: Any, data: Mapping[str, Any]
+    settings: type[SeenThrough], section: Any, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The section with what the workdir says of the first model.
 

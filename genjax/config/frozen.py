@@ -5,10 +5,13 @@ that run as it is; ``start=dict(workdir=..., what="ema")`` takes it to train it 
 copies its variables into its own state, once: from then on it needs the other workdir no more.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -204,7 +207,13 @@ def build_network(
     """
     own = {name: value for name, value in section.items() if name not in slot.beside}
     net = build_named(slot.table, own, where, event_shape=event_shape, **slot.given)
-    if not slot.beside.keys() & section.keys():
+    told = _with_vectors(slot, net, section, where)
+    return _with_source(slot, told, section, where, event_shape)
+
+
+def _with_vectors(slot: Slot, net: Any, section: Mapping[str, Any], where: str) -> Any:
+    """The network with what ``text`` and ``embedding`` in its section describe before it."""
+    if not {"text", "embedding"} & section.keys():
         return net
     text = embedding = size = None
     if "text" in section:
@@ -219,7 +228,8 @@ def build_network(
         return nets.Prompted(net=net, embedding=embedding)
     if getattr(net, "context_size", 0) == 0:  # None where a text may decide
         raise ConfigError(
-            f"{where}.text: {section['name']} has no attention to a text; take unet or dit"
+            f"{where}.text: {section['name']} has no attention to a text; take unet, "
+            "efficient_unet or dit"
         )
     if net.context_size not in (None, size):
         raise ConfigError(
@@ -246,6 +256,29 @@ def _embedding_context(
     if not made.text_dropout_rate < 1.0:
         raise ConfigError(f"{where}.embedding.text_dropout_rate must be below 1")
     return made
+
+
+def _with_source(
+    slot: Slot, net: Any, section: Mapping[str, Any], where: str, event_shape: tuple[int, ...]
+) -> Any:
+    """The network with the image that the section ``source`` in its own describes."""
+    if "source" not in section:
+        return net
+    source = build_named(slot.beside["source"].table, section["source"], f"{where}.source")
+    inner: Any = net.net if isinstance(net, nets.Prompted) else net
+    if "features" not in inspect.signature(type(inner).__call__).parameters:
+        raise ConfigError(
+            f"{where}.source: {section['name']} takes no features beside the time, as the level of "
+            "the noise on the image is told; take unet, efficient_unet or dit"
+        )
+    # The image is channels of the input, and none of the output.
+    changed = inner.clone(out_channels=inner.out_channels or event_shape[-1], add_input=False)
+    return nets.ImageConditioned(
+        net=net.clone(net=changed) if isinstance(net, nets.Prompted) else changed,
+        source=source,
+        event_shape=event_shape,
+        add_input=inner.add_input,
+    )
 
 
 def text_network(slot: Slot, section: Mapping[str, Any], where: str) -> Any:
@@ -320,11 +353,13 @@ def config_of(workdir: str, where: str) -> dict[str, Any]:
         where: Name of the section that asks, for messages.
 
     Returns:
-        The config, complete.
+        The config, complete; of a run that is :func:`planned` the one that it will have.
 
     Raises:
         ConfigError: If there is no trained run.
     """
+    if workdir in _PLANNED.get():
+        return dict(_PLANNED.get()[workdir])
     try:
         place = resolved(workdir)
     except WorkdirError as error:
@@ -335,6 +370,27 @@ def config_of(workdir: str, where: str) -> dict[str, Any]:
     except (WorkdirError, KeyError) as error:
         raise ConfigError(f"{where}.workdir: there is no trained run in {workdir}") from error
     return config
+
+
+_PLANNED: contextvars.ContextVar[Mapping[str, Mapping[str, Any]]] = contextvars.ContextVar(
+    "planned", default=types.MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def planned(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Makes runs that are yet to be trained known by their configs, while the context lasts.
+
+    The later stages of a pipeline can so be checked before the first one is trained.
+
+    Args:
+        configs: Complete configs of runs, as JSON data, by workdir.
+    """
+    token = _PLANNED.set(configs)
+    try:
+        yield
+    finally:
+        _PLANNED.reset(token)
 
 
 def checksum(tree: Any) -> str:

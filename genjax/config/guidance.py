@@ -98,7 +98,7 @@ class Later(ClassifierGuidance):
     make: Callable[[], ClassifierGuidance]
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Array
+        self, process: Process, estimate_fn: EstimateFn, label: Array, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
         """Estimates ``(z, t) -> Estimate`` for rows of given classes.
 
@@ -108,7 +108,7 @@ class Later(ClassifierGuidance):
         made = self.make()
         if not isinstance(process, GammaProcess):  # whose noise is known when it is computed
             made.check(process)
-        return made.guided(process, estimate_fn, label)
+        return made.guided(process, estimate_fn, label, against)
 
 
 def build_sampling_part(name: str, section: Any, dataset: data.DataSet, *, draws: bool) -> Any:

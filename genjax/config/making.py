@@ -1,6 +1,7 @@
 """From sections of a config to a family of the data: networks, optimisers, parts and views."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ from absl import logging
 
 from genjax import data, families, nets
 from genjax.config.arguments import REQUIRED, arguments, refusing
-from genjax.config.defaults import at
+from genjax.config.defaults import at, is_left_out
 from genjax.config.errors import ConfigError
-from genjax.config.first_stage import EmbeddingsSettings, FirstStageSettings
+from genjax.config.first_stage import EmbeddingsSettings, FirstStageSettings, SeenThrough
 from genjax.config.frozen import build_frozen, build_network, frozen_text, trained_before
 from genjax.config.guidance import SAMPLING, build_sampling_part
 from genjax.config.recipes import GIVEN, Recipe, Slot
@@ -23,9 +24,12 @@ from genjax.config.tables import (
     look_up_family,
     look_up_function,
 )
-from genjax.families.base import Acts, Family
+from genjax.families.base import Acts, Family, FirstStage
+from genjax.families.binarized import Binarization
 from genjax.families.embedded import MADE_FROM, Embeddings, with_embeddings
 from genjax.families.sampling import Sampling
+from genjax.families.standardized import Standardization
+from genjax.families.views import View, viewed
 from genjax.training.experiment import (
     DataSettings,
     EvalSettings,
@@ -60,6 +64,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
     before: dict[str, dict[str, Any]] = {"frozen": {}, "start": {}}
     parts = {}
     for where, argument in zip(recipe.model_sections(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         section = at(sections, where)
         place = trained_before(section)
         if place is not None:
@@ -72,6 +78,8 @@ def before_data(recipe: Recipe, sections: Mapping[str, Any]) -> Ready:
             continue
         parts[name] = build_named(table, part or {}, f"family.{name}")
     for where in recipe.optimizer_sections():
+        if is_left_out(sections, where, recipe):
+            continue
         _make_optimizer(sections, where)(acts=Acts())
     return Ready(networks, before["frozen"], before["start"], parts)
 
@@ -148,14 +156,8 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     dataset, settings, seen = basis.dataset, basis.settings["data"], basis.seen()
     first = variables = embeddings = None
     if settings.first_stage is not None:
-        asked = FirstStageSettings(**settings.first_stage)
-        trained, variables = _trained(asked, basis)
-        first = trained.first_stage
-        if first is None:
-            raise ConfigError(
-                f"{asked.where}: the run in {asked.workdir} is of the family {_name_of(asked)!r}, "
-                "which has no latents to model: take a vq_vae, or a vae without labels"
-            )
+        asked = refusing("data.first_stage", FirstStageSettings, **settings.first_stage)
+        first, variables = _first_stage(asked, basis)
         seen = Seen(first.event_shape, first.num_levels, latents=True)
     if settings.embeddings is not None:
         told = EmbeddingsSettings(**settings.embeddings)
@@ -163,13 +165,13 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         if embeddings.replaces:
             seen = Seen((embeddings.size,), None, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
-    scale = _moments(
-        dataset, settings, [made.kwargs[name] for name in recipe.networks], basis.measured
-    )
+    of_recipe = {name: made.kwargs[name] for name in recipe.networks if name in made.kwargs}
+    scale = _moments(dataset, settings, list(of_recipe.values()), basis.measured)
     family = made.family
     if first is not None and variables is not None:
-        family = families.of_latents(family, first, variables, dataset.event_shape)
-        made.loaders["first_stage"] = asked.load
+        unit = asked.scale_of(first)
+        family = families.of_latents(family, first, variables, dataset.event_shape, scale=unit)
+    views: list[View] = []  # how what is in the middle sees data, from the innermost on
     if scale is not None:
         alike = tuple(
             name
@@ -178,10 +180,16 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
             and feature.num_levels is None
             and feature.shape == dataset.event_shape
         )
-        family = families.standardized(family, scale.mean, scale.std, names=alike)
+        views.append(Standardization(mean=scale.mean, std=scale.std, names=alike))
     if settings.binarize is not None and dataset.num_levels is not None:
-        of = (dataset.num_levels, dataset.event_shape, settings.binarize)
-        family = families.binarized(family, *of)
+        of = dict(num_levels=dataset.num_levels, event_shape=dataset.event_shape)
+        views.append(refusing("data", Binarization, **of, method=settings.binarize))
+    for view in views:
+        family = viewed(family, view)
+    if first is not None:
+        made.loaders["first_stage"] = functools.partial(
+            asked.load_scaled, first, dataset, views[::-1]
+        )
     if embeddings is not None:
         family = refusing("data.embeddings", with_embeddings, family=family, embeddings=embeddings)
         made.loaders[embeddings.name] = told.load
@@ -190,7 +198,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
             f"the network is told {min(unknown)}: name the contrastive run that makes it, "
             "data.embeddings=dict(workdir=...)"
         )
-    networks = {slot.key or name: made.kwargs[name] for name, slot in recipe.networks.items()}
+    networks = {recipe.networks[name].key or name: net for name, net in of_recipe.items()}
     networks |= {name: made.kwargs[name] for name in recipe.parts if name in made.kwargs}
     return Assembled(family, networks, made.loaders, made.started)
 
@@ -204,6 +212,8 @@ def _family_of(
     loaders: dict[str, Callable[[], Any]] = {}
     started: dict[str, Callable[[], Any]] = {}
     for (where, slot), name in zip(recipe.model_sections().items(), recipe.networks, strict=True):
+        if is_left_out(sections, where, recipe):
+            continue
         if name in ready.frozen:
             found = build_frozen(ready.frozen[name], f"{where}.frozen", seen.event_shape)
             kwargs[name] = found.module()
@@ -222,11 +232,15 @@ def _family_of(
                 if "frozen" in inner:
                     inner |= {"num_tokens": None, "text_length": None}
                 _fill_in_text(inner, spec_of(basis.streams), f"{where}.{other}")
+                if other == "source":
+                    _fill_in_source(inner, spec_of(basis.streams), f"{where}.source")
                 if "frozen" in inner:
                     loaders[slot.key or name] = _within(other, frozen_text(inner, where).for_state)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
+        if is_left_out(sections, where, recipe):
+            continue
         kwargs[name] = _optimizer_factory(sections, where, basis.rates)
     kwargs |= ready.parts
     taken_out = {"name", *recipe.parts}
@@ -244,15 +258,15 @@ def _family_of(
     given = _given(basis, seen, draws=ready.draws)
     kwargs |= {name: given[name] for name in GIVEN if name in own and name in given}
     if "data_std" in own and seen.latents:
-        kwargs["data_std"] = 1.0  # about that of the prior that they were trained to
+        kwargs["data_std"] = 1.0  # that of scaled latents, or about that of their prior
     elif "data_std" in own:
-        networks = [kwargs[name] for name in recipe.networks]
+        networks = [kwargs[name] for name in recipe.networks if name in kwargs]
         standardised = _moments(dataset, basis.settings["data"], networks, basis.measured)
         kwargs["data_std"] = 1.0 if standardised is not None else basis.deviation()
     return Made(refusing("family", recipe.make, **section, **kwargs), kwargs, loaders, started)
 
 
-def _trained(asked: FirstStageSettings, basis: Basis) -> tuple[Family, Any]:
+def _trained(asked: SeenThrough, basis: Basis) -> tuple[Family, Any]:
     """A family that another run has trained, and shapes of what it was trained to be."""
     assert asked.config is not None
     theirs, own = asked.config["data"], basis.settings["data"]
@@ -277,10 +291,27 @@ def _trained(asked: FirstStageSettings, basis: Basis) -> tuple[Family, Any]:
         for name, feature in spec.items()
     }
     state = jax.eval_shape(made.family.init, jax.random.key(0), batch)
-    return made.family, {"ema": state.ema, "model_state": state.model_state}
+    return made.family, state
 
 
-def _name_of(asked: FirstStageSettings) -> str:
+def _first_stage(asked: FirstStageSettings, basis: Basis) -> tuple[FirstStage, Any]:
+    """The trained model whose latents the family is of, and shapes of what it was trained to be.
+
+    Raises:
+        ConfigError: If it has no latents, or not those that are asked for.
+    """
+    family, state = _trained(asked, basis)
+    if family.first_stage is None:
+        raise ConfigError(
+            f"{asked.where}: the run in {asked.workdir} is of the family {_name_of(asked)!r}, "
+            "which has no latents to model: take a vq_vae, vq_gan or kl_autoencoder, or a vae "
+            "without labels"
+        )
+    first = asked.asked_of(family.first_stage)
+    return first, first.variables(state.ema, state.model_state)
+
+
+def _name_of(asked: SeenThrough) -> str:
     """Name of the family that another run has trained."""
     assert asked.config is not None
     return str(asked.config["family"]["name"])
@@ -306,13 +337,14 @@ def _embeddings(asked: EmbeddingsSettings, basis: Basis) -> Embeddings:
             f"{asked.where}: eval.metrics compare samples with data, but with what='x' they are "
             "embeddings: leave them out (scripts/prior_table.py compares embeddings)"
         )
-    family, variables = _trained(asked, basis)
+    family, state = _trained(asked, basis)
     embed = family.embed
     if embed is None:
         raise ConfigError(
             f"{asked.where}: the run in {asked.workdir} is of the family {_name_of(asked)!r}, "
             "which makes no vectors of images and texts: take contrastive, clip or siglip"
         )
+    variables = {"ema": state.ema, "model_state": state.model_state}
     x = jax.ShapeDtypeStruct((1, *dataset.event_shape), dataset.spec["x"].dtype)
     size = jax.eval_shape(embed, variables, {"x": x})["embedding"].shape[-1]
     return Embeddings(embed=embed, variables=variables, size=size, replaces=replaces)
@@ -340,11 +372,24 @@ def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) ->
     if tokens is None or tokens.vocabulary is None:
         raise ConfigError(
             f"{where}: the data has no captions: expected a feature 'tokens', as captioned_digits "
-            "has; its features are " + ", ".join(spec)
+            "has, or images with data.options.captions; its features are " + ", ".join(spec)
         )
     for key, value in (("num_tokens", tokens.vocabulary.size), ("text_length", tokens.shape[0])):
         if section[key] is None:
             section[key] = value
+
+
+def _fill_in_source(section: Any, spec: Mapping[str, data.Feature], where: str) -> None:
+    """Writes down the grey levels of the images that a network is told, where they are open."""
+    source = spec.get("source")
+    if source is None or len(source.shape) != 3:
+        raise ConfigError(
+            f"{where}: the data has no images 'source' to start from: add a transform that makes "
+            "them of x, such as data.transforms=(dict(name='shrink', factor=2),); its features are "
+            + ", ".join(spec)
+        )
+    if section.get("num_levels", 0) is None:
+        section["num_levels"] = source.num_levels
 
 
 def _moments(

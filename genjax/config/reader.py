@@ -48,9 +48,16 @@ def load_config(config: Any, overrides: Sequence[str] | Mapping[str, Any] = ()) 
     Raises:
         ConfigError: If the file cannot be read, or an override fits no key.
     """
-    sections = as_dict(_get_config(config) if isinstance(config, str | os.PathLike) else config)
+    sections = as_dict(read_file(config) if isinstance(config, str | os.PathLike) else config)
+    if "stages" in sections:
+        raise ConfigError(
+            f"this is a pipeline of {len(sections['stages'])} stages, not one experiment: open it "
+            "with genjax.Pipeline(config, workdir)"
+        )
     by_key = isinstance(overrides, Mapping)
-    changes = list(overrides.items()) if isinstance(overrides, Mapping) else _words(overrides)
+    changes = (
+        list(overrides.items()) if isinstance(overrides, Mapping) else override_words(overrides)
+    )
     for path, _ in changes:
         if not isinstance(path, str):
             raise ConfigError(f"overrides are by section.key, got {shown(path)}")
@@ -83,7 +90,18 @@ def own_config(place: os.PathLike[str]) -> dict[str, Any]:
     return as_json(complete(read_config(resolved(place))))
 
 
-def _get_config(file: str | os.PathLike[str]) -> Any:
+def read_file(file: str | os.PathLike[str]) -> Any:
+    """What ``get_config()`` of an experiment file returns, or a ``config.json`` holds.
+
+    Args:
+        file: Path of the file, with its argument after a colon if it takes one.
+
+    Returns:
+        The config as it stands there.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
     path, _, argument = os.fspath(file).partition(":")
     if not os.path.exists(path):
         raise ConfigError(f"there is no experiment file {path or repr(path)}")
@@ -124,8 +142,12 @@ def _line_of(error: BaseException, path: str) -> str:
     return f" (line {lines[-1]})" if lines else ""
 
 
-def _words(overrides: Any) -> list[tuple[str, Any]]:
-    """Keys and values of ``--config.key=value`` or ``--config.key value``."""
+def override_words(overrides: Any) -> list[tuple[str, Any]]:
+    """Keys and values of ``--config.key=value`` or ``--config.key value``.
+
+    Raises:
+        ConfigError: If a word is none.
+    """
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
         raise ConfigError(
             "overrides must be a mapping of section.key to values, or a list of "

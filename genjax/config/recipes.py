@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from genjax.config.arguments import Argument, arguments
+from genjax.config.arguments import REQUIRED, Argument, arguments
 from genjax.families.base import Family
 
 Table = Mapping[str, Callable[..., Any]]
@@ -34,9 +34,10 @@ class Slot:
         key: Name of the network in the state; that of the family's argument if None.
         classes: Attribute of the network that is its number of classes, if it is conditional.
         classes_of_data: Whether that number is the data's where a config leaves it None.
-        beside: Networks that may stand in the section of this one, by the names of their sections
-            there, and what they make is told to it: ``text`` and ``embedding``, of
-            :class:`genjax.nets.Prompted`.
+        beside: What may stand in the section of this one, by the names of the sections there, and
+            what it makes is told to the network: ``text`` and ``embedding``, of
+            :class:`genjax.nets.Prompted`, and ``source``, of
+            :class:`genjax.nets.ImageConditioned`.
         method: Method of trained networks that is called in place of ``__call__``, if they have it.
     """
 
@@ -56,10 +57,12 @@ class Recipe:
     Attributes:
         make: Function that makes the family.
         networks: Its networks, by argument. The only one is described by the section ``model``,
-            several by ``model.ARGUMENT`` each. A family without any has no section ``model``.
+            several by ``model.ARGUMENT`` each, which may be left out where the argument has a
+            default. A family without any has no section ``model``.
         optimizers: Arguments that are optimisers: ``optimizer`` is described by the section
-            ``optimizer``, ``critic_optimizer`` by ``optimizer.critic``. Empty for what has no
-            optimiser, and no section ``optimizer``.
+            ``optimizer``, ``critic_optimizer`` by ``optimizer.critic``, which may be left out
+            where the argument has a default. Empty for what has no optimiser, and no section
+            ``optimizer``.
         parts: Arguments that are described by a section of their own in ``family``, with a name of
             these tables.
         groups: Arguments that are records, whose fields are keys of ``family`` itself.
@@ -94,6 +97,10 @@ class Recipe:
         if len(self.networks) == 1:
             return {"model": next(iter(self.networks.values()))}
         return {f"model.{name}": slot for name, slot in self.networks.items()}
+
+    def may_lack(self, argument: str) -> bool:
+        """Whether the section of a network or an optimiser may be left out."""
+        return self.arguments()[argument].default is not REQUIRED
 
     def optimizer_sections(self) -> dict[str, str]:
         """Arguments that are optimisers by the names of their sections."""

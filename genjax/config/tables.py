@@ -21,6 +21,7 @@ from genjax.training import edits, latent_edits, loggers, optimizers
 
 SCORE_NETS: Table = {
     "dit": nets.DiT,
+    "efficient_unet": nets.EfficientUNet,
     "prior_transformer": nets.PriorTransformer,
     "score_mlp": nets.ScoreMLP,
     "score_resnet": nets.ScoreResNet,
@@ -61,6 +62,8 @@ IMAGE_TOWERS: Table = {"image_tower": nets.ImageTower}
 EMBEDDING_CONTEXTS: Table = {"projection": nets.EmbeddingContext}
 TEXT_TOWERS: Table = {"text_tower": nets.TextTower}
 TEXT_ENCODERS: Table = {"text_encoder": nets.TextEncoder}
+SOURCES: Table = {"noise_augmented": nets.NoiseAugmentation}
+"""How networks are told the image ``source``."""
 DOMAIN_NETS: Table = {"domain_mlp": nets.DomainMLP}
 ADVERSARIES: Table = {"fgsm": families.FGSM, "pgd": families.PGD}
 AUTOREGRESSIVE_NETS: Table = {
@@ -94,6 +97,7 @@ OBSERVATIONS: Table = {
     "continuous_bernoulli": families.ContinuousBernoulli,
     "discretized_logistic": families.DiscretizedLogistic,
     "gaussian": families.Gaussian,
+    "laplace": families.Laplace,
     "logistic_mixture": families.LogisticMixture,
 }
 COMPONENTS: Table = {
@@ -212,6 +216,18 @@ _SRGAN = Recipe(
     optimizers=_GAN.optimizers,
     groups={"average": families.HalfLife},
 )
+_KL_AUTOENCODER = Recipe(
+    make=families.kl_autoencoder,
+    networks={
+        "encoder": Slot(table=GRID_ENCODERS),
+        "decoder": Slot(table=GRID_DECODERS),
+        "critic": Slot(table={**CRITICS, **PATCH_CRITICS}),
+        "features": Slot(table=CLASSIFIERS),
+    },
+    optimizers=("autoencoder_optimizer", "critic_optimizer"),
+    parts={"observation": OBSERVATIONS},
+    groups={"judges": families.Judges, "average": families.HalfLife},
+)
 _BIGAN = Recipe(
     make=families.bigan,
     networks={
@@ -233,12 +249,13 @@ def _inferring(make: Callable[..., families.Family], *fixes: str) -> Recipe:
     return dataclasses.replace(_BIGAN, make=make, extends=families.bigan, fixes=fixes)
 
 
-_TOLD = {
-    "text": Slot(table=TEXT_ENCODERS, method="states"),
+_BESIDE = {
     "embedding": Slot(table=EMBEDDING_CONTEXTS),
+    "source": Slot(table=SOURCES),
+    "text": Slot(table=TEXT_ENCODERS, method="states"),
 }
 """What networks may be told, each by a section of theirs."""
-_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_TOLD)
+_OF_TIME = Slot(table=SCORE_NETS, given={"gamma_min": 0.0, "gamma_max": 1.0}, beside=_BESIDE)
 """A score network that is told the time in place of gamma."""
 _SCORED = {"scored": families.Likelihood, "trajectory": families.Trajectory}
 
@@ -325,7 +342,7 @@ FAMILIES: Mapping[str, Recipe] = {
     "vdm": Recipe(
         make=families.vdm,
         # Its estimate of the noise is a correction of the latent.
-        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_TOLD)},
+        networks={"score_net": Slot(table=SCORE_NETS, given={"add_input": True}, beside=_BESIDE)},
         parts={"schedule": SCHEDULES},
         groups=_SCORED,
     ),
@@ -346,6 +363,12 @@ FAMILIES: Mapping[str, Recipe] = {
     "vq_vae": Recipe(
         make=families.vq_vae,
         networks={"encoder": Slot(table=GRID_ENCODERS), "decoder": Slot(table=GRID_DECODERS)},
+        parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
+    ),
+    "kl_autoencoder": _KL_AUTOENCODER,
+    "vq_gan": dataclasses.replace(
+        _KL_AUTOENCODER,
+        make=families.vq_gan,
         parts={"quantizer": QUANTIZERS, "observation": OBSERVATIONS},
     ),
     "vae": _latent(families.vae, ENCODERS, DECODERS),

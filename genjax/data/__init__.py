@@ -8,6 +8,7 @@ from genjax.data.batches import (
     stream_name,
     stream_seed,
 )
+from genjax.data.captions import tokens_of
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import (
     ArraySource,
@@ -19,7 +20,7 @@ from genjax.data.features import (
     from_arrays,
     looks_like_levels,
 )
-from genjax.data.identity import difference, identity
+from genjax.data.identity import difference, identity, vocabularies
 from genjax.data.moments import Moments, deviation, moments
 from genjax.data.pairing import PAIRED, Edges, Grey, Pairing, Shrink
 from genjax.data.resizing import resized
@@ -91,4 +92,6 @@ __all__ = [
     "stacked",
     "stream_name",
     "stream_seed",
+    "tokens_of",
+    "vocabularies",
 ]

@@ -1,19 +1,20 @@
 """Captions: their tokens, and pictures of handwritten digits with words that say what is there."""
 
+import collections
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
+from genjax.data import subwords
 from genjax.data.digit_sets import digits, generator
 from genjax.data.features import ArraySource, DataSet, Feature
 from genjax.data.tfds_sets import tfds_set
-from genjax.data.vocabulary import UNKNOWN, Vocabulary, words_of
+from genjax.data.vocabulary import PADDING, UNKNOWN, Vocabulary, words_of
 
-PADDING = ""
-"""The token that fills captions up: nothing, in a text."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "red": (230, 30, 30),
@@ -37,25 +38,30 @@ _COLOUR = (
 _PAIR = ("{a_left} left of {a_right}", "{a_right} right of {a_left}", "{a_left} and {a_right}")
 
 
-def caption_vocabulary(captions: Iterable[str]) -> Vocabulary:
+def caption_vocabulary(captions: Iterable[str], min_count: int = 1) -> Vocabulary:
     """The words of captions.
 
     Args:
         captions: The captions, of the training split alone.
+        min_count: Words that occur less often are unknown.
 
     Returns:
         A vocabulary of words: what is unknown, padding, and the words in alphabetical order.
     """
-    words = sorted({word for caption in captions for word in words_of(caption)})
+    counts = collections.Counter(word for caption in captions for word in words_of(caption))
+    words = sorted(w for w, count in counts.items() if count >= min_count and w != UNKNOWN)
     return Vocabulary("word", (UNKNOWN, PADDING, *words))
 
 
 def caption_tokens(captions: Sequence[str], vocabulary: Vocabulary, length: int) -> np.ndarray:
     """Captions as rows of whole numbers, filled up at their ends.
 
+    A word is looked for as it is written, then as it is after a space or without one, then in lower
+    case: "Red seven" has the words of "a red seven" even where no caption begins with "red".
+
     Args:
         captions: ``N`` captions.
-        vocabulary: A vocabulary with :data:`PADDING`.
+        vocabulary: A vocabulary with padding.
         length: Tokens of a row; what is longer is cut.
 
     Returns:
@@ -71,16 +77,106 @@ def caption_tokens(captions: Sequence[str], vocabulary: Vocabulary, length: int)
         >>> words.decode(caption_tokens(["a seven"], words, 4))
         ['a seven']
     """
-    if PADDING not in vocabulary.tokens:
+    if vocabulary.padding is None:
         raise ValueError("expected a vocabulary of captions, which has a token for padding")
-    rows = np.full((len(captions), length), vocabulary.tokens.index(PADDING), np.int32)
+    rows = np.full((len(captions), length), vocabulary.padding, np.int32)
     # Captions recur: each is split once.
     known: dict[str, np.ndarray] = {}
     for row, caption in zip(rows, captions, strict=True):
         if caption not in known:
-            known[caption] = vocabulary.encode(caption)[:length]
+            known[caption] = numbers_of(caption, vocabulary)[:length]
         row[: len(known[caption])] = known[caption]
     return rows
+
+
+def numbers_of(caption: str, vocabulary: Vocabulary) -> np.ndarray:
+    """The numbers ``[T]`` of a caption: see :func:`caption_tokens`."""
+    if vocabulary.kind != "word":
+        return vocabulary.encode(caption)
+    found = [_position(word, vocabulary.positions) for word in words_of(caption)]
+    return np.array([number or 0 for number in found], vocabulary.dtype)
+
+
+def tokens_of(prompts: Sequence[str], feature: Feature) -> np.ndarray:
+    """Texts that a user writes, as the rows of tokens that a model of captions was trained on.
+
+    Words are looked for as :func:`caption_tokens` does it.
+
+    Args:
+        prompts: ``N`` texts.
+        feature: The feature ``tokens`` of the training split, with its vocabulary.
+
+    Returns:
+        int32 ``[N, T]``.
+
+    Raises:
+        ValueError: If a text is empty, has words that the vocabulary has not, or is longer than
+            ``T`` tokens; or if the feature is none of captions.
+
+    Example:
+        >>> words = caption_vocabulary(["a red seven", "a two"])
+        >>> feature = Feature((4,), np.dtype(np.int32), vocabulary=words)
+        >>> words.decode(tokens_of(["Red two"], feature))
+        [' red two']
+    """
+    vocabulary = feature.vocabulary
+    if vocabulary is None or len(feature.shape) != 1 or vocabulary.padding is None:
+        raise ValueError("expected a feature of captions [T], with a vocabulary that has padding")
+    texts = [" ".join(prompt.split()) for prompt in prompts]
+    if not all(texts):
+        some = ", ".join(_known_words(vocabulary)[:8])
+        raise ValueError(f"a prompt is empty: expected words such as {some}")
+    unknown = dict.fromkeys(word for text in texts for word in _unknown_in(text, vocabulary))
+    if unknown and vocabulary.kind == "subword":
+        raise ValueError(f"the tokenizer has no tokens for {', '.join(map(repr, unknown))}")
+    if unknown:
+        raise ValueError(_unknown_words(list(unknown), _known_words(vocabulary)))
+    (length,) = feature.shape
+    for text in texts:
+        count = len(numbers_of(text, vocabulary))
+        if count > length:
+            raise ValueError(
+                f"the prompt {text!r} has {count} tokens, and those that the model was trained on "
+                f"have at most {length}: say it in fewer words"
+            )
+    return caption_tokens(texts, vocabulary, length)
+
+
+def _position(word: str, positions: Mapping[str, int]) -> int | None:
+    """The number of a word with or without the space before it, if need be in lower case."""
+    for written in (word, word.lower()):
+        bare = written.strip()
+        for form in (written, f" {bare}", bare):
+            if form and form in positions:
+                return positions[form]
+    return None
+
+
+def _unknown_in(text: str, vocabulary: Vocabulary) -> list[str]:
+    """The words of a text that a vocabulary has not."""
+    if vocabulary.kind == "subword":
+        return subwords.unknown_in(vocabulary.definition, text)
+    words = words_of(text)
+    return [w.strip() for w in words if _position(w, vocabulary.positions) in (None, 0)]
+
+
+def _known_words(vocabulary: Vocabulary) -> list[str]:
+    words = {token.strip() for token in vocabulary.tokens[1:]}
+    return sorted(word for word in words if word.isalnum())
+
+
+def _unknown_words(words: Sequence[str], known: Sequence[str]) -> str:
+    """What is said of words that no caption has."""
+    near = [difflib.get_close_matches(word.lower(), known, n=1) for word in words]
+    if len(words) == 1:
+        some = f"it has words such as {', '.join(known[:8])}"
+        guess = f"did you mean {near[0][0]!r}?" if near[0] else some
+        return f"the captions of the training split have no word {words[0]!r}; {guess}"
+    said = [
+        f"{word!r} (did you mean {guess[0]!r}?)" if guess else repr(word)
+        for word, guess in zip(words, near, strict=True)
+    ]
+    return f"the captions of the training split have none of the words {', '.join(said)}"
 
 
 def _with_article(word: str) -> str:

@@ -16,13 +16,14 @@ from genjax.data.splits import held_out
 CHARACTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 HELD_OUT_FONTS = ("DejaVuSerif-Italic", "STIXGeneralBol", "cmr10", "cmss10")
 """Faces that ``split_by="font"`` tests on; each has another face of the same attributes."""
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "weight": ("regular", "bold"),
     "slant": ("upright", "italic"),
     "serif": ("sans", "serif"),
     "width": ("proportional", "monospace"),
 }
-# Positions in _ATTRIBUTES, in their order. Oblique faces count as italic.
+"""What is known of faces, with what it may be."""
+# Positions in ATTRIBUTES, in their order. Oblique faces count as italic.
 FACES: Mapping[str, tuple[int, int, int, int]] = {
     "DejaVuSans": (0, 0, 0, 0),
     "DejaVuSans-Bold": (1, 0, 0, 0),
@@ -107,18 +108,9 @@ def glyphs(
         ValueError: If an argument is out of range.
     """
     del data_dir
-    if not 8 <= size <= _LARGEST:
-        raise ValueError(f"size must be from 8 to {_LARGEST} pixels, got {size}")
-    if variants < 0 or seed < 0:
-        raise ValueError(f"variants and seed must be at least 0, got {variants} and {seed}")
+    check_size(size, variants, seed, pictures=1 + variants, memory_limit_mib=memory_limit_mib)
     if split_by not in ("combination", "font"):
         raise ValueError(f"split_by must be 'combination' or 'font', got {split_by!r}")
-    mib = len(FACES) * len(CHARACTERS) * (1 + variants) * size**2 / 2**20
-    if mib > memory_limit_mib:
-        raise ValueError(
-            f"glyphs of this size take {mib:.0f} MiB and are held in memory: lower size or "
-            "variants, or raise data.memory_limit_mib"
-        )
     if split not in ("train", "test"):
         raise ValueError(f"glyphs has the splits train and test, got {split!r}")
     face, character = np.divmod(_pairs(split, split_by), len(CHARACTERS))
@@ -129,19 +121,46 @@ def glyphs(
     face, character = face[kept], character[kept]
     if not len(face):
         raise ValueError("no glyph has what only, source and partner ask for")
-    pictures = _drawn(size, variants, seed)[:, face, character]
+    pictures = drawn(size, variants, seed)[:, face, character]
     ids = {"label": character, "font": face}
-    ids |= {n: np.array(list(FACES.values()))[face, i] for i, n in enumerate(_ATTRIBUTES)}
+    ids |= {n: np.array(list(FACES.values()))[face, i] for i, n in enumerate(ATTRIBUTES)}
     arrays = {name: np.tile(of_one, 1 + variants).astype(np.int32) for name, of_one in ids.items()}
-    names = {"label": tuple(CHARACTERS), "font": tuple(FACES), **_ATTRIBUTES}
+    names = {"label": tuple(CHARACTERS), "font": tuple(FACES), **ATTRIBUTES}
     spec = {"x": Feature((size, size, 1), np.dtype(np.uint8), num_levels=256)}
     for name, classes in names.items():
         spec[name] = Feature((), np.dtype(np.int32), None, len(classes), classes)
     arrays["x"] = pictures.reshape(-1, size, size, 1)
     for name, others in wanted.items():
-        drawn = _drawn(size, variants, seed, tuple(others.tolist()))[:, face, character]
-        arrays[name], spec[name] = drawn.reshape(-1, size, size, 1), spec["x"]
-    return DataSet("glyphs", ArraySource(**arrays), spec, origin=_origin())
+        others_drawn = drawn(size, variants, seed, tuple(others.tolist()))[:, face, character]
+        arrays[name], spec[name] = others_drawn.reshape(-1, size, size, 1), spec["x"]
+    return DataSet("glyphs", ArraySource(**arrays), spec, origin=versions())
+
+
+def check_size(
+    size: int, variants: int, seed: int, *, pictures: int, memory_limit_mib: int
+) -> None:
+    """Refuses arguments that are out of range, and sets that are too large.
+
+    Args:
+        size: Pixels of a side.
+        variants: Further pictures of each glyph.
+        seed: Seed of these.
+        pictures: Pictures of each glyph in all.
+        memory_limit_mib: Larger sets are refused.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if not 8 <= size <= _LARGEST:
+        raise ValueError(f"size must be from 8 to {_LARGEST} pixels, got {size}")
+    if variants < 0 or seed < 0:
+        raise ValueError(f"variants and seed must be at least 0, got {variants} and {seed}")
+    mib = len(FACES) * len(CHARACTERS) * pictures * size**2 / 2**20
+    if mib > memory_limit_mib:
+        raise ValueError(
+            f"glyphs of this size take {mib:.0f} MiB and are held in memory: lower size or "
+            "variants, or raise data.memory_limit_mib"
+        )
 
 
 def _having(option: str, attributes: Mapping[str, str]) -> np.ndarray:
@@ -149,11 +168,11 @@ def _having(option: str, attributes: Mapping[str, str]) -> np.ndarray:
     faces = np.array(list(FACES.values()))
     found = np.ones(len(faces), bool)
     for name, value in attributes.items():
-        if value not in _ATTRIBUTES.get(name, ()):
-            known = "; ".join(f"{n}: {', '.join(v)}" for n, v in _ATTRIBUTES.items())
+        if value not in ATTRIBUTES.get(name, ()):
+            known = "; ".join(f"{n}: {', '.join(v)}" for n, v in ATTRIBUTES.items())
             raise ValueError(f"{option}: no glyph has {name} {value!r}; they have {known}")
-        number = list(_ATTRIBUTES).index(name)
-        found &= faces[:, number] == _ATTRIBUTES[name].index(value)
+        number = list(ATTRIBUTES).index(name)
+        found &= faces[:, number] == ATTRIBUTES[name].index(value)
     return found
 
 
@@ -163,7 +182,7 @@ def _counterparts(option: str, attributes: Mapping[str, str]) -> np.ndarray:
     changed = np.array(list(FACES.values()))
     already = _having(option, attributes)
     for name, value in attributes.items():
-        changed[:, list(_ATTRIBUTES).index(name)] = _ATTRIBUTES[name].index(value)
+        changed[:, list(ATTRIBUTES).index(name)] = ATTRIBUTES[name].index(value)
     position = {
         (design, of_face): number
         for number, (design, of_face) in enumerate(zip(designs, FACES.values(), strict=True))
@@ -181,7 +200,7 @@ def _pairs(split: str, split_by: str) -> np.ndarray:
     return np.flatnonzero(tested == (split == "test"))
 
 
-def _origin() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions that the pictures depend on."""
     import matplotlib
     from matplotlib import ft2font
@@ -256,9 +275,7 @@ def _bounds(path: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def _drawn(
-    size: int, variants: int, seed: int, others: tuple[int, ...] | None = None
-) -> np.ndarray:
+def drawn(size: int, variants: int, seed: int, others: tuple[int, ...] | None = None) -> np.ndarray:
     """All pictures, uint8 ``[1 + variants, faces, characters, size, size]``.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.caption_files import caption_feature, caption_rows
 from genjax.data.errors import DamagedDataError, MissingDataError
 from genjax.data.features import DataSet, Feature, class_ids
 from genjax.data.pictures import Channels, Decoder, PictureSource, kept
@@ -45,7 +46,10 @@ def huggingface(
     image: str = "image",
     label: str | None = None,
     caption: str | None = None,
-    caption_length: int = 256,
+    caption_length: int | None = None,
+    captions: bool = False,
+    min_count: int = 1,
+    tokenizer: str | None = None,
     size: int | None = None,
     channels: Channels = 3,
     holdout: float = 0.1,
@@ -62,9 +66,16 @@ def huggingface(
         memory_limit_mib: Pictures of more than this many MiB are decoded as they are needed.
         image: Column of pictures: encoded bytes, paths, or records of both.
         label: Column of class ids; None for ``label`` if there is one.
-        caption: Column of texts (of lists of texts, the first); None for none. They come as their
-            UTF-8 bytes, cut or filled up with zeros.
-        caption_length: Bytes of a caption.
+        caption: Column of texts; None for none, or with ``captions`` for ``text`` or ``caption``.
+            Without ``captions`` they (of lists of texts, the first) come as their UTF-8 bytes, cut
+            or filled up with zeros.
+        caption_length: Bytes or tokens of a caption; None for 256 bytes, or for the tokens of the
+            longest caption of the training split and one of padding.
+        captions: Whether captions come as tokens, as of the data set ``images``. Of a list of texts
+            each is a row.
+        min_count: Words that are rarer than this in the training split are unknown in all splits.
+        tokenizer: A ``tokenizer.json`` of Hugging Face's package ``tokenizers``, whose tokens
+            captions are of; None for the words of the training split.
         size: Pixels of a side: pictures are scaled to it, and cut to the square in their middle.
             None if they have one size already.
         channels: 1 for grey levels, 3 for colours, 4 for colours and opacity.
@@ -72,7 +83,8 @@ def huggingface(
 
     Returns:
         The split, called as the folder is: ``x`` uint8 ``[H, W, channels]``, ``label`` where there
-        are classes, and ``caption`` uint8 ``[caption_length]`` if asked for.
+        are classes, and if asked for ``caption`` uint8 ``[caption_length]``, or ``tokens`` int32
+        ``[T]``, with the vocabulary of the training split.
 
     Raises:
         MissingDataError: If there is no such split.
@@ -81,8 +93,10 @@ def huggingface(
     """
     if data_dir is None:
         raise ValueError("huggingface needs data_dir: the folder of .parquet or .arrow files")
-    if caption_length < 1:
+    if caption_length is not None and caption_length < 1:
         raise ValueError(f"caption_length must be at least 1, got {caption_length}")
+    if not captions and (tokenizer or min_count != 1):
+        raise ValueError("options of captions were given, but data.options.captions is not True")
     place = os.path.abspath(os.path.expanduser(data_dir))
     content, alone = _split_of(place, split)
     rows = held_out(len(content), holdout, split) if alone else np.arange(len(content))
@@ -90,6 +104,8 @@ def huggingface(
         raise ValueError(f"the split {split} of {place} has no rows")
     if label is None and "label" in content.column_names:
         label = "label"
+    if captions and caption is None:
+        caption = "text" if "text" in content.column_names else "caption"
     for name in (image, label, caption):
         if name is not None and name not in content.column_names:
             raise ValueError(
@@ -105,9 +121,19 @@ def huggingface(
             (), np.dtype(np.int32), num_classes=count, class_names=known or None
         )
         features["label"] = ids[rows]
-    if caption is not None:
-        features["caption"] = _bytes_of(content.column(caption), rows, caption_length)
-        spec["caption"] = Feature((caption_length,), np.dtype(np.uint8))
+    if caption is not None and captions:
+        said = _said(content.column(caption), rows, place)
+        train = said if split == "train" else _said_in_training(place, caption, holdout)
+        spec["tokens"] = caption_feature(
+            train, tokenizer=tokenizer, length=caption_length, min_count=min_count
+        )
+        tokens, picture = caption_rows(said, spec["tokens"], f"{place}, {split}")
+        features = {**{n: of_all[picture] for n, of_all in features.items()}, "tokens": tokens}
+        rows = rows[picture]
+    elif caption is not None:
+        length = caption_length or 256
+        features["caption"] = _bytes_of(content.column(caption), rows, length)
+        spec["caption"] = Feature((length,), np.dtype(np.uint8))
     cells = _Cells(content.column(image), rows, place if os.path.isdir(place) else "")
     decode = Decoder(size, channels)
     shape = decode.shape([cells(i) for i in range(min(64, len(rows)))])
@@ -191,6 +217,31 @@ def _class_names(content: Any, label: str) -> tuple[str, ...] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return tuple(map(str, names))
+
+
+def _said_in_training(place: str, caption: str, holdout: float) -> list[list[str]]:
+    """The captions of the training split."""
+    content, alone = _split_of(place, "train")
+    if caption not in content.column_names:
+        raise ValueError(f"the training split of {place} has no column {caption!r}")
+    count = len(content)
+    rows = held_out(count, holdout, "train") if alone else np.arange(count)
+    return _said(content.column(caption), rows, place)
+
+
+def _said(column: Any, rows: np.ndarray, place: str) -> list[list[str]]:
+    """The captions of some rows, each with single spaces between words."""
+    found = []
+    for row in rows:
+        cell = column[int(row)].as_py()
+        texts = cell if isinstance(cell, list) else [cell]
+        if not all(isinstance(text, str | None) for text in texts):
+            raise ValueError(f"the captions of {place} are {column.type}: expected texts")
+        texts = [" ".join((text or "").split()) for text in texts]
+        if not texts or not all(texts):
+            raise ValueError(f"row {row + 1} of {place} has an empty caption: leave it out")
+        found.append(texts)
+    return found
 
 
 def _bytes_of(column: Any, rows: np.ndarray, length: int) -> np.ndarray:

@@ -28,6 +28,7 @@ def identity(dataset: DataSet) -> dict[str, Any]:
     checksums = {f"{len(some)} rows": _checksum(dataset.source.rows(some))}
     if isinstance(dataset.source, ArraySource):
         checksums["all rows"] = _checksum(dataset.source.arrays)
+    words = vocabularies(dataset.spec)
     return {
         "name": dataset.name,
         "num_examples": count,
@@ -38,7 +39,7 @@ def identity(dataset: DataSet) -> dict[str, Any]:
                 "num_levels": feature.num_levels,
                 "num_classes": feature.num_classes,
                 **({"class_names": list(feature.class_names)} if feature.class_names else {}),
-                **_of_text(feature),
+                **({"vocabulary": words[name]} if name in words else {}),
             }
             for name, feature in sorted(dataset.spec.items())
         },
@@ -47,14 +48,27 @@ def identity(dataset: DataSet) -> dict[str, Any]:
     }
 
 
-def _of_text(feature: Feature) -> dict[str, Any]:
-    """What tells a vocabulary from another: the same numbers may be other words."""
-    vocabulary = feature.vocabulary
-    if vocabulary is None:
-        return {}
-    tokens = np.frombuffer("\0".join(vocabulary.tokens).encode(), np.uint8)
-    checksum = f"{crc32(tokens):08x}"
-    return {"vocabulary": {"kind": vocabulary.kind, "size": vocabulary.size, "checksum": checksum}}
+def vocabularies(spec: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:
+    """What tells vocabularies from others: the same numbers may be other words.
+
+    Args:
+        spec: Features.
+
+    Returns:
+        Kind, size and checksum by feature, of those that have a vocabulary.
+    """
+    found = {}
+    for name, feature in spec.items():
+        vocabulary = feature.vocabulary
+        if vocabulary is None:
+            continue
+        total = 0
+        for part in ("\0".join(vocabulary.tokens), vocabulary.definition):
+            total = crc32(np.frombuffer(part.encode(), np.uint8), total)
+        found[name] = {
+            "kind": vocabulary.kind, "size": vocabulary.size, "checksum": f"{total:08x}"
+        }  # fmt: skip
+    return found
 
 
 def _checksum(rows: Mapping[str, np.ndarray]) -> str:

@@ -1,10 +1,12 @@
 """A folder of pictures."""
 
+import functools
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from genjax.data.caption_files import caption_feature, caption_rows, captions_of
 from genjax.data.errors import MissingDataError
 from genjax.data.features import DataSet, Feature
 from genjax.data.pictures import Channels, Decoder, PictureSource, kept
@@ -22,6 +24,11 @@ def images(
     size: int | None = None,
     channels: Channels = 3,
     holdout: float = 0.1,
+    captions: bool = False,
+    caption_column: str | None = None,
+    caption_length: int | None = None,
+    min_count: int = 1,
+    tokenizer: str | None = None,
 ) -> DataSet:
     """A folder of pictures; its sub-folders are classes, in the order of their names.
 
@@ -37,22 +44,71 @@ def images(
             None if they have one size already.
         channels: 1 for grey levels, 3 for colours, 4 for colours and opacity.
         holdout: Share of the pictures held out where there are no folders ``train`` and ``test``.
+        captions: Whether pictures have captions, in a file ``captions.csv``, ``captions.jsonl``,
+            ``metadata.csv`` or ``metadata.jsonl`` in the folder or in that of each split, or in a
+            ``.txt`` beside each picture. A picture with several captions is several rows.
+        caption_column: Column of the captions; None for ``text`` or ``caption``. The path of the
+            picture is in ``file_name``.
+        caption_length: Tokens of a caption; longer ones are cut. None for those of the longest
+            caption of the training split and one of padding.
+        min_count: Words that are rarer than this in the training split are unknown in all splits.
+        tokenizer: A ``tokenizer.json`` of Hugging Face's package ``tokenizers``, whose tokens
+            captions are of; None for the words of the training split.
 
     Returns:
-        The split, called as the folder is: ``x`` uint8 ``[H, W, channels]``, and ``label`` where
-        there are classes.
+        The split, called as the folder is: ``x`` uint8 ``[H, W, channels]``; ``label`` where there
+        are classes; and of captions ``tokens``, int32 ``[T]``, with the vocabulary of the training
+        split.
 
     Raises:
-        MissingDataError: If there are no pictures.
-        DamagedDataError: If a picture cannot be decoded.
-        ValueError: If an argument is out of range, or the pictures have several sizes.
+        MissingDataError: If there are no pictures, or no captions.
+        DamagedDataError: If a file cannot be read.
+        ValueError: If an argument is out of range, the pictures have several sizes, or pictures and
+            captions do not belong to each other.
     """
     if data_dir is None:
         raise ValueError("images needs data_dir: the folder with pictures")
+    if not captions and (caption_column or caption_length or tokenizer or min_count != 1):
+        raise ValueError("options of captions were given, but data.options.captions is not True")
     folder = os.path.abspath(os.path.expanduser(data_dir))
+    decode = Decoder(size, channels)
+    root, every, names = _found(folder, split)
+    has_splits = root != folder
+    chosen = np.arange(len(every)) if has_splits else held_out(len(every), holdout, split)
+    files = [every[i] for i in chosen]
+    if not files:
+        raise ValueError(f"{root} has too few pictures to hold some out")
+    features: dict[str, np.ndarray] = {}
+    spec: dict[str, Feature] = {}
+    if names:
+        features["label"] = _labels(files, names, root, folder)
+        count = len(names)
+        spec["label"] = Feature((), np.dtype(np.int32), None, count, tuple(names))
+    paths = [os.path.join(root, file) for file in files]
+    shape = decode.shape(paths)
+    if captions:
+        read = functools.partial(captions_of, folder=folder, column=caption_column)
+        said = read(root, every)
+        trained_on = said
+        if split != "train" and has_splits:
+            trained_on = read(os.path.join(folder, "train"), _found(folder, "train")[1])
+        elif not has_splits:
+            trained_on = [said[i] for i in held_out(len(every), holdout, "train")]
+        spec["tokens"] = caption_feature(
+            trained_on, tokenizer=tokenizer, length=caption_length, min_count=min_count
+        )
+        tokens, rows = caption_rows([said[i] for i in chosen], spec["tokens"], f"{root}, {split}")
+        features = {**{name: of_all[rows] for name, of_all in features.items()}, "tokens": tokens}
+        paths = [paths[i] for i in rows]
+    source = PictureSource(paths.__getitem__, len(paths), decode, shape, **features)
+    spec = {"x": Feature(shape, np.dtype(np.uint8), num_levels=256), **spec}
+    return DataSet(os.path.basename(folder), kept(source, shape, memory_limit_mib), spec)
+
+
+def _found(folder: str, split: str) -> tuple[str, list[str], list[str]]:
+    """The folder of a split, the pictures in it, and the names of the classes."""
     if not os.path.isdir(folder):
         raise MissingDataError(f"there is no folder {folder}")
-    decode = Decoder(size, channels)
     has_splits = os.path.isdir(os.path.join(folder, "train"))
     root = os.path.join(folder, split) if has_splits else folder
     if has_splits and not os.path.isdir(root):
@@ -71,28 +127,17 @@ def images(
             f"{folder}/{found_split} looks like a split, but there is no {folder}/train: call the "
             "folders of splits train and test, or rename the class"
         )
-    if not has_splits:
-        files = [files[i] for i in held_out(len(files), holdout, split)]
-    if not files:
-        raise ValueError(f"{root} has too few pictures to hold some out")
-    labels = None
-    if names:
-        found = [_class_of(file) for file in files]
-        unknown = sorted({name for name in found if name not in names})
-        if unknown:
-            what = f"a class {unknown[0]!r}" if unknown[0] else "pictures without a class"
-            raise ValueError(f"{root} has {what} that {folder}/train has not")
-        labels = np.array([names.index(name) for name in found], np.int32)
-    paths = [os.path.join(root, file) for file in files]
-    shape = decode.shape(paths)
-    features = {} if labels is None else {"label": labels}
-    source = PictureSource(paths.__getitem__, len(paths), decode, shape, **features)
-    spec = {"x": Feature(shape, np.dtype(np.uint8), num_levels=256)}
-    if names:
-        spec["label"] = Feature(
-            (), np.dtype(np.int32), num_classes=len(names), class_names=tuple(names)
-        )
-    return DataSet(os.path.basename(folder), kept(source, shape, memory_limit_mib), spec)
+    return root, files, names
+
+
+def _labels(files: Sequence[str], names: Sequence[str], root: str, folder: str) -> np.ndarray:
+    """Class ids of pictures."""
+    found = [_class_of(file) for file in files]
+    unknown = sorted({name for name in found if name not in names})
+    if unknown:
+        what = f"a class {unknown[0]!r}" if unknown[0] else "pictures without a class"
+        raise ValueError(f"{root} has {what} that {folder}/train has not")
+    return np.array([names.index(name) for name in found], np.int32)
 
 
 def _pictures_in(root: str) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from genjax.data.arrays import npy
+from genjax.data.captioned_glyphs import captioned_glyphs
 from genjax.data.captions import captioned_digits
 from genjax.data.digit_sets import digits, digits_28, generator, mnist_on_cifar
-from genjax.data.features import DataSet, from_arrays
+from genjax.data.features import ArraySource, DataSet, Feature, column, from_arrays
 from genjax.data.glyphs import glyphs
 from genjax.data.huggingface import huggingface
 from genjax.data.images import images
@@ -20,8 +21,50 @@ from genjax.data.tables import table
 from genjax.data.text import text
 from genjax.data.tfds_sets import UnknownSetError, tfds_set
 
+
+def captions(
+    split: str,
+    *,
+    data_dir: str | None = None,
+    memory_limit_mib: int = 2048,
+    of: Mapping[str, Any] | None = None,
+) -> DataSet:
+    """The captions of another data set, as text for autoregressive models.
+
+    Args:
+        split: One of that set's.
+        data_dir: As of that set.
+        memory_limit_mib: As of that set.
+        of: Its ``name`` and its options; None for ``captioned_digits`` of the embedded ``digits``.
+
+    Returns:
+        The split, as many rows as that set has: ``x`` ``[T]``, uint8, or int32 if there are more
+        than 256 tokens, with the numbers and the vocabulary of its feature ``tokens``.
+
+    Raises:
+        ValueError: If it has no captions.
+    """
+    options = dict(of or {"name": "captioned_digits", "images": "digits"})
+    if not isinstance(options.get("name"), str):
+        raise ValueError(f"of must have the name of a data set, got {dict(options)}")
+    name = options.pop("name")
+    whole = load(name, split, data_dir=data_dir, memory_limit_mib=memory_limit_mib, **options)
+    tokens = column(whole.source, "tokens") if "tokens" in whole.spec else None
+    vocabulary = whole.spec["tokens"].vocabulary if tokens is not None else None
+    if tokens is None or vocabulary is None:
+        raise ValueError(
+            f"{name} has no captions: expected a data set with a feature tokens, such as "
+            "captioned_digits, captioned_glyphs, or images with captions=True"
+        )
+    feature = Feature(tokens.shape[1:], vocabulary.dtype, vocabulary.size, vocabulary=vocabulary)
+    source = ArraySource(x=tokens.astype(vocabulary.dtype))
+    return DataSet("captions", source, {"x": feature}, origin=whole.origin)
+
+
 LOADERS: Mapping[str, Callable[..., DataSet]] = {
     "captioned_digits": captioned_digits,
+    "captioned_glyphs": captioned_glyphs,
+    "captions": captions,
     "digits_28": digits_28,
     "glyphs": glyphs,
     "huggingface": huggingface,

@@ -56,8 +56,8 @@ def text(
     place = None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir))
     name = "text" if place is None else os.path.splitext(os.path.basename(place))[0]
     if place is not None and os.path.exists(os.path.join(place, "train.txt")):
-        train = _read(os.path.join(place, "train.txt"))
-        own = train if split == "train" else _read(os.path.join(place, f"{split}.txt"))
+        train = read_text(os.path.join(place, "train.txt"))
+        own = train if split == "train" else read_text(os.path.join(place, f"{split}.txt"))
     else:
         if split not in ("train", "test"):
             raise ValueError(f"a text without splits of its own has train and test, got {split!r}")
@@ -106,7 +106,7 @@ def _of_python() -> str:
 def _joined(place: str) -> str:
     """The text of a file, or of all ``.txt`` files in a folder."""
     if not os.path.isdir(place):
-        return _read(place)
+        return read_text(place)
     files = [
         os.path.join(folder, name)
         for folder, names in walk(place)
@@ -115,15 +115,23 @@ def _joined(place: str) -> str:
     ]
     if not files:
         raise MissingDataError(f"there are no .txt files in {place}")
-    return "\n".join(_read(file) for file in sorted(files))
+    return "\n".join(read_text(file) for file in sorted(files))
 
 
-def _read(file: str) -> str:
-    """The text of a file, its line breaks those of Unix, without a byte order mark."""
+def read_text(file: str) -> str:
+    """The text of a file, its line breaks those of Unix, without a byte order mark.
+
+    Args:
+        file: Its path.
+
+    Raises:
+        MissingDataError: If it does not exist.
+        DamagedDataError: If it is not UTF-8.
+    """
     try:
         with open(file, encoding="utf-8-sig") as opened:
             return opened.read()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise MissingDataError(f"there is no file {file}") from error
     except UnicodeDecodeError as error:
         raise DamagedDataError(f"{file} is not UTF-8 ({error}): save it as UTF-8") from error

@@ -2,14 +2,20 @@
 
 import collections
 import dataclasses
+import functools
 import re
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+from genjax.data import subwords
 
 Tokens: TypeAlias = Literal["byte", "character", "word"]
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 """What stands in texts for what is unknown."""
+PADDING = ""
+"""The token that fills captions up: nothing, in a text."""
 # A space goes with what follows it: nothing is lost, and texts of words are half as long.
 _WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
@@ -21,13 +27,16 @@ class Vocabulary:
     Attributes:
         kind: What the tokens are: UTF-8 bytes, characters, or words, which are runs of letters and
             digits, single other characters, either with a space before them if there is one, and
-            white space. Concatenated, tokens are the text.
+            white space. Concatenated, tokens are the text. Or they are a ``"subword"``: whatever a
+            ``tokenizer.json`` of the Hugging Face package ``tokenizers`` makes of texts.
         tokens: The tokens; of characters and words the first stands for all that are unknown. Of
             bytes none are listed: they stand for themselves.
+        definition: Of subwords the content of their ``tokenizer.json``, else empty.
     """
 
-    kind: Tokens
+    kind: Tokens | Literal["subword"]
     tokens: tuple[str, ...] = ()
+    definition: str = ""
 
     @property
     def size(self) -> int:
@@ -39,8 +48,25 @@ class Vocabulary:
         """Type of the numbers: uint8 if they fit, else int32."""
         return np.dtype(np.uint8 if self.size <= 256 else np.int32)
 
+    @functools.cached_property
+    def positions(self) -> Mapping[str, int]:
+        """The numbers of the tokens."""
+        return {token: number for number, token in enumerate(self.tokens)}
+
+    @property
+    def padding(self) -> int | None:
+        """The number of the token that captions are filled up with; None if there is none."""
+        if self.kind == "subword":
+            return subwords.padding(self.definition, self.positions)
+        return self.positions.get(PADDING)
+
+    def as_json(self) -> dict[str, Any]:
+        """What tells all of it, as JSON data."""
+        found = {"kind": self.kind, "tokens": list(self.tokens)}
+        return {**found, **({"definition": self.definition} if self.definition else {})}
+
     def encode(self, text: str) -> np.ndarray:
-        """The numbers ``[T]`` of a text; 0 for what is unknown.
+        """The numbers ``[T]`` of a text; 0 for unknown characters and words.
 
         Example:
             >>> Vocabulary("character", (UNKNOWN, "a", "b")).encode("abc").tolist()
@@ -48,8 +74,9 @@ class Vocabulary:
         """
         if self.kind == "byte":
             return np.frombuffer(text.encode(), np.uint8)
-        position = {token: number for number, token in enumerate(self.tokens)}
-        return np.array([position.get(t, 0) for t in _split(text, self.kind)], self.dtype)
+        if self.kind == "subword":
+            return np.array(subwords.encode(self.definition, text), self.dtype)
+        return np.array([self.positions.get(t, 0) for t in _split(text, self.kind)], self.dtype)
 
     def decode(self, rows: np.ndarray) -> list[str]:
         r"""The text of each row.
@@ -59,7 +86,7 @@ class Vocabulary:
 
         Returns:
             ``N`` strings, in which ``"\ufffd"`` stands for what is unknown, and for bytes that are
-            no UTF-8.
+            no UTF-8. Of subwords, special tokens such as padding are left out.
 
         Raises:
             ValueError: If these are no numbers of tokens.
@@ -74,6 +101,8 @@ class Vocabulary:
             )
         if self.kind == "byte":
             return [row.astype(np.uint8).tobytes().decode(errors="replace") for row in rows]
+        if self.kind == "subword":
+            return [subwords.decode(self.definition, row, self.padding) for row in rows.tolist()]
         return ["".join(self.tokens[number] for number in row) for row in rows.tolist()]
 
 

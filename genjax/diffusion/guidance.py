@@ -26,6 +26,25 @@ EstimateFn: TypeAlias = Callable[[Array, Array, Any], Estimate]
 _Told = TypeVar("_Told")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Always:
+    """What is told in any case, such as the image that is to be enlarged.
+
+    Guidance and label dropout leave it as it is.
+
+    Attributes:
+        value: An array ``[B, ...]``, or a tree of several.
+    """
+
+    value: Any
+
+
+def is_always(told: Any) -> bool:
+    """Whether a part of what is told is told in any case: where trees of it are not gone into."""
+    return isinstance(told, Always)
+
+
 def untold(told: _Told) -> _Told:
     """What tells nothing, in place of what is told.
 
@@ -33,18 +52,21 @@ def untold(told: _Told) -> _Told:
         told: Class ids ``[B]``, or a mapping of arrays ``[B, ...]``.
 
     Returns:
-        The same with whole numbers of -1 and real numbers of 0.
+        The same with whole numbers of -1 and real numbers of 0, but for what is told
+        :class:`Always`.
 
     Example:
         >>> untold({"tokens": jnp.array([[3, 4]])})["tokens"].tolist()
         [[-1, -1]]
     """
 
-    def nothing(array: Array) -> Array:
+    def nothing(array: Any) -> Any:
+        if is_always(array):
+            return array
         whole = jnp.issubdtype(array.dtype, jnp.integer)
         return jnp.full_like(array, NO_LABEL if whole else 0)
 
-    return jax.tree.map(nothing, told)
+    return jax.tree.map(nothing, told, is_leaf=is_always)
 
 
 @runtime_checkable
@@ -52,9 +74,12 @@ class Guidance(Protocol):
     """What turns the estimates of a conditional model into guided ones."""
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Any
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows that something is told of."""
+        """Estimates ``(z, t) -> Estimate`` for rows that something is told of.
+
+        ``against`` is what samples are guided away from, in place of nothing told.
+        """
         ...
 
 
@@ -117,13 +142,25 @@ class ClassifierFree:
         return f"guidance {self.scale:g}{inside}{rescaled}"
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Any
+        self, process: Process, estimate_fn: EstimateFn, label: Any, against: Any = None
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes, texts or whatever is told.
+
+        Args:
+            process: The process.
+            estimate_fn: The model's estimates.
+            label: What it is told.
+            against: What is told in place of nothing, so that samples are guided away from it: a
+                negative prompt.
+
+        Returns:
+            The guided estimates.
+        """
+        other = untold(label) if against is None else against
 
         def both(z: Array, t: Array) -> Estimate:
             # One call for the two, of twice the rows.
-            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, untold(label))
+            each = jax.tree.map(lambda *two: jnp.concatenate(two), label, other)
             halves = estimate_fn(jnp.concatenate([z, z]), t, each)
             with_it, without = (Estimate(*(a[part] for a in halves)) for part in _halves(len(z)))
             joined = self.joined(with_it, without)
@@ -228,9 +265,22 @@ class ClassifierGuidance:
             )
 
     def guided(
-        self, process: Process, estimate_fn: EstimateFn, label: Int[Array, " B"]
+        self,
+        process: Process,
+        estimate_fn: EstimateFn,
+        label: Int[Array, " B"],
+        against: Any = None,
     ) -> Callable[[Array, Array], Estimate]:
-        """Estimates ``(z, t) -> Estimate`` for rows of given classes."""
+        """Estimates ``(z, t) -> Estimate`` for rows of given classes.
+
+        Raises:
+            ValueError: If there is something to guide away from.
+        """
+        if against is not None:
+            raise ValueError(
+                "sample.guidance: a classifier guides to classes, away from none: take "
+                "classifier_free for what samples are not to be"
+            )
         told = label if self.tells_label else jnp.full_like(label, NO_LABEL)
         # A class for the rows without one, whose slopes are left out.
         asked = jnp.maximum(label, 0)

@@ -47,6 +47,53 @@ def psnr(made: np.ndarray, truth: np.ndarray, *, peak: float = 255.0) -> np.ndar
         return np.asarray(10.0 * np.log10(peak**2 / squared))
 
 
+def consistency_psnr(high: np.ndarray, low: np.ndarray, *, peak: float = 255.0) -> np.ndarray:
+    """PSNR between an enlargement, shrunk again, and the image that was enlarged.
+
+    What a cascade or a super-resolution model adds must not change what it was given. Each pixel of
+    the low resolution is compared with the mean of those it has become (area downsampling). Where
+    the low resolution was made by another filter, such as the antialiased ones of Pillow, or is
+    rounded to whole levels, the true image does not reach infinity either: its own value is the
+    one to compare with.
+
+    Args:
+        high: Enlargements ``[N, H, W, C]``.
+        low: What was enlarged, ``[N, h, w, C]``, where ``H / h`` and ``W / w`` are whole numbers.
+        peak: Difference of the largest and the least value there may be.
+
+    Returns:
+        Decibels ``[N]``; infinite where an enlargement is exactly consistent.
+
+    Raises:
+        ValueError: If the second are not the first at a lower resolution.
+
+    Example:
+        >>> high = np.array([0.0, 51.0, 51.0, 0.0]).reshape(1, 2, 2, 1)
+        >>> round(float(consistency_psnr(high, np.zeros((1, 1, 1, 1)))[0]), 6)
+        20.0
+
+    References:
+        Saharia et al., Image Super-Resolution via Iterative Refinement, arXiv:2104.07636, who
+        report consistency as a mean squared error.
+    """
+    large, small = np.shape(high), np.shape(low)
+    if (
+        len(large) != 4
+        or len(small) != 4
+        or not np.size(low)
+        or (large[0], large[3]) != (small[0], small[3])
+        or large[1] % small[1]
+        or large[2] % small[2]
+    ):
+        raise ValueError(
+            "expected enlargements [N, H, W, C] of images [N, h, w, C] by whole factors, got "
+            f"{large} and {small}"
+        )
+    count, height, width, channels = small
+    blocks = (count, height, large[1] // height, width, large[2] // width, channels)
+    return psnr(np.asarray(high, np.float64).reshape(blocks).mean((2, 4)), low, peak=peak)
+
+
 def luma(images: np.ndarray, *, peak: float = 255.0) -> np.ndarray:
     """The channel Y of colours as video has it, from 16 to 235 whatever the peak.
 

@@ -1,7 +1,6 @@
 """Thickness and slant of what is drawn in grey images, and whether they follow an edit."""
 
 import numpy as np
-from scipy import stats
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
@@ -83,6 +82,8 @@ def rank_correlation(x: np.ndarray, measured: np.ndarray) -> float:
         >>> rank_correlation(np.array([-1, 0, 1]), np.array([[0.0, 2.0], [0.1, 1.0], [5.0, 0.0]]))
         0.0
     """
+    from scipy import stats  # it takes long to import
+
     x, measured = np.asarray(x, np.float64), np.asarray(measured, np.float64)
     if x.ndim != 1 or measured.ndim != 2 or len(x) != len(measured) or len(x) < 2:
         raise ValueError(

@@ -34,6 +34,7 @@ from genjax.families.gan import (
     AdaptiveAugment,
     FixedAugment,
     Inference,
+    Judges,
     PathLength,
     Rows,
     SlopeControl,
@@ -43,6 +44,7 @@ from genjax.families.gan import (
     fgan,
     gan,
     hinge_gan,
+    kl_autoencoder,
     latent_regression,
     lsgan,
     mmd_gan,
@@ -53,12 +55,14 @@ from genjax.families.gan import (
     srgan,
     stylegan2,
     veegan,
+    vq_gan,
     wgan,
     wgan_gp,
 )
 from genjax.families.gaussian_component import GaussianComponent
 from genjax.families.hidden_markov import hidden_markov
 from genjax.families.hierarchical_vae import hierarchical_vae
+from genjax.families.laplace_observation import Laplace
 from genjax.families.latents import of_latents
 from genjax.families.logistic_observations import DiscretizedLogistic, LogisticMixture
 from genjax.families.mixture import mixture
@@ -97,6 +101,7 @@ __all__ = [
     "Entries",
     "Gaussian",
     "GaussianComponent",
+    "Laplace",
     "LogisticMixture",
     "MultinomialComponent",
     "Observation",
@@ -106,6 +111,8 @@ __all__ = [
     "Quantizer",
     "VectorQuantizer",
     "of_latents",
+    "kl_autoencoder",
+    "vq_gan",
     "vq_vae",
     "VariationalObjective",
     "autoregressive",
@@ -135,6 +142,7 @@ __all__ = [
     "Family",
     "HalfLife",
     "Inference",
+    "Judges",
     "Latent",
     "PathLength",
     "Rows",

@@ -119,6 +119,10 @@ class Adversarial:
             raise ValueError(f"no player owns {', '.join(sorted(unowned))}, which are averaged")
         if self.order not in ("critic first", "together"):
             raise ValueError(f"order must be 'critic first' or 'together', got {self.order!r}")
+        if self.generator.starts_at or (self.order == "together" and self.critic.starts_at):
+            raise ValueError("starts_at is of the critic, in the order 'critic first'")
+        if self.critic.starts_at and self.critic.regularizer_fn:
+            raise ValueError("starts_at is of critics without a regularizer_fn")
         if self.order == "together" and (
             self.critic_steps > 1 or self.share_fakes or self.generator_batch
         ):
@@ -221,9 +225,7 @@ class Adversarial:
                 _Part(rows, fakes[i] if self.share_fakes else self._made(state, rows, key), key)
                 for rows, key in zip(rows_of(i), self._part_keys(keys[i]), strict=True)
             ]
-            state = self._projected("critic", state)
-            grads = self._own_grads("critic", self.critic.loss_fn, state, parts)
-            state, metrics = self._moved("critic", state, grads)
+            state, metrics = self._critic_turn(state, parts)
             # Counted over the run, so that a resumed run regularises on the same turns.
             turn = state.step * self.critic_steps + i
             state, regular = self._regularized("critic", state, parts, turn)
@@ -236,6 +238,20 @@ class Adversarial:
         state, regular = self._regularized("generator", state, parts, state.step)
         means = jax.tree.map(lambda *values: sum(values) / self.critic_steps, *of_critic)
         return state, {**means, **metrics, **regular}
+
+    def _critic_turn(
+        self, state: TrainState, parts: Sequence["_Part"]
+    ) -> tuple[TrainState, Metrics]:
+        """The state after a step of the critic, and the metrics of its loss."""
+
+        def play(state: TrainState) -> tuple[TrainState, Metrics]:
+            state = self._projected("critic", state)
+            grads = self._own_grads("critic", self.critic.loss_fn, state, parts)
+            return self._moved("critic", state, grads)
+
+        if not self.critic.starts_at:
+            return play(state)
+        return _where_due(state.step >= self.critic.starts_at, play, state)
 
     def _together(
         self, state: TrainState, batch: Batch, key: PRNGKeyArray
@@ -412,9 +428,17 @@ class Adversarial:
             # Zero in between: the mean over many steps is then that of the regulariser's own.
             return moved, {n: every * value for n, value in found[2].items()}
 
-        def skip(state: TrainState) -> tuple[TrainState, Metrics]:
-            _, shapes = jax.eval_shape(regularize, state)
-            return state, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
+        return _where_due(turn % every == 0, regularize, state)
 
-        with nested():
-            return jax.lax.cond(turn % every == 0, regularize, skip, state)
+
+def _where_due(
+    due: Array, play: Callable[[TrainState], tuple[TrainState, Metrics]], state: TrainState
+) -> tuple[TrainState, Metrics]:
+    """The state after a player's step where it is due, else as it was with metrics of zero."""
+
+    def skip(state: TrainState) -> tuple[TrainState, Metrics]:
+        _, shapes = jax.eval_shape(play, state)
+        return state, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
+
+    with nested():
+        return jax.lax.cond(due, play, skip, state)

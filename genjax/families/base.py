@@ -170,14 +170,25 @@ class FirstStage:
             model has a distribution of them. The batch of evaluation has ``index``.
         decode: ``(variables, latents, batch) -> rows [B, *event]``.
         nats: ``(variables, batch, latents) -> [B]``: with the negative log-density of its latents
-            added, a row has a bound on that of the data.
+            added, a row has a bound on that of the data. None where latents have no distribution
+            given a row, so that their density bounds nothing.
+        keeps: Entries of ``model_state`` that it needs; None for all.
+        vectors: Where latents are codes, the model by what these are made of: vectors of real
+            numbers, which ``decode`` quantises. None for none.
     """
 
     event_shape: tuple[int, ...]
     num_levels: int | None
     encode: Callable[[Variables, Batch, PRNGKeyArray], Array]
     decode: Callable[[Variables, Array, Batch], Array]
-    nats: Callable[[Variables, Batch, Array], Array]
+    nats: Callable[[Variables, Batch, Array], Array] | None
+    keeps: tuple[str, ...] | None = None
+    vectors: "FirstStage | None" = None
+
+    def variables(self, ema: Params, model_state: ModelState) -> Variables:
+        """What it needs of a trained state."""
+        kept = model_state if self.keeps is None else {n: model_state[n] for n in self.keeps}
+        return {"ema": ema, "model_state": dict(kept)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +228,8 @@ class Family:
         encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
             ``batch["index"]`` where grey levels are dequantised. None where there are none.
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
+        reconstruct: Rows of a batch as they come back from their latents, ``[B, *event]``:
+            ``(state, batch, key)``. None where latents lose nothing, or rows have none.
         impute: Rows of a batch whose missing entries are drawn given the known ones, which stay as
             they are: ``(state, batch, key, num_steps)``, where the batch has ``known``, of the
             shape of ``x`` and True where it may be read, and what ``reads`` names; a Markov chain
@@ -264,6 +277,7 @@ class Family:
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
     encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
+    reconstruct: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
     impute: Callable[[TrainState, Batch, PRNGKeyArray, int], Array] | None = None
     denoising: Callable[[TrainState, Batch], Denoising] | None = None
     generating: Callable[[TrainState, Batch], Generating] | None = None

@@ -38,8 +38,10 @@ from genjax.families.told import (
     Told,
     drop_told,
     first_told,
+    heard,
+    optional_of,
     reads_of,
-    told_of,
+    tell,
     variables_of,
     with_collections,
 )
@@ -78,7 +80,7 @@ class DenoisingNetwork:
     dequantize: bool = False
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.objective.label_dropout, conditional=bool(self.reads))
+        check_label_dropout(self.objective.label_dropout, conditional=bool(self.optional))
 
     @property
     def num_dims(self) -> int:
@@ -96,6 +98,15 @@ class DenoisingNetwork:
         return reads_of(self.net)
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """Those of them that the network can do without."""
+        return optional_of(self.net)
+
+    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+        """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
+        return tell(self.net, batch, key, training=training)
+
+    @property
     def drops_labels(self) -> bool:
         """Whether the network is trained without being told anything, too."""
         return self.objective.label_dropout > 0
@@ -111,7 +122,7 @@ class DenoisingNetwork:
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of the network, and its other collections."""
-        told = first_told(batch, self.reads)
+        told = first_told(self.net, batch)
         z, times = jnp.zeros((1, *self.event_shape)), jnp.ones(1)
         params, state = init_network(self.net, key, z, times, told)
         out = jax.eval_shape(
@@ -142,7 +153,7 @@ class DenoisingNetwork:
             variables_of(params, "net"),
             z,
             times,
-            told,
+            heard(told),
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -169,7 +180,8 @@ class DenoisingNetwork:
         x = self.training_points(batch["x"], jax.random.fold_in(key_noise, 1))
         times = self.objective.draw_times(key_time, x.shape[0], self.process)
         noise = jax.random.normal(key_noise, x.shape)
-        told = drop_told(key_label, told_of(batch, self.reads), self.objective.label_dropout)
+        told = self.told(batch, key_label, training=True)
+        told = drop_told(key_label, told, self.objective.label_dropout)
         alpha, sigma = self.process.scales(times)
         z = diffuse(x, noise, alpha, sigma)
         known = with_collections(params, model_state)
@@ -217,7 +229,7 @@ class DenoisingNetwork:
         # from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
-        told = told_of(batch, self.reads)
+        told = self.told(batch, key)
         x, kind = self.units.encode(batch["x"]), self.kind
         first, last = self.process.scales(self.ends()).gamma
 

@@ -23,7 +23,7 @@ from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.middle import Asked
 from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.families.sampling import Sampling, Trajectory, told_if
-from genjax.families.told import Told, told_of, with_collections
+from genjax.families.told import Told, same_key, with_collections
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -36,6 +36,7 @@ class DenoisingModel(Asked, Protocol):
         num_dims: Entries of an example.
         units: Data to the units of the process, and back.
         reads: Features of a batch that the network is told.
+        optional: Those of them that it can do without.
         drops_labels: Whether it is trained without being told anything, too.
     """
 
@@ -50,12 +51,21 @@ class DenoisingModel(Asked, Protocol):
         ...
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """See the class."""
+        ...
+
+    @property
     def drops_labels(self) -> bool:
         """See the class."""
         ...
 
     def process_of(self, params: Params) -> Process:
         """The process, of which a schedule may be learned."""
+        ...
+
+    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+        """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
         ...
 
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
@@ -136,6 +146,7 @@ def denoising_family(
     fixed: Process | None = getattr(model, "process", None)
     sampling.check(
         reads=model.reads,
+        optional=model.optional,
         units=model.units,
         drops_labels=model.drops_labels,
         process=fixed,
@@ -145,6 +156,7 @@ def denoising_family(
     in_general = clipped if callable(default) else default
     said = sampling.record(
         reads=model.reads,
+        optional=model.optional,
         drops_labels=model.drops_labels,
         # What a sampler is called and how often it asks does not depend on parameters.
         default=default({}, None) if callable(default) else default,
@@ -161,7 +173,7 @@ def denoising_family(
         return model.flow(known(state), scored, sampling.num_steps)
 
     def flow_draws(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return flow_of(state).draws(batch, told_of(batch, model.reads), key, eval_num_times)
+        return flow_of(state).draws(batch, model.told(batch, key), key, eval_num_times)
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         found: dict[str, Array] = {}
@@ -183,26 +195,27 @@ def denoising_family(
         return -jax.tree.reduce(jnp.add, model.bound(known(state), batch, key, eval_num_times))
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        params, told = known(state), told_of(batch, model.reads)
+        params, told = known(state), model.told(batch, key)
         return sampling.draw(
             model.process_of(params),
             told_if(bool(model.reads), functools.partial(model.estimate, params)),
             key,
             (batch["x"].shape[0], *model.event_shape),
-            sampling.told(batch, model.reads),
+            sampling.told(batch, told),
+            against=sampling.against(batch, told, model.optional),
             default=default(params, told) if callable(default) else default,
             units=model.units,
             trajectory=trajectory,
         )
 
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return flow_of(state).latents(batch, told_of(batch, model.reads), key)
+        return flow_of(state).latents(batch, model.told(batch, same_key()), key)
 
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return flow_of(state).decode(latents, told_of(batch, model.reads))
+        return flow_of(state).decode(latents, model.told(batch, same_key()))
 
     def denoising(state: TrainState, batch: Batch) -> Denoising:
-        params, told = known(state), sampling.told(batch, model.reads)
+        params, told = known(state), sampling.told(batch, model.told(batch, same_key()))
         process = model.process_of(params)
         return sampling.denoising(model, params, process, told, default=in_general)
 

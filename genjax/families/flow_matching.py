@@ -24,7 +24,7 @@ from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import ADAPTIVE, Sampling, Trajectory, told_if
-from genjax.families.told import with_collections
+from genjax.families.told import same_key, with_collections
 from genjax.ode import Solver, trace_for
 
 
@@ -107,6 +107,7 @@ def flow_matching(
     drops_labels, adaptive = label_dropout > 0, AdaptiveODE(tolerance=tolerance)
     sampling.check(
         reads=model.reads,
+        optional=model.optional,
         units=model.units,
         drops_labels=drops_labels,
         process=model.process,
@@ -114,6 +115,7 @@ def flow_matching(
     calls = sampling.num_steps * (2 if method == "heun" else 1)
     said = sampling.record(
         reads=model.reads,
+        optional=model.optional,
         drops_labels=drops_labels,
         default=adaptive,
         ends_clean=model.process.ends_clean,
@@ -131,7 +133,7 @@ def flow_matching(
         return with_collections(state.ema, state.model_state)
 
     def draws_of(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(known(state)).draws(batch, model.told(batch), key, eval_num_draws)
+        return model.flow(known(state)).draws(batch, model.told(batch, key), key, eval_num_draws)
 
     def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
         draws = draws_of(state, batch, key)
@@ -143,25 +145,27 @@ def flow_matching(
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         if sampling.sampler is None and sampling.guidance is None:
             return model.sample(known(state), key, batch)
+        told = model.told(batch, key)
         return sampling.draw(
             model.process,
             told_if(bool(model.reads), functools.partial(model.estimate, known(state))),
             key,
             (batch["x"].shape[0], *event_shape),
-            sampling.told(batch, model.reads),
+            sampling.told(batch, told),
+            against=sampling.against(batch, told, model.optional),
             default=adaptive,
             units=model.units,
             trajectory=Trajectory(),
         )
 
     def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(known(state)).latents(batch, model.told(batch), key)
+        return model.flow(known(state)).latents(batch, model.told(batch, same_key()), key)
 
     def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return model.flow(known(state)).decode(latents, model.told(batch))
+        return model.flow(known(state)).decode(latents, model.told(batch, same_key()))
 
     def denoising(state: TrainState, batch: Batch) -> Denoising:
-        told = sampling.told(batch, model.reads)
+        told = sampling.told(batch, model.told(batch, same_key()))
         return sampling.denoising(model, known(state), model.process, told, default=adaptive)
 
     return Family(

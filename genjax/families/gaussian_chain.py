@@ -22,8 +22,10 @@ from genjax.families.told import (
     Told,
     drop_told,
     first_told,
+    heard,
+    optional_of,
     reads_of,
-    told_of,
+    tell,
     variables_of,
     with_collections,
 )
@@ -59,7 +61,7 @@ class GaussianChain:
     num_levels: int | None
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.objective.label_dropout, conditional=bool(self.reads))
+        check_label_dropout(self.objective.label_dropout, conditional=bool(self.optional))
         if self.objective.clip_data and self.num_levels is None:
             raise ValueError(
                 "clip_data is for images of grey levels: real-valued data has no interval; leave "
@@ -80,6 +82,15 @@ class GaussianChain:
     def reads(self) -> tuple[str, ...]:
         """Features of a batch that the network is told."""
         return reads_of(self.net)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Those of them that the network can do without."""
+        return optional_of(self.net)
+
+    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+        """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
+        return tell(self.net, batch, key, training=training)
 
     @property
     def drops_labels(self) -> bool:
@@ -103,7 +114,7 @@ class GaussianChain:
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of the network, and its other collections."""
-        told = first_told(batch, self.reads)
+        told = first_told(self.net, batch)
         z, times = jnp.zeros((1, *self.event_shape)), jnp.ones(1)
         params, state = init_network(self.net, key, z, times, told)
         out = jax.eval_shape(
@@ -126,7 +137,7 @@ class GaussianChain:
             variables_of(params, "net"),
             z,
             times,
-            told,
+            heard(told),
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -188,7 +199,8 @@ class GaussianChain:
         x = self.units.encode(batch["x"])
         index = self.objective.draw_steps(key_time, x.shape[0], self.process.num_timesteps)
         noise = jax.random.normal(key_noise, x.shape)
-        told = drop_told(key_label, told_of(batch, self.reads), self.objective.label_dropout)
+        told = self.told(batch, key_label, training=True)
+        told = drop_told(key_label, told, self.objective.label_dropout)
         at = self.steps.at(index)
         z = diffuse(x, noise, at.alpha, at.sigma)
         known = with_collections(params, model_state)
@@ -219,7 +231,7 @@ class GaussianChain:
         once; else so many of them, stratified, stand for all.
         """
         keys = keys_by_example(key, batch["index"])
-        told = told_of(batch, self.reads)
+        told = self.told(batch, key)
         x, steps, others = self.units.encode(batch["x"]), self.steps, self.process.num_timesteps - 1
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, self.event_shape))
 

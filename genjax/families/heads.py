@@ -32,6 +32,30 @@ class GaussianFeatures(nn.Module):
         return mean, log_std
 
 
+class GaussianVectors(nn.Module):
+    """An encoder of grids, and a layer that makes a Gaussian of the features of each place.
+
+    Attributes:
+        trunk: Module ``x -> features [B, *places, F]``.
+        size: Entries of the latent at a place.
+    """
+
+    trunk: nn.Module
+    size: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B *event"]
+    ) -> tuple[Float[Array, "B *places D"], Float[Array, "B *places D"]]:
+        """Mean and log of the standard deviation of the latents, the latter in [-15, 10]."""
+        features = self.trunk(x).astype(jnp.float32)  # type: ignore[operator]
+        mean = nn.Dense(self.size, name="mean")(features)
+        zeros = nn.initializers.zeros_init()
+        log_std = nn.Dense(self.size, kernel_init=zeros, name="log_std")(features)
+        # Nearly nothing holds it up where the divergence weighs a millionth.
+        return mean, jnp.clip(log_std, -15.0, 10.0)
+
+
 class Vectors(nn.Module):
     """An encoder of grids, and a layer that makes a vector of the features of each place.
 
@@ -108,7 +132,6 @@ class ObservedFeatures(nn.Module):
     num_outputs: int
     num_shared: int = 0
 
-    @nn.compact
     def __call__(
         self, latent: Float[Array, "B *latent"], label: Int[Array, " B"] | None = None
     ) -> Float[Array, "B *places P"]:
@@ -117,9 +140,16 @@ class ObservedFeatures(nn.Module):
         Raises:
             ValueError: If the features are of other places than the examples have.
         """
-        return self._observed(self.trunk(latent, label))  # type: ignore[operator]
+        return self.observe(self.features(latent, label))
 
-    def _observed(self, features: Float[Array, "B *places_F"]) -> Float[Array, "B *places P"]:
+    def features(
+        self, latent: Float[Array, "B *latent"], label: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B *places_F"]:
+        """What the layer sees: features of the decoder."""
+        return self.trunk(latent, label)  # type: ignore[operator, no-any-return]
+
+    @nn.compact
+    def observe(self, features: Float[Array, "B *places_F"]) -> Float[Array, "B *places P"]:
         """The layer after the decoder."""
         features = features.astype(jnp.float32)
         places = self.event_shape[:-1]
@@ -147,7 +177,6 @@ class ObservedGroups(ObservedFeatures):
     prior)``: see :class:`genjax.nets.TopDownDecoder`.
     """
 
-    @nn.compact
     def __call__(  # type: ignore[override]
         self,
         seen: tuple[Float[Array, "B _ _ C"], ...] | None,
@@ -165,4 +194,4 @@ class ObservedGroups(ObservedFeatures):
         features, *others = self.trunk(  # type: ignore[operator]
             seen, label, noise=noise, latents=latents
         )
-        return (self._observed(features), *others)
+        return (self.observe(features), *others)

@@ -117,6 +117,9 @@ def latent_family(
         label = label_of(batch, conditional=model.conditional)
         return observation.centre(groups.outputs(state.ema, latents, label), model.entries)
 
+    def reconstruct(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        return decode(state, encode(state, batch, key), batch)
+
     def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
         return filled_in(model, state.ema, batch, key, num_steps)
 
@@ -128,6 +131,7 @@ def latent_family(
         log_prob=log_prob,
         encode=encode,
         decode=decode,
+        reconstruct=reconstruct,
         impute=impute,
         first_stage=None if model.conditional else first_stage_of(model),
         eval_protocol=_eval_protocol(eval_num_draws, ema_decay),
@@ -174,7 +178,12 @@ def first_stage_of(model: LatentVariableModel) -> FirstStage:
         return model.data_nats(batch, found)[0] + model.log_posterior(found)[0]
 
     return FirstStage(
-        event_shape=(model.latent_size,), num_levels=None, encode=encode, decode=decode, nats=nats
+        event_shape=(model.latent_size,),
+        num_levels=None,
+        encode=encode,
+        decode=decode,
+        nats=nats,
+        keeps=(),
     )
 
 

@@ -169,7 +169,7 @@ class LatentVariableModel:
             z = found.latents
             ratio = _log_entries(z, *found.posterior) - _log_entries(z, *found.prior)
             kl = jnp.mean(ratio, axis=0)
-        return data + self._weighted(kl, step), (metrics, model_state)
+        return data + self.weighted(kl, step), (metrics, model_state)
 
     def _by_group(self, kl: Array) -> Metrics:
         """Mean divergence of each of several groups, of ``[B, Z]``."""
@@ -179,7 +179,7 @@ class LatentVariableModel:
         means = jnp.mean(sum_groups(kl, sizes), axis=0)
         return {f"kl_{number}": means[number - 1] for number in range(1, len(sizes) + 1)}
 
-    def _weighted(self, kl: Array, step: Step) -> Array:
+    def weighted(self, kl: Array, step: Step) -> Array:
         """The divergence ``[B, Z]`` as the loss has it."""
         goal = self.objective
         if goal.capacity is not None:

@@ -57,6 +57,10 @@ class DiscretizedLogistic:
         """The level nearest to the mean."""
         return Ends(of.levels).decode(self._split(outputs)[0])
 
+    def expected(self, outputs: Array, of: Entries) -> Array:
+        """The mean in [-1, 1], differentiable."""
+        return self._split(outputs)[0]
+
     def draw(self, key: PRNGKeyArray, outputs: Array, of: Entries) -> Array:
         """The level nearest to a draw of the logistic, whose bins are just that."""
         mean, log_scale = self._split(outputs)

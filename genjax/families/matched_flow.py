@@ -29,8 +29,10 @@ from genjax.families.told import (
     Told,
     drop_told,
     first_told,
+    heard,
+    optional_of,
     reads_of,
-    told_of,
+    tell,
     variables_of,
     with_collections,
 )
@@ -63,7 +65,7 @@ class MatchedFlow:
     label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.label_dropout, conditional=bool(self.reads))
+        check_label_dropout(self.label_dropout, conditional=bool(self.optional))
 
     @property
     def num_dims(self) -> int:
@@ -80,9 +82,14 @@ class MatchedFlow:
         """Features of a batch that the network is told."""
         return reads_of(self.velocity_net)
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Those of them that the network can do without."""
+        return optional_of(self.velocity_net)
+
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of the network, and its other collections."""
-        x, told = jnp.zeros((1, *self.event_shape)), first_told(batch, self.reads)
+        x, told = jnp.zeros((1, *self.event_shape)), first_told(self.velocity_net, batch)
         params, state = init_network(self.velocity_net, key, x, jnp.zeros(1), told)
         return {"velocity_net": params}, {"velocity_net": state} if state else {}
 
@@ -99,7 +106,7 @@ class MatchedFlow:
             variables_of(params, "velocity_net"),
             x,
             jnp.broadcast_to(times, x.shape[:1]),
-            told,
+            heard(told),
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -126,7 +133,8 @@ class MatchedFlow:
             start = start[optimal_pairing(start, data)]
         times = stratified_times(key_time, data.shape[0], axis_name=mapped_axes())
         x_t, target = straight_path(start, data, times, sigma_min=self.sigma_min)
-        told = drop_told(jax.random.fold_in(key_dropout, 1), self.told(batch), self.label_dropout)
+        key_told = jax.random.fold_in(key_dropout, 1)
+        told = drop_told(key_told, self.told(batch, key_told, training=True), self.label_dropout)
         known = with_collections(params, model_state)
         predicted = self.velocity(known, x_t, times, told, key_dropout)
         mean = jnp.mean(flow_matching_loss(predicted, target))
@@ -160,15 +168,15 @@ class MatchedFlow:
         noise = z - (1.0 - t) * velocity
         return Estimate(velocity + (1.0 - self.sigma_min) * noise, noise)
 
-    def told(self, batch: Batch) -> Told:
-        """What the network is told of a batch."""
-        return told_of(batch, self.reads)
+    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+        """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
+        return tell(self.velocity_net, batch, key, training=training)
 
     def sample(self, params: Params, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Solutions of the equation from noise, and the density of points of the plane."""
         start = spread_rows(jax.random.normal(key, (batch["x"].shape[0], *self.event_shape)))
         flow = self.flow(params)
-        x = flow.points(start, self.told(batch))
+        x = flow.points(start, self.told(batch, key))
         rows = self.units.decode(x)
         if self.num_levels is not None or self.event_shape != (2,) or self.reads:
             return Samples(rows=rows)

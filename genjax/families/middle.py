@@ -14,7 +14,7 @@ from genjax.diffusion.guidance import EstimateFn
 from genjax.diffusion.samplers import Bottleneck
 from genjax.families.base import Params, num_classes_of
 from genjax.families.levels import Units
-from genjax.families.told import reads_of
+from genjax.families.told import optional_of, reads_of
 
 Model = TypeVar("Model")
 
@@ -61,6 +61,12 @@ class _InPlace(nn.Module):
     def reads(self) -> tuple[str, ...]:
         """What the other network is told."""
         return reads_of(self.net)
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """What the other network is told in any case."""
+        optional = optional_of(self.net)
+        return tuple(name for name in self.reads if name not in optional)
 
 
 class Steered(_InPlace):

@@ -103,6 +103,10 @@ class Bernoulli:
         """The more probable value of each entry."""
         return (outputs > 0.0).astype(jnp.uint8)
 
+    def expected(self, outputs: Array, of: Entries) -> Array:
+        """The mean in [-1, 1], differentiable."""
+        return jnp.tanh(0.5 * outputs)
+
     def draw(self, key: PRNGKeyArray, outputs: Array, of: Entries) -> Array:
         """Entries that are 1 with the probability of their logit."""
         return jax.random.bernoulli(key, jax.nn.sigmoid(outputs)).astype(jnp.uint8)
@@ -237,6 +241,8 @@ class Gaussian:
     def centre(self, outputs: Array, of: Entries) -> Array:
         """The mean."""
         return self._split(outputs)[0]
+
+    expected = centre  # a mean has a slope
 
     def draw(self, key: PRNGKeyArray, outputs: Array, of: Entries) -> Array:
         """Mean plus noise."""

@@ -59,6 +59,8 @@ class Player:
             regularisation"). Generated rows come to it as constants. The optimiser's state is
             shared between both kinds of steps.
         regularize_every: Steps between the steps on ``regularizer_fn``.
+        starts_at: Training step before which a critic stands still: its networks, their state and
+            its optimiser's. Its metrics are 0 until then.
     """
 
     networks: tuple[str, ...]
@@ -67,3 +69,4 @@ class Player:
     project: Callable[[Params], Params] | None = None
     regularizer_fn: LossFn | None = None
     regularize_every: int = 1
+    starts_at: int = 0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,14 +16,16 @@ from genjax.diffusion import (
     Process,
     Sampler,
 )
-from genjax.diffusion.guidance import EstimateFn, Guidance
+from genjax.diffusion.guidance import EstimateFn, Guidance, untold
 from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Batch, Denoising, Params, Samples
 from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
 from genjax.families.middle import Asked, bottleneck_of
-from genjax.families.told import Told, told_of
+from genjax.families.told import Told
 
+NEGATIVE = "negative_"
+"""Before the name of a feature: what samples are to be guided away from."""
 ADAPTIVE = "as many network calls as it takes"
 """What is said of adaptive methods."""
 
@@ -47,6 +49,7 @@ class Sampling:
         *,
         reads: tuple[str, ...],
         units: Units,
+        optional: tuple[str, ...] | None = None,
         drops_labels: bool = True,
         process: Process | None = None,
     ) -> None:
@@ -55,14 +58,15 @@ class Sampling:
         Args:
             reads: Features of a batch that the model is told.
             units: Its units.
+            optional: Those of the features that it can do without; None for all.
             drops_labels: Whether it has been trained without being told anything, too.
             process: Its process, where no parameters change it.
 
         Raises:
             ValueError: If guidance or thresholds do not fit.
         """
-        guidance = self.guidance
-        if isinstance(guidance, ClassifierFree) and not reads:
+        guidance, optional = self.guidance, reads if optional is None else optional
+        if isinstance(guidance, ClassifierFree) and not optional:
             raise ValueError(
                 "sample.guidance: classifier-free guidance needs a model that takes labels: set "
                 "model.num_classes and family.label_dropout"
@@ -99,6 +103,7 @@ class Sampling:
         self,
         *,
         reads: tuple[str, ...],
+        optional: tuple[str, ...],
         drops_labels: bool,
         default: Sampler,
         ends_clean: bool,
@@ -108,7 +113,8 @@ class Sampling:
 
         Args:
             reads: Features of a batch that the model is told.
-            drops_labels: Whether it has been trained without being told anything, too.
+            optional: Those of them that it can do without.
+            drops_labels: Whether it has been trained without being told them, too.
             default: The sampler where none is asked for.
             ends_clean: Whether samples of its process end in data itself.
             own: What is to be said where neither a sampler nor guidance is asked for; None for what
@@ -120,13 +126,13 @@ class Sampling:
         """
         # Guidance is to a label, whether or not the model takes any.
         steers = ("label",) if self.guidance is not None and not reads else ()
-        reads = reads or steers
+        reads, optional = reads or steers, optional or steers
         if own is None or self.sampler is not None or self.guidance is not None:
             own = self.in_words(default, ends_clean=ends_clean)
         return {
             "reads": reads,
             "steers": steers,
-            "unlabelled": reads if steers or drops_labels else (),
+            "unlabelled": optional if steers or drops_labels else (),
             "sample_protocol": {"sampler": own},
         }
 
@@ -144,24 +150,49 @@ class Sampling:
         guided = [] if self.guidance is None else [str(self.guidance)]
         return ", ".join([type(sampler).__name__, counted, *guided])
 
-    def told(self, batch: Batch, reads: tuple[str, ...]) -> Told:
+    def told(self, batch: Batch, told: Told) -> Told:
         """What the model is told of a batch, or else what guidance is to.
 
         Args:
             batch: Its rows.
-            reads: Features that the model is told.
+            told: What the model is told of them; None of a model that is told nothing.
 
         Returns:
             See :mod:`genjax.families.told`.
         """
-        if reads or self.guidance is None:
-            return told_of(batch, reads)
-        return batch["label"]
+        return told if told is not None or self.guidance is None else batch["label"]
 
-    def denoiser(self, process: Process, estimate_fn: EstimateFn, told: Told) -> Denoiser:
+    def against(self, batch: Batch, told: Told, optional: tuple[str, ...]) -> Told:
+        """What samples are guided away from.
+
+        Args:
+            batch: Its rows, which may have ``negative_tokens``, say, beside ``tokens``.
+            told: What the model is told of them.
+            optional: Features that it can do without.
+
+        Returns:
+            What is told in place of nothing; None where nothing is to be.
+
+        Raises:
+            ValueError: If there is something, but no guidance.
+        """
+        asked = [name for name in optional if f"{NEGATIVE}{name}" in batch]
+        named = {name: batch[f"{NEGATIVE}{name}"] for name in asked}
+        if not named:
+            return None
+        if self.guidance is None:
+            raise ValueError(
+                f"{NEGATIVE}{next(iter(named))}: there is nothing that guides away from it: set "
+                "sample.guidance to dict(name='classifier_free', scale=2.0), say"
+            )
+        return {**untold(told), **named} if isinstance(told, Mapping) else named["label"]
+
+    def denoiser(
+        self, process: Process, estimate_fn: EstimateFn, told: Told, against: Told = None
+    ) -> Denoiser:
         """What samplers ask, guided."""
         if self.guidance is not None and told is not None:
-            guided = self.guidance.guided(process, estimate_fn, told)
+            guided = self.guidance.guided(process, estimate_fn, told, against)
             return Denoiser(process, guided, spread_rows)
 
         def estimate(z: Array, t: Array) -> Estimate:
@@ -220,6 +251,7 @@ class Sampling:
         shape: tuple[int, ...],
         told: Told,
         *,
+        against: Told = None,
         default: Sampler,
         units: Units,
         trajectory: "Trajectory",
@@ -232,6 +264,7 @@ class Sampling:
             key: Key of all draws.
             shape: Shape of the samples, ``[B, *event]``.
             told: What the model is told or guidance is to, or None.
+            against: What guidance is away from, or None.
             default: The sampler where none is asked for.
             units: Units of the model.
             trajectory: What is kept of the way.
@@ -241,7 +274,7 @@ class Sampling:
         """
         key, prior = prior_latents(process, key, shape)
         rows, latents = (self.sampler or default).sample(
-            self.denoiser(process, estimate_fn, told),
+            self.denoiser(process, estimate_fn, told, against),
             key,
             prior,
             num_steps=self.num_steps,

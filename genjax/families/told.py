@@ -2,6 +2,10 @@
 
 What is told is a feature of a batch, or a mapping of several: None, class ids ``[B]``, or
 ``{"tokens": [B, T], "label": [B]}``. Whole numbers of -1 and real numbers of 0 tell nothing.
+
+A network may have something to say of that: ``reads`` names the features, ``keeps`` those of them
+that it is told in any case, and ``prepare(told, keys, training=...)`` makes of a mapping what is
+told in all calls that belong together, such as the steps of a sampler.
 """
 
 from typing import Any, TypeAlias
@@ -11,13 +15,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.diffusion.guidance import untold
+from genjax.diffusion.guidance import Always, is_always, untold
 from genjax.families.base import Batch, ModelState, Params, num_classes_of
+from genjax.families.draws import keys_by_example
 
 Told: TypeAlias = Any
 """None, an array ``[B, ...]``, or a mapping of several."""
 
 _COLLECTIONS = "collections"
+_OWN = 0x746F6C64
+"""Sets keys of what is told apart from others; no position in a data set."""
 
 
 def reads_of(net: nn.Module) -> tuple[str, ...]:
@@ -43,9 +50,59 @@ def told_of(batch: Batch, reads: tuple[str, ...]) -> Told:
     return batch["label"] if reads == ("label",) else {name: batch[name] for name in reads}
 
 
-def first_told(batch: Batch, reads: tuple[str, ...]) -> Told:
-    """What a network is told of the first row, to initialise it with."""
-    return jax.tree.map(lambda a: a[:1], told_of(batch, reads))
+def optional_of(net: nn.Module) -> tuple[str, ...]:
+    """Features among those of :func:`reads_of` that a network can do without."""
+    keeps = getattr(net, "keeps", ())
+    return tuple(name for name in reads_of(net) if name not in keeps)
+
+
+def tell(net: nn.Module, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+    """What a network is told of a batch, once for all that is asked about it.
+
+    Args:
+        net: The network.
+        batch: The rows. Outside of training what is drawn for a row that has an ``index`` depends
+            on that and the key alone.
+        key: Key of what the network draws, such as noise on an image that it is told; read if the
+            network draws anything.
+        training: Whether it is in a training step.
+
+    Returns:
+        What families hand on to :func:`heard`.
+    """
+    reads = reads_of(net)
+    told = told_of(batch, reads)
+    prepare = getattr(net, "prepare", None)
+    if prepare is not None:
+        own = jax.random.fold_in(key, _OWN)
+        if "index" in batch and not training:
+            keys = keys_by_example(own, batch["index"])
+        else:
+            keys = jax.random.split(own, len(batch[reads[0]]))
+        told = prepare(told, keys, training=training)
+    optional = optional_of(net)
+    if optional == reads:
+        return told
+    return {name: value if name in optional else Always(value) for name, value in told.items()}
+
+
+def same_key() -> PRNGKeyArray:
+    """The key of :func:`tell` where there is none: latents of rows and rows of latents.
+
+    The way there and the way back are then told the same.
+    """
+    return jax.random.key(0)
+
+
+def heard(told: Told) -> Told:
+    """What a network is called with: what is told, whether always or not."""
+    return jax.tree.map(lambda a: a.value if is_always(a) else a, told, is_leaf=is_always)
+
+
+def first_told(net: nn.Module, batch: Batch) -> Told:
+    """What a network is called with for the first row, to initialise it."""
+    row = {name: batch[name][:1] for name in reads_of(net)}
+    return heard(tell(net, row, same_key()))
 
 
 def drop_told(key: PRNGKeyArray, told: Told, share: float) -> Told:
@@ -57,7 +114,7 @@ def drop_told(key: PRNGKeyArray, told: Told, share: float) -> Told:
         share: Probability with which a row is told nothing, in [0, 1).
 
     Returns:
-        The same, with -1 (of real numbers 0) in rows that are told nothing.
+        The same, with -1 (of real numbers 0) in rows that are told nothing but what is told always.
 
     References:
         Ho and Salimans, arXiv:2207.12598, algorithm 1.

@@ -37,8 +37,10 @@ from genjax.families.told import (
     Told,
     drop_told,
     first_told,
+    heard,
+    optional_of,
     reads_of,
-    told_of,
+    tell,
     variables_of,
     with_collections,
 )
@@ -75,7 +77,7 @@ class VariationalDiffusion:
     label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_label_dropout(self.label_dropout, conditional=bool(self.reads))
+        check_label_dropout(self.label_dropout, conditional=bool(self.optional))
 
     @property
     def num_dims(self) -> int:
@@ -93,6 +95,15 @@ class VariationalDiffusion:
         return reads_of(self.score_net)
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """Those of them that the score network can do without."""
+        return optional_of(self.score_net)
+
+    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+        """What the score network is told of a batch: see :func:`~genjax.families.told.tell`."""
+        return tell(self.score_net, batch, key, training=training)
+
+    @property
     def drops_labels(self) -> bool:
         """Whether the network is trained without being told anything, too."""
         return self.label_dropout > 0
@@ -101,7 +112,7 @@ class VariationalDiffusion:
         """Parameters of score network and schedule."""
         key_net, key_schedule = jax.random.split(key)
         x, times = jnp.zeros((1, *self.event_shape)), jnp.zeros(1)
-        told = first_told(batch, self.reads)
+        told = first_told(self.score_net, batch)
         score_net, state = init_network(self.score_net, key_net, x, times, told)
         params = {
             "score_net": score_net,
@@ -128,7 +139,7 @@ class VariationalDiffusion:
             variables_of(params, "score_net"),
             z_t,
             gamma_t,
-            told,
+            heard(told),
             deterministic=dropout_key is None,
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
@@ -168,13 +179,11 @@ class VariationalDiffusion:
         noise: Array,
         gamma_t: Array,
         other: Array,
+        told: Told = None,
         dropout_key: PRNGKeyArray | None = None,
     ) -> Array:
         """Diffusion loss for given noise, nats ``[B]``; ``other`` as :meth:`at_times` gives it."""
         z_t = diffuse(self.units.encode(batch["x"]), noise, *of_gamma(gamma_t))
-        told = told_of(batch, self.reads)
-        if dropout_key is not None:
-            told = drop_told(jax.random.fold_in(dropout_key, 1), told, self.label_dropout)
         noise_hat = self.denoise(params, z_t, gamma_t, told, dropout_key)
         if self.num_timesteps:
             return discrete_diffusion_loss(
@@ -203,6 +212,8 @@ class VariationalDiffusion:
             times = independent_times(own_key_time, batch_size)
         noise_0 = jax.random.normal(key_noise_0, shape)
         noise = jax.random.normal(key_noise, shape)
+        key_told = jax.random.fold_in(key_dropout, 1)
+        told = drop_told(key_told, self.told(batch, key_told, training=True), self.label_dropout)
 
         def loss_fn(params: Params, gamma_t: Array, other: Array) -> tuple[Array, Metrics]:
             parts = {
@@ -213,6 +224,7 @@ class VariationalDiffusion:
                     noise,
                     gamma_t,
                     other,
+                    told,
                     key_dropout,
                 ),
             }
@@ -251,7 +263,7 @@ class VariationalDiffusion:
 
     def bound(self, params: Params, batch: Batch, key: PRNGKeyArray, num_times: int) -> Metrics:
         """Parts of the bound of each example in nats, ``[B]``, from several stratified times."""
-        keys = keys_by_example(key, batch["index"])
+        keys, told = keys_by_example(key, batch["index"]), self.told(batch, key)
         # Each example's times are spread evenly over [0, 1), from an offset of its own.
         offsets = jax.vmap(jax.random.uniform)(fold_each(keys, 0))
         draw_noise = jax.vmap(lambda k: jax.random.normal(k, (2, *self.event_shape)))
@@ -261,7 +273,7 @@ class VariationalDiffusion:
             gamma_t, other = self.at_times(params, stratify(offsets, index, num_times))
             return {
                 **self.endpoint_losses(params, batch["x"], noise[:, 0]),
-                "diffusion": self.noise_loss(params, batch, noise[:, 1], gamma_t, other),
+                "diffusion": self.noise_loss(params, batch, noise[:, 1], gamma_t, other, told),
             }
 
         draws = jax.lax.map(one_draw, jnp.arange(num_times))

@@ -231,6 +231,15 @@ def _rows(family: Family, view: View, inner: Any) -> dict[str, Any]:
             return view.decode_rows(state.model_state[view.name], rows)
 
         parts["decode"] = decode
+    if family.reconstruct is not None:
+        back = family.reconstruct
+
+        def reconstruct(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+            kept = state.model_state[view.name]
+            rows = back(inner(state), view.encode(kept, batch, key), key)
+            return view.decode_rows(kept, rows)
+
+        parts["reconstruct"] = reconstruct
     if family.impute is not None:
         fill = family.impute
 

@@ -51,7 +51,9 @@ from genjax.losses.ddpm import (
 from genjax.losses.decoders import (
     bernoulli_loss,
     continuous_bernoulli_loss,
+    discretized_laplace_loss,
     discretized_logistic_loss,
+    laplace_loss,
     logistic_mixture_loss,
 )
 from genjax.losses.density_ratio import log_density_ratio
@@ -115,6 +117,7 @@ __all__ = [
     "contrastive_floor",
     "contrastive_loss",
     "continuous_bernoulli_loss",
+    "discretized_laplace_loss",
     "discretized_logistic_loss",
     "domain_loss",
     "effective_sample_size",
@@ -122,6 +125,7 @@ __all__ = [
     "fgsm",
     "free_bits_loss",
     "importance_weighted_loss",
+    "laplace_loss",
     "logistic_mixture_loss",
     "multilinear_features",
     "pgd",

@@ -12,10 +12,12 @@ from genjax.nets.classifier import ConvClassifier, LinearClassifier, NoisyMLPCla
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
 from genjax.nets.dit import DiT
+from genjax.nets.efficient_unet import EfficientUNet
 from genjax.nets.frozen import Frozen
 from genjax.nets.gan_mlp import MLPCritic, MLPGenerator
 from genjax.nets.gan_resnet import ResNetCritic, ResNetGenerator
 from genjax.nets.grid_autoencoder import GridDecoder, GridEncoder
+from genjax.nets.image_conditioned import ImageConditioned, NoiseAugmentation, noised_image
 from genjax.nets.inception import InceptionV3, inception_variables
 from genjax.nets.joint import (
     JointConvCritic,
@@ -48,6 +50,7 @@ from genjax.nets.unet_classifier import UNetClassifier
 from genjax.nets.weight_norm import WeightNormConv, WeightNormDense
 
 __all__ = [
+    "EfficientUNet",
     "AutoregressiveTransformer",
     "BottomUpEncoder",
     "Cache",
@@ -111,4 +114,7 @@ __all__ = [
     "WeightNormConv",
     "WeightNormDense",
     "inception_variables",
+    "ImageConditioned",
+    "NoiseAugmentation",
+    "noised_image",
 ]

@@ -182,6 +182,7 @@ class DiT(nn.Module):
         gamma_t: Float[Array, " B"],
         label: Int[Array, " B"] | None = None,
         context: Float[Array, "B T K"] | None = None,
+        features: Float[Array, "B F"] | None = None,
         *,
         vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
@@ -196,6 +197,8 @@ class DiT(nn.Module):
                 set.
             context: Tokens, ``[B, T, context_size]``; needed if and only if ``context_size`` is
                 set.
+            features: Numbers that the condition depends on besides, ``[B, F]``, such as features of
+                the noise on what the network is told; None for none.
             vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
                 is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Has no effect: there is no dropout.
@@ -214,14 +217,14 @@ class DiT(nn.Module):
         grid = height // patch, width // patch
         condition = NoiseAndLabel(
             _NUM_FEATURES, size, self.gamma_min, self.gamma_max, self.num_classes, name="condition"
-        )(gamma_t, label, vector)
+        )(gamma_t, label, features, vector)
         if context is not None:
             context = context.astype(dtype)
 
-        features = jnp.concatenate(
+        pixels = jnp.concatenate(
             [z_t, fourier_features(z_t, tuple(self.fourier_exponents))], axis=-1
         )
-        patches = features.reshape(batch, grid[0], patch, grid[1], patch, -1).swapaxes(2, 3)
+        patches = pixels.reshape(batch, grid[0], patch, grid[1], patch, -1).swapaxes(2, 3)
         h = nn.Dense(size, name="dense_in")(patches.reshape(batch, grid[0] * grid[1], -1))
         h = (h + grid_positions(*grid, size)).astype(dtype)
         fields = dict(num_heads=self.num_heads, mlp_ratio=self.mlp_ratio, dtype=dtype)

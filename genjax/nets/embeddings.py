@@ -120,6 +120,7 @@ class NoiseAndLabel(nn.Module):
         self,
         gamma_t: Float[Array, " B"],
         label: Int[Array, " B"] | None,
+        features: Float[Array, "B F"] | None = None,
         vector: Float[Array, "B V"] | None = None,
     ) -> Float[Array, "B W"]:
         """Maps what is told to one vector.
@@ -127,17 +128,20 @@ class NoiseAndLabel(nn.Module):
         Args:
             gamma_t: Measure of noise, ``[B]``.
             label: Class ids, ``[B]``, of which a negative one means no label; None without classes.
+            features: Further numbers of any kind, ``[B, F]``; None for none.
             vector: A vector of each example, ``[B, V]``, of which zeros tell nothing; None for
                 none.
 
         Returns:
             The vector, ``[B, width]``.
         """
-        features = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
-        h = nn.swish(nn.Dense(self.width, name="dense_0")(features))
+        noise = gamma_embedding(gamma_t, self.gamma_min, self.gamma_max, self.num_features)
+        h = nn.swish(nn.Dense(self.width, name="dense_0")(noise))
         if label is not None:
             assert self.num_classes is not None
             h += LabelEmbedding(self.num_classes, self.width, name="label")(label)
+        if features is not None:
+            h += nn.Dense(self.width, name="features")(features)
         if vector is not None:
             h += nn.Dense(self.width, use_bias=False, name="vector")(vector)
         return nn.swish(nn.Dense(self.width, name="dense_1")(h))

@@ -1,5 +1,6 @@
 """Group normalisation with a formulation of its own on CPU, and scales that layers start from."""
 
+import functools
 import math
 from typing import Any
 
@@ -94,6 +95,14 @@ def group_norm(
     channels = x.shape[-1]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{channels} channels do not divide into num_groups={num_groups} groups")
+    return _as_fast_as_the_platform(x, scale, bias, num_groups=num_groups, epsilon=epsilon)
+
+
+# Compiled, so that layers of one shape, and their gradients, are traced once and not one by one.
+@functools.partial(jax.jit, static_argnames=("num_groups", "epsilon"))
+def _as_fast_as_the_platform(
+    x: Array, scale: Array, bias: Array, *, num_groups: int, epsilon: float
+) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
     def on_cpu(x: Array, scale: Array, bias: Array) -> Array:

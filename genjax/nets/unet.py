@@ -274,6 +274,7 @@ class UNet(nn.Module):
         label: Int[Array, " B"] | None = None,
         context: Float[Array, "B T K"] | None = None,
         delta_h: Float[Array, "B h w c"] | None = None,
+        features: Float[Array, "B F"] | None = None,
         *,
         vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
@@ -290,6 +291,8 @@ class UNet(nn.Module):
                 set.
             delta_h: What is added to the activation in the middle, of the shape that
                 :meth:`bottleneck_shape` says; None for nothing.
+            features: Numbers that the condition depends on besides, ``[B, F]``, such as features of
+                the noise on what the network is told; None for none.
             vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
                 is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Turns dropout off.
@@ -309,7 +312,7 @@ class UNet(nn.Module):
             self.gamma_max,
             self.num_classes,
             name="condition",
-        )(gamma_t, label, vector).astype(dtype)
+        )(gamma_t, label, features, vector).astype(dtype)
         if context is not None:
             context = context.astype(dtype)
         layer = with_remat(Layer, self.remat, static_argnums=(4,))
@@ -328,10 +331,10 @@ class UNet(nn.Module):
                 name=name,
             )(h, condition, context, deterministic)
 
-        features = jnp.concatenate(
+        pixels = jnp.concatenate(
             [z_t, fourier_features(z_t, tuple(self.fourier_exponents))], axis=-1
         )
-        h = Conv(self.channels, (3, 3), dtype=jnp.float32, name="conv_in")(features).astype(dtype)
+        h = Conv(self.channels, (3, 3), dtype=jnp.float32, name="conv_in")(pixels).astype(dtype)
         skips, last = [h], len(self.multipliers) - 1
         for level in range(last + 1):
             for i in range(self.num_blocks):

@@ -209,7 +209,7 @@ class Checkpoints:
                 ),
             )
 
-    def _actions_due(self, step: int) -> bool:
+    def actions_due(self, step: int) -> bool:
         """Whether there is a note that actions of this step are due.
 
         One that cannot be read counts, too: what is then done twice gives the same again.
@@ -279,7 +279,7 @@ class Checkpoints:
                 damaged[step] = error
                 self._warn(step, error)
                 continue
-            due = self._actions_due(step)
+            due = self.actions_due(step)
             for older in self._steps():
                 host = self._read_host(older) if older < step else None
                 if isinstance(host, ValueError):
@@ -293,6 +293,16 @@ class Checkpoints:
                 f"(steps {sorted(damaged)}); the warnings above say why"
             )
         return Resumed()
+
+    def newest(self) -> tuple[int, HostPart] | None:
+        """Step of the newest checkpoint and what it says of its arrays, which are not read.
+
+        Returns:
+            None if there is no checkpoint, or it is known to be damaged without reading its arrays.
+        """
+        steps = self._steps()
+        host = self._read_host(steps[-1]) if steps else None
+        return (steps[-1], host) if isinstance(host, HostPart) else None
 
     def _sound_host(self, step: int) -> HostPart:
         host = self._read_host(step)

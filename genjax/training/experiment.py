@@ -81,7 +81,8 @@ class DataSettings:
         binarize: How models see bits in place of grey levels ``x``, which are their probabilities:
             drawn anew in each step (``"dynamic"``), once for each example (``"static"``), or the
             upper half of the range (``"threshold"``). Samples are black and white.
-        first_stage: ``dict(workdir=...)`` of a run whose latents (codes) the model is of.
+        first_stage: ``dict(workdir=...)`` of a run whose latents (codes) the model is of; with
+            ``scale`` and ``latents`` as of :class:`genjax.config.first_stage.FirstStageSettings`.
         embeddings: ``dict(workdir=...)`` of a contrastive run: networks may be told its vectors,
             ``embedding`` of ``x`` and ``text_embedding`` of ``tokens``. With ``what="x"`` the model
             is one of the vectors of ``x`` itself.
@@ -199,7 +200,8 @@ class EvalSettings:
         streams: Further streams whose test rows are scored, too, as rows of the first stream are:
             by their ``x`` and ``label``. Their numbers have the name of the stream before them,
             such as ``eval/target_error``; none of them decides on the best checkpoint.
-        metrics: Measures of samples: see :class:`genjax.training.quality.SampleQuality`.
+        metrics: Measures of samples, and of reconstructions: see
+            :class:`genjax.training.quality.SampleQuality`.
         num_samples: Samples they are computed from.
         reference: ``"train"`` or ``"test"``: the split samples are compared with.
         num_reference: Its first rows that are used; all if None.
@@ -637,9 +639,14 @@ class Experiment:
         for name in self.eval.streams:
             self._check_scored(name)
         if self.quality is not None:
-            if self.family.sample is None:
+            quality = self.quality()
+            if quality.of_samples and self.family.sample is None:
                 raise ValueError("eval.metrics measure samples, but this family generates nothing")
-            self.quality()
+            if quality.of_reconstructions and self.family.reconstruct is None:
+                raise ValueError(
+                    "eval.metrics: 'rfd' and 'psnr' measure reconstructions, but this family has "
+                    "none: they are of autoencoders, and of models of their latents"
+                )
         elif self.family.eval_step is None:
             raise ValueError(
                 "this family is evaluated by its samples: name measures in eval.metrics, or set "

@@ -1,6 +1,5 @@
 """Trained models for use without genjax: StableHLO programs by ``jax.export``, and safetensors."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,8 +35,8 @@ def export(
     -> nats [batch_size]``, of a mapping of ``x``, further features and ``index``, int32, which
     numbers the rows (draws of noise are keyed by it). Numbers of rows are those of
     ``sample.num_samples`` and ``eval.batch_size``. ``weights`` is the mapping of names to arrays
-    that is in ``weights.safetensors``, whose metadata holds the config. Of text,
-    ``vocabulary.json`` says what the numbers of rows stand for.
+    that is in ``weights.safetensors``, whose metadata holds the config. Of text, and of what is
+    made of texts, ``vocabulary.json`` says what their numbers stand for.
 
     Args:
         experiment: What was trained.
@@ -87,9 +86,10 @@ def export(
     arrays: Any = {name: jnp.asarray(value) for name, value in weights.items()}
     (place / WEIGHTS_FILE).write_bytes(save(arrays, metadata=metadata))
     written.append(WEIGHTS_FILE)
-    vocabulary = experiment.train_data.vocabulary
+    known = [experiment.spec[name].vocabulary for name in ("x", *experiment.family.reads)]
+    vocabulary = next((found for found in known if found is not None), None)
     if vocabulary is not None:
-        (place / VOCABULARY_FILE).write_text(json.dumps(dataclasses.asdict(vocabulary), indent=2))
+        (place / VOCABULARY_FILE).write_text(json.dumps(vocabulary.as_json(), indent=2))
         written.append(VOCABULARY_FILE)
     return written
 

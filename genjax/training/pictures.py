@@ -115,10 +115,10 @@ def _points_picture(frames: np.ndarray) -> np.ndarray:
     return scatter(rows[..., :2]) if rows.shape[-1] > 1 else histograms(rows[..., 0])
 
 
-def beside_samples(
+def joined_images(
     samples: np.ndarray, num_levels: int | None, beside: Sequence[tuple[np.ndarray, int | None]]
 ) -> np.ndarray:
-    """A grid of images, each to the right of those it was made from, without a line between them.
+    """Images, each to the right of those it was made from, without a line between them.
 
     Args:
         samples: ``[N, H, W, C]``.
@@ -126,15 +126,87 @@ def beside_samples(
         beside: What samples were made from, each ``[N, H, W', C']`` with its number of levels.
 
     Returns:
-        ``[H', W'', 3]`` uint8, of the first 128.
+        ``[M, H, W'', 3]`` uint8 of 256 levels, of the first 128.
     """
 
     def in_colour(images: np.ndarray, levels: int | None) -> np.ndarray:
         shown = images[:128] if images.shape[-1] == 3 else images[:128, ..., :1]
         return _in_bytes(shown.astype(np.float64), levels).repeat(3 // shown.shape[-1], axis=-1)
 
-    joined = [in_colour(*one) for one in (*beside, (samples, num_levels))]
-    return image_grid(np.concatenate(joined, axis=2), 256)
+    return np.concatenate([in_colour(*one) for one in (*beside, (samples, num_levels))], axis=2)
+
+
+def beside_samples(
+    samples: np.ndarray, num_levels: int | None, beside: Sequence[tuple[np.ndarray, int | None]]
+) -> np.ndarray:
+    """A grid of images beside those they were made from, ``[H', W'', 3]`` uint8.
+
+    Arguments are those of :func:`joined_images`.
+    """
+    return image_grid(joined_images(samples, num_levels, beside), 256)
+
+
+_CAPTION_WIDTH = 112
+"""Pixels of a captioned image at least: some four words in a line."""
+_LINE_HEIGHT = 13
+
+
+def captioned_grid(
+    images: np.ndarray, num_levels: int | None, captions: Sequence[str]
+) -> np.ndarray:
+    """A grid of images, each with its caption beneath.
+
+    Args:
+        images: ``[N, H, W, C]``, as of :func:`image_grid`.
+        num_levels: Number of grey levels, if they are.
+        captions: A text for each image, broken between words into at most four lines; what is
+            longer ends in an ellipsis.
+
+    Returns:
+        ``[H', W', 3]`` uint8. Images narrower than a caption are enlarged by a whole factor.
+    """
+    from PIL import Image, ImageDraw
+
+    shown = images if images.shape[-1] in (1, 3) else images[..., :1]
+    pixels = _in_bytes(shown.astype(np.float64), num_levels)
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+    factor = max(1, math.ceil(_CAPTION_WIDTH / pixels.shape[2]))
+    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    font = _font()
+    lines = [_broken(text, pixels.shape[2] - 4, font.getlength) for text in captions]
+    room = 4 + _LINE_HEIGHT * max(map(len, lines))
+    tiles = []
+    for image, own in zip(pixels, lines, strict=True):
+        beneath = Image.new("RGB", (pixels.shape[2], room), "black")
+        draw = ImageDraw.Draw(beneath)
+        for number, line in enumerate(own):
+            left = (pixels.shape[2] - font.getlength(line)) / 2.0
+            draw.text((left, 1 + number * _LINE_HEIGHT), line, fill="white", font=font)
+        tiles.append(np.concatenate([image, np.asarray(beneath)]))
+    return image_grid(np.stack(tiles), 256)
+
+
+def _font() -> Any:
+    """The font that matplotlib ships, whatever the machine has."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 10)
+
+
+def _broken(text: str, width: float, length: Callable[[str], float]) -> list[str]:
+    """A text in lines of at most a width, four of them."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if length(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        elif len(lines) == 4:
+            lines[-1] += " \N{HORIZONTAL ELLIPSIS}"
+            break
+        else:
+            lines.append(word)
+    return lines
 
 
 def of_samples(
@@ -142,6 +214,7 @@ def of_samples(
     dataset: DataSet,
     curves: Callable[[], Curves] | None,
     beside: Sequence[tuple[np.ndarray, int | None]] = (),
+    captions: Sequence[str] | None = None,
 ) -> dict[str, Callable[[], np.ndarray]]:
     """All pictures of what a family drew, each of which may fail on its own.
 
@@ -153,6 +226,7 @@ def of_samples(
         curves: Computes curves of the state; None if there are none.
         beside: What samples were made from, with numbers of levels; what are images of the height
             of samples stand beside them.
+        captions: Texts that samples were made from, which stand beneath images.
 
     Returns:
         What draws each picture, ``[H, W, 3]`` uint8: ``samples``, ``trajectory``, ``density`` and
@@ -163,7 +237,15 @@ def of_samples(
     shown: dict[str, Callable[[], np.ndarray]] = {}
     sources = [one for one in beside if one[0].ndim == rows.ndim == 4]
     sources = [one for one in sources if one[0].shape[1] == rows.shape[1]]
-    if sources:
+    if rows.ndim == 4 and captions is not None:
+        count = 128 if sources else 256
+
+        def captioned() -> np.ndarray:
+            images = joined_images(rows, levels, sources) if sources else rows[:count]
+            return captioned_grid(images, 256 if sources else levels, captions[:count])
+
+        shown["samples"] = captioned
+    elif sources:
         shown["samples"] = functools.partial(beside_samples, rows, levels, sources)
     elif dataset.vocabulary is None:
         shown["samples"] = functools.partial(samples_picture, rows, levels)

@@ -16,6 +16,7 @@ from genjax.training.feature_statistics import FeatureStatistics
 _OF_FEATURES = ("fd", "kid", "precision_recall", "density_coverage")
 _OF_LOGITS = ("class_modes", "inception_score", "label_accuracy")
 _OF_POINTS = ("w1", "w2", "sliced_w2")
+_OF_RECONSTRUCTIONS = ("rfd", "psnr")
 # Rows of data and of samples that a metric needs at least.
 _LEAST = {"kid": 20, "inception_score": 10, "precision_recall": 4, "density_coverage": 6}
 HIGHER_IS_BETTER = (
@@ -23,7 +24,7 @@ HIGHER_IS_BETTER = (
     "label_accuracy", "modes_covered", "high_quality", "psnr", "inverse_psnr",
 )  # fmt: skip
 """How names of numbers begin that are better the higher they are."""
-METRICS = (*_OF_FEATURES, *_OF_LOGITS, *_OF_POINTS, "modes")
+METRICS = (*_OF_FEATURES, *_OF_LOGITS, *_OF_POINTS, "modes", *_OF_RECONSTRUCTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Reference:
         description: Which rows these are, for the protocol.
         mixture: Centres ``[K, D]`` and standard deviation, if the data is a known mixture.
         labels: Class ids of these rows, ``[count]``, if there are classes and they are at hand.
+        num_levels: Number of grey levels; None for real numbers.
     """
 
     rows: Callable[[int, int], np.ndarray]
@@ -64,6 +66,7 @@ class Reference:
     description: str
     mixture: tuple[np.ndarray, float] | None = None
     labels: np.ndarray | None = None
+    num_levels: int | None = None
 
 
 class SampleQuality:
@@ -74,7 +77,9 @@ class SampleQuality:
             distance, ``inception_score``, ``label_accuracy`` (the share of conditional samples
             classified as their label) and ``class_modes`` (how samples are spread over the classes)
             look at the classifier's logits; ``w1``, ``w2`` and
-            ``sliced_w2`` at the points themselves; ``modes`` at a known mixture.
+            ``sliced_w2`` at the points themselves; ``modes`` at a known mixture. ``rfd``, the
+            Fréchet distance, and ``psnr`` are of reconstructions of the reference, not of samples:
+            ``rfd`` is the least ``fd`` that models of the latents can be expected to have.
         num_samples: Samples to draw.
         reference: What they are compared with.
         features: Needed by the first seven.
@@ -97,8 +102,10 @@ class SampleQuality:
         for metric in metrics:
             if metric not in METRICS:
                 raise ValueError(f"metrics must be among {', '.join(METRICS)}, got {metric!r}")
-            if features is None and metric in (*_OF_FEATURES, *_OF_LOGITS):
+            if features is None and metric in (*_OF_FEATURES, *_OF_LOGITS, "rfd"):
                 raise ValueError(f"the metric {metric!r} needs features")
+            if metric == "psnr" and reference.num_levels is None:
+                raise ValueError("the metric 'psnr' needs grey levels, whose range is the peak")
             if metric == "modes" and reference.mixture is None:
                 raise ValueError("the metric 'modes' needs data that is a known mixture, as ring")
             if min(num_samples, reference.count) < _LEAST.get(metric, 2):
@@ -145,6 +152,21 @@ class SampleQuality:
         return metric in _OF_FEATURES and (metric != "fd" or self._statistics is None)
 
     @property
+    def of_samples(self) -> bool:
+        """Whether any number is of samples."""
+        return not set(self.metrics) <= set(_OF_RECONSTRUCTIONS)
+
+    @property
+    def of_reconstructions(self) -> bool:
+        """Whether any number is of reconstructions."""
+        return bool(set(self.metrics) & set(_OF_RECONSTRUCTIONS))
+
+    @property
+    def num_reference(self) -> int:
+        """Rows of the reference, which are those to reconstruct."""
+        return self._reference.count
+
+    @property
     def labels(self) -> np.ndarray | None:
         """Class ids of the reference: conditional samples are asked for in their shares."""
         return self._reference.labels
@@ -158,6 +180,7 @@ class SampleQuality:
         """Names of the numbers of one metric."""
         own = {
             "fd": [self._name("fid", "fd")],
+            "rfd": [self._name("rfid", "rfd")],
             "kid": [self._name("kid", "kd")],
             "precision_recall": [self._name("precision"), self._name("recall")],
             "density_coverage": [self._name("density"), self._name("coverage")],
@@ -220,6 +243,53 @@ class SampleQuality:
             result[f"{self._name('fid', 'fd')}_statistics"] = self._statistics.description
             if self.metrics == ("fd",):
                 result["reference"] = self._statistics.description
+        return result
+
+    def measure_reconstructions(
+        self, rows: np.ndarray, *, mesh: Mesh, batch_size: int, progress: Wrap
+    ) -> dict[str, float | int | str]:
+        """Measures what came back of the rows of the reference.
+
+        Args:
+            rows: Reconstructions of all of them in their order, ``[N, *event]``.
+            mesh: Where features are computed.
+            batch_size: Images at a time.
+            progress: ``(items, total, label) -> items``, to show progress.
+
+        Returns:
+            Numbers by name, and their protocol. ``psnr`` is the mean over images of their peak
+            signal-to-noise ratios in decibels, of which that of an image that is met exactly
+            counts as 100.
+        """
+        reference = self._reference
+        result: dict[str, float | int | str] = {
+            "num_reconstructions": len(rows),
+            "reference": reference.description,
+        }
+        if "rfd" in self.metrics:
+            assert self._features is not None
+            made, _ = self._extract(
+                lambda start, stop: rows[start:stop],
+                len(rows),
+                mesh,
+                batch_size,
+                progress,
+                "features of reconstructions",
+            )
+            undefined = self._undefined("rfd", made)
+            real = self._features_of_reference(mesh, batch_size, progress)
+            name = self._name("rfid", "rfd")
+            result |= undefined or {name: evaluation.frechet_distance(real, made)}
+            result["features"] = self._features.description
+        if "psnr" in self.metrics:
+            assert reference.num_levels is not None
+            total = 0.0
+            for start in range(0, len(rows), batch_size):
+                stop = min(start + batch_size, len(rows))
+                off = reference.rows(start, stop) - rows[start:stop].astype(np.float64)
+                shares = np.square(off / (reference.num_levels - 1)).reshape(stop - start, -1)
+                total += float(-10.0 * np.log10(np.maximum(shares.mean(1), 1e-10)).sum())
+            result["psnr"] = total / len(rows)
         return result
 
     def reference_statistics(

@@ -6,12 +6,14 @@ from typing import Any
 
 from etils import epath
 
-from genjax.data import DataSet, difference, identity
+from genjax.data import DataSet, Feature, difference, identity, vocabularies
 from genjax.training.experiment import Stream
 from genjax.training.logs import write_atomically
 from genjax.training.workdir import WorkdirError
 
 _FILE = "data.json"
+VOCABULARY_FILE = "vocabulary.json"
+"""What the numbers of texts stand for, by feature; in workdirs of runs that have texts."""
 
 
 def record_of(streams: Mapping[str, Stream]) -> dict[str, Any]:
@@ -44,9 +46,39 @@ def read_record(workdir: epath.Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def write_record(workdir: epath.Path, record: Mapping[str, Any]) -> None:
-    """Writes down what a run is trained on."""
+def write_record(
+    workdir: epath.Path, record: Mapping[str, Any], spec: Mapping[str, Feature]
+) -> None:
+    """Writes down what a run is trained on, and the vocabularies of its features."""
     write_atomically(workdir / _FILE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    words = {name: f.vocabulary.as_json() for name, f in spec.items() if f.vocabulary is not None}
+    if words:
+        write_atomically(workdir / VOCABULARY_FILE, json.dumps(words, indent=2) + "\n")
+
+
+def check_words(
+    workdir: epath.Path, recorded: Mapping[str, Any], streams: Mapping[str, Stream]
+) -> None:
+    """Refuses texts of which the same numbers are other words than those of the run.
+
+    Args:
+        workdir: The workdir, for the message.
+        recorded: What the run was trained on.
+        streams: What it is to be used with.
+
+    Raises:
+        WorkdirError: If a vocabulary differs.
+    """
+    for name, stream in streams.items():
+        before = recorded.get(name, {}).get("train", {}).get("features", {})
+        for feature, own in vocabularies(stream.train.spec).items():
+            if feature in before and before[feature].get("vocabulary") != own:
+                where = f"data.streams.{name}" if name else "data"
+                raise WorkdirError(
+                    f"the vocabulary of {feature} is not that of the run in {workdir}, which its "
+                    f"{VOCABULARY_FILE} has: point {where}.data_dir to the texts that it was "
+                    "trained on, or allow_config_change to go on with other words all the same"
+                )
 
 
 def check_record(

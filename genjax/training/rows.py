@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from genjax.data import Feature
+from genjax.data import Feature, tokens_of
 from genjax.training.experiment import Experiment
 
 
@@ -18,7 +18,8 @@ def rows_to_score(
     Args:
         experiment: Says what the rows must be.
         x: Rows ``[N, *event]``.
-        features: Further features, each ``[N, ...]`` or a single value for all rows.
+        features: Further features, each ``[N, ...]`` or a single value for all rows; captions may
+            be texts.
 
     Returns:
         The rows, with those features of the first stream that are given.
@@ -40,6 +41,7 @@ def rows_to_score(
     for name, values in features.items():
         if name not in spec:
             raise ValueError(f"the data has no feature {name!r}; it has {', '.join(spec)}")
+        values = _as_tokens(name, values, spec[name])
         rows[name] = _checked(name, values, len(array), spec[name], name in family.unlabelled)
     return rows
 
@@ -52,7 +54,8 @@ def rows_to_read(
     Args:
         experiment: Says what is read.
         count: Number of rows, if it is given.
-        reads: Features, each with one row a sample or a single value for all.
+        reads: Features, each with one row a sample or a single value for all; captions may be
+            texts.
 
     Returns:
         Number of rows, and the features that are given.
@@ -60,11 +63,17 @@ def rows_to_read(
     Raises:
         ValueError: If the family does not read one, or numbers of rows differ.
     """
-    spec, family = _features(experiment), experiment.family
-    for name, values in reads.items():
-        if name not in family.reads and name not in family.derived:
+    family = experiment.family
+    # What samples are guided away from, of what denoises and may be told nothing.
+    away = {f"negative_{n}": n for n in family.unlabelled} if family.denoising is not None else {}
+    spec = _features(experiment)
+    spec |= {name: spec[of] for name, of in away.items()}
+    for name in reads:
+        if name not in (*family.reads, *family.derived, *away):
             known = ", ".join((*family.reads, *family.derived)) or "nothing"
             raise ValueError(f"this family does not read {name!r}; it reads {known}")
+    reads = {name: _as_tokens(name, values, spec[name]) for name, values in reads.items()}
+    for name, values in reads.items():
         array = np.asarray(values)
         if count is None and array.ndim > len(spec[name].shape):
             count = len(array)
@@ -73,7 +82,7 @@ def rows_to_read(
         raise ValueError(f"num_samples must be a positive whole number, got {count!r}")
     count = int(count)
     return count, {
-        name: _checked(name, values, count, spec[name], name in family.unlabelled)
+        name: _checked(name, values, count, spec[name], away.get(name, name) in family.unlabelled)
         for name, values in reads.items()
     }
 
@@ -206,6 +215,38 @@ def _checked(
     if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
         raise ValueError(f"{name}: expected finite numbers of {rows.dtype}, got NaN or beyond")
     return rows
+
+
+def captions_of(experiment: Experiment, requests: Mapping[str, np.ndarray]) -> list[str] | None:
+    """Texts that samples are asked from.
+
+    Args:
+        experiment: Says what is read.
+        requests: What samples are asked from.
+
+    Returns:
+        A text for each, empty where there is none; None if no text is read.
+    """
+    for name in experiment.family.reads:
+        vocabulary = experiment.spec[name].vocabulary
+        if vocabulary is not None and name != "x":
+            rows = requests[name]
+            told = np.min(rows, axis=1) >= 0  # -1 stands for no text
+            texts = iter(vocabulary.decode(rows[told]))
+            return [next(texts).strip() if one else "" for one in told]
+    return None
+
+
+def _as_tokens(name: str, values: Any, feature: Feature) -> Any:
+    """Texts as rows of tokens, where a feature is of these; all else as it is."""
+    array = np.asarray(values)
+    if name == "x" or feature.vocabulary is None or array.dtype.kind not in "US":
+        return values
+    try:
+        rows = tokens_of([str(text) for text in array.reshape(-1)], feature)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return rows.reshape(*array.shape, *feature.shape)
 
 
 def _ids_of_names(name: str, names: np.ndarray, feature: Feature) -> np.ndarray:

@@ -14,14 +14,25 @@ from etils import epath
 
 from genjax import data
 from genjax.families.base import TrainState
-from genjax.training import edits, feeds, loop, pictures, processes, record, signals, workdir
+from genjax.training import (
+    edits,
+    feeds,
+    loop,
+    pictures,
+    processes,
+    record,
+    signals,
+    sources,
+    workdir,
+)
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
 from genjax.training.experiment import Edit
 from genjax.training.logs import MetricLog
 from genjax.training.random import random_key
-from genjax.training.trained import Trained
+from genjax.training.rows import captions_of
+from genjax.training.trained import Asked, Trained
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -101,7 +112,7 @@ class Run(Trained):
             if self.writes and self.experiment.config is not None:
                 workdir.write_config(self.workdir, self.experiment.config)
             if self.writes and not same_data:
-                record.write_record(self.workdir, trained_on)
+                record.write_record(self.workdir, trained_on, self.experiment.spec)
             self.log.rewind(resumed.step, actions_due=resumed.actions_due)
             if self.experiment.config is not None:
                 evaluated = [settings.best_metric] if settings.eval_every else []
@@ -130,16 +141,28 @@ class Run(Trained):
 
     # What the command calls besides.
 
-    def draw(self) -> None:
+    def draw(
+        self,
+        num_samples: int | None = None,
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        sampler: Any = None,
+        guidance: Any = None,
+        **reads: Any,
+    ) -> np.ndarray:
         """Samples from the newest state into files and pictures beside those of training.
 
-        Their names end in ``_sample``: what training drew at the same step stays.
+        Their names end in ``_sample``: what training drew at the same step stays. Arguments, errors
+        and what is returned are those of :meth:`sample`.
         """
-        self._check_samples()
+        asked = self.ask(
+            num_samples, reads, seed=seed, num_steps=num_steps, sampler=sampler, guidance=guidance
+        )
         step, state = self.newest()
         self._may_write()
         with self.log, self.report.bars:
-            self._draw(step, state, "_sample")
+            return self._draw_asked(step, state, asked, "_sample")
 
     def draw_edit(self) -> dict[str, float]:
         """Does the edit of the ``edit`` section with the newest state.
@@ -181,6 +204,12 @@ class Run(Trained):
         self.report.say(f"step {step}: {called} in {folder}/{stem}*: {said}")
         return named
 
+    def _begin(self) -> TrainState:
+        """The state before the first step, after what it was copied from is written down."""
+        if self.writes and self.experiment.config is not None:
+            sources.write_sources(self.workdir, sources.versions(self.experiment.config))
+        return self.init_state()
+
     def init_state(self) -> TrainState:
         """The state before the first step; what was trained before is filled in."""
         # Every process knows its rows of the first batch: layers start from statistics of all.
@@ -195,7 +224,7 @@ class Run(Trained):
             params[name] = self._alike(name, values.pop("params"), params[name])
             ema |= {name: params[name]} if name in ema else {}
             # Such as running statistics; a family may keep more than the network has.
-            loaded[name] = values
+            loaded |= {name: values} if values else {}
         for name, values in loaded.items():
             kept[name] = {**kept.get(name, {}), **self._put(values)}
         filled = state.replace(params=params, model_state=kept, ema=ema)
@@ -287,7 +316,7 @@ class Run(Trained):
             periods = dataclasses.replace(periods, sample=0)
         # Compiles in a thread while the state is made: each takes seconds, on cores of its own.
         training = self.training_steps()
-        state = self.init_state() if resumed.state is None else resumed.state
+        state = self._begin() if resumed.state is None else resumed.state
         with self.report.bars:
             shown = self.report.training(self.family, resumed.step, settings.num_steps)
 
@@ -350,7 +379,11 @@ class Run(Trained):
                 found = self._evaluate_examples(state, name)
                 result |= {f"{name}_{metric}": value for metric, value in found.items()}
         if self.experiment.quality is not None:
-            result |= {**self._measure_samples(state), **family.sample_protocol}
+            quality = self.experiment.quality()
+            if quality.of_samples:
+                result |= {**self._measure_samples(state), **family.sample_protocol}
+            if quality.of_reconstructions:
+                result |= self._measure_reconstructions(state)
         result |= {"seed": self.experiment.eval.seed, **family.eval_protocol}
         named = {f"eval/{name}": value for name, value in result.items()}
         self.report.evaluation(step, result)
@@ -397,33 +430,57 @@ class Run(Trained):
             progress=self._progress,
         )
 
-    def _draw(self, step: int, state: TrainState, kind: str = "") -> None:
-        settings = self.experiment.sample
-        requests = self.experiment.sample_requests(settings.num_samples)
-        drawn = self._evaluator.sample(
+    def _measure_reconstructions(self, state: TrainState) -> dict[str, Any]:
+        """What comes back of the reference split from latents."""
+        experiment, reconstruct = self.experiment, self.family.reconstruct
+        assert experiment.quality is not None and reconstruct is not None
+        settings, quality = experiment.eval, experiment.quality()
+        of = experiment.train_data if settings.reference == "train" else experiment.test_data
+        rows = np.arange(quality.num_reference)
+        made = self._evaluator.draw(
+            "reconstructing",
+            lambda state, shared, key, batch: reconstruct(state, batch, key),
             state,
-            requests,
-            random_key(settings.seed, "sample"),
-            batch_size=settings.batch_size or settings.num_samples,
+            (),
+            {**of.source.rows(rows), "index": rows.astype(np.int32)},
+            random_key(settings.seed, "eval_reconstructions"),
+            batch_size=min(settings.batch_size, len(rows)),
         )
+        return quality.measure_reconstructions(
+            np.asarray(made),
+            mesh=self.mesh,
+            batch_size=settings.batch_size,
+            progress=self._progress,
+        )
+
+    def _draw(self, step: int, state: TrainState) -> None:
+        self._draw_asked(step, state, self.ask(None, {}))
+
+    def _draw_asked(self, step: int, state: TrainState, asked: Asked, kind: str = "") -> np.ndarray:
+        """Draws what is asked for, into files whose names end in ``kind``."""
+        drawn, requests, family = self._drawn(state, asked), asked.requests, asked.experiment.family
+        rows = np.asarray(drawn.rows)
         if not self.writes:
-            return
+            return rows
         folder = self.workdir / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         stem = f"step_{step:08d}{kind}"
         dataset = self.experiment.train_data
-        arrays: dict[str, Any] = {"samples": drawn.rows}
+        arrays: dict[str, Any] = {"samples": rows}
         if dataset.num_levels:
             arrays["num_levels"] = np.asarray(dataset.num_levels)
         # "a/b" would be a folder inside of the archive.
-        arrays |= {name.replace("/", "_"): requests[name] for name in self.family.reads}
+        arrays |= {name.replace("/", "_"): requests[name] for name in family.reads}
+        captions = captions_of(asked.experiment, requests)
+        if captions is not None:
+            arrays["captions"] = np.array(captions)
         with (folder / f"{stem}.npz").open("wb") as file:
             np.savez_compressed(file, **arrays)
         curves = self.family.curves
         found = None if curves is None else lambda: jax.device_get(jax.jit(curves)(state))
         spec = self.experiment.spec
-        beside = [(requests[name], spec[name].num_levels) for name in self.family.reads]
-        drawing = pictures.of_samples(drawn, dataset, found, beside)
+        beside = [(requests[name], spec[name].num_levels) for name in family.reads]
+        drawing = pictures.of_samples(drawn, dataset, found, beside, captions)
         suffix_of = {name: "" if name == "samples" else f"_{name}" for name in drawing}
         done = [
             name
@@ -432,15 +489,16 @@ class Run(Trained):
         ]
         ending = "png" if "samples" in done else "npz"
         if dataset.vocabulary is not None:
-            texts = functools.partial(dataset.vocabulary.decode, np.asarray(drawn.rows))
+            texts = functools.partial(dataset.vocabulary.decode, rows)
             ending = "txt" if self._text(step, texts, folder / f"{stem}.txt") else ending
         where = f"{folder}/{stem}.{ending}"
         left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
         said = f"; {left_out} values that are not finite are left out of pictures"
-        made = "".join(f" ({how})" for how in self.family.sample_protocol.values())
+        made = "".join(f" ({how})" for how in family.sample_protocol.values())
         self.report.say(
-            f"step {step}: {len(drawn.rows)} samples{made} in {where}{said if left_out else ''}"
+            f"step {step}: {len(rows)} samples{made} in {where}{said if left_out else ''}"
         )
+        return rows
 
     def _classifier(self) -> edits.Classify | None:
         """What the classifier of ``eval.features`` says of rows, if there is one."""

@@ -41,7 +41,8 @@ def init_state(
         The state.
     """
     on_mesh = meshes.global_batch(mesh, batch, family.batches_per_step)
-    shapes = jax.eval_shape(family.init, key, on_mesh)
+    with jax.set_mesh(mesh):  # as below, so that it is traced once
+        shapes = jax.eval_shape(family.init, key, on_mesh)
     function: Any = family.init
     args: tuple[Any, ...] = (key, on_mesh)
     if given and family.init_with is not None:

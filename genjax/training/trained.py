@@ -11,8 +11,8 @@ from etils import epath
 from numpy.typing import ArrayLike
 
 from genjax import data
-from genjax.families.base import Family, TrainState
-from genjax.training import attacking, embedding, export, loop, workdir
+from genjax.families.base import Family, Samples, TrainState
+from genjax.training import attacking, embedding, export, loop, record, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
 from genjax.training.checkpoints import Checkpoints, Resumed
@@ -24,6 +24,23 @@ from genjax.training.experiment import Experiment, SampleSettings
 from genjax.training.inversion import Descent, Inverter
 from genjax.training.random import random_key
 from genjax.training.rows import rows_to_fill, rows_to_read, rows_to_score
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Samples that are asked for.
+
+    Attributes:
+        experiment: The experiment, with the settings of sampling that they are drawn with.
+        evaluator: What draws them.
+        requests: What they are made from, a row a sample.
+        seed: Seed of the draws.
+    """
+
+    experiment: Experiment
+    evaluator: Evaluator
+    requests: Mapping[str, np.ndarray]
+    seed: int
 
 
 class Trained:
@@ -65,6 +82,7 @@ class Trained:
             if not workdir.has_run(self.workdir):
                 raise self._no_checkpoint()
             self.check_config(training=False)
+            self._check_words()
             with Checkpoints(self.workdir, read_only=True) as checkpoints:
                 self._held = self._held_of(checkpoints.restore(self.template))
         if self._held is None:
@@ -78,6 +96,17 @@ class Trained:
             return
         own = self._own_config or workdir.read_config(self.workdir)
         workdir.check_config(self.workdir, own, config, training=training)
+
+    def _check_words(self) -> None:
+        """Refuses texts whose numbers stand for other words than those of the run."""
+        streams = self.experiment.streams
+        if self._allow_config_change or not any(
+            data.vocabularies(stream.train.spec) for stream in streams.values()
+        ):
+            return
+        recorded = record.read_record(self.workdir)
+        if recorded is not None:
+            record.check_words(self.workdir, recorded, streams)
 
     def sample(
         self,
@@ -97,13 +126,15 @@ class Trained:
             num_steps: Steps from noise to data, of models that take several; those of the
                 ``sample`` section if None.
             sampler: How noise becomes data: a mapping as in the ``sample`` section, such as
-                ``dict(name="heun")``, or a value, such as ``genjax.diffusion.Heun()``; that of the
-                section if None.
-            guidance: What makes samples of a class more typical of it, alike.
-            **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``;
-                a single value is meant for all samples. A label of -1 stands for none, where the
-                model was trained without labels, too. What is not given is as in pictures
-                (:meth:`Experiment.sample_requests`).
+                ``dict(name="heun")``, its name, or a value, such as ``genjax.diffusion.Heun()``;
+                that of the section if None.
+            guidance: What makes samples of a class more typical of it, alike; a number is the scale
+                of the section's guidance, or of classifier-free guidance.
+            **reads: What the family samples from, one row a sample, such as ``label=[3, 3, 7]``
+                or ``tokens="a red seven"``; a single value is meant for all samples. A label of -1
+                stands for none, where the model was trained without labels, too;
+                ``negative_label=8``, or ``negative_tokens="a two"``, is what guidance leads away
+                from. What is not given is as in pictures (:meth:`Experiment.sample_requests`).
 
         Returns:
             ``[num_samples, *event]``, grey levels or real numbers.
@@ -112,22 +143,42 @@ class Trained:
             ValueError: If the family generates nothing, does not read what is given, or does not
                 go with the sampler or the guidance.
         """
+        asked = self.ask(
+            num_samples, reads, seed=seed, num_steps=num_steps, sampler=sampler, guidance=guidance
+        )
+        with self.report.bars:
+            return np.asarray(self._drawn(self.newest()[1], asked).rows)
+
+    def ask(
+        self,
+        num_samples: int | None,
+        reads: Mapping[str, Any],
+        *,
+        seed: int | None = None,
+        num_steps: int | None = None,
+        sampler: Any = None,
+        guidance: Any = None,
+    ) -> Asked:
+        """What :meth:`sample` draws of, given its arguments."""
         self._check_samples()
         settings = self.experiment.sample
         if num_steps is not None:
             settings = dataclasses.replace(settings, num_steps=num_steps)
+        if isinstance(sampler, str):
+            sampler = _section(settings.sampler, "name", sampler, {})
+        if isinstance(guidance, int | float):
+            free = {"name": "classifier_free"}
+            guidance = _section(settings.guidance, "scale", float(guidance), free)
         experiment, evaluator = self._resampled(settings, sampler, guidance)
         count, given = rows_to_read(experiment, num_samples, reads)
-        _, state = self.newest()
-        requests = experiment.sample_requests(count) | given
-        with self.report.bars:
-            drawn = evaluator.sample(
-                state,
-                requests,
-                random_key(settings.seed if seed is None else seed, "sample"),
-                batch_size=settings.batch_size or count,
+        away = [name for name in given if name.startswith("negative_")]
+        if away and guidance is None and settings.guidance is None:
+            raise ValueError(
+                f"{away[0]}: samples are led away from it by guidance, and there is none: give "
+                "guidance=2.0, say"
             )
-        return np.asarray(drawn.rows)
+        requests = experiment.sample_requests(count) | given
+        return Asked(experiment, evaluator, requests, settings.seed if seed is None else seed)
 
     def log_prob(self, x: ArrayLike, **features: Any) -> np.ndarray:
         """Log-probability of each row in nats, under the newest state's averaged parameters.
@@ -502,6 +553,15 @@ class Trained:
 
     # Parts.
 
+    def _drawn(self, state: TrainState, asked: Asked) -> Samples:
+        """Samples that were asked for, of a state."""
+        return asked.evaluator.sample(
+            state,
+            asked.requests,
+            random_key(asked.seed, "sample"),
+            batch_size=asked.experiment.sample.batch_size or len(asked.requests["x"]),
+        )
+
     @functools.cached_property
     def _inverter(self) -> Inverter:
         """What inverts the generator, compiled once."""
@@ -612,3 +672,13 @@ class Trained:
                 raise loop.StopRequested
 
         return self.report.progress(items, total, label, give_way)
+
+
+def _section(
+    section: Mapping[str, Any] | None, key: str, value: Any, otherwise: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A section with one key set anew; what else it says is kept if it is of the same name."""
+    kept = section if section is not None and key != "name" else otherwise
+    if section is not None and section.get("name") == value:
+        kept = section
+    return {**kept, key: value}

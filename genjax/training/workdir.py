@@ -20,9 +20,11 @@ FREE_KEYS = frozenset(
         "data.device_limit_mib",
         "data.memory_limit_mib",
         "data.num_workers",
+        "data.options.tokenizer",  # its content is in data.json
         "eval.features.weights",
         "eval.features.workdir",
         "eval.statistics",
+        "sample.guidance.workdir",
         "train.loggers",
         "train.num_steps",
     }

@@ -1,5 +1,7 @@
 """Pictures with captions: what is said is what is there, and what is held out is never seen."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,48 @@ def test_what_cannot_be_is_refused(split, options, message):
 def test_mnist_has_captions_too(tfds_dir):
     made = data.load("captioned_digits", "test[:5]", data_dir=str(tfds_dir), scene="pair")
     assert made.event_shape == (28, 56, 1) and len(said(made)) == 5
+
+
+def test_prompts_become_the_tokens_of_captions():
+    made = load(scene="colour")
+    feature, rows = made.spec["tokens"], made.source.arrays["tokens"]
+    np.testing.assert_array_equal(data.tokens_of(said(made)[:20], feature), rows[:20])
+    # What no caption begins with, or is written otherwise, is the same word all the same.
+    tokens = data.tokens_of(["Red  seven on green", "seven"], feature)
+    assert tokens.dtype == np.int32 and tokens.shape == (2, *feature.shape)
+    assert feature.vocabulary.decode(tokens) == [" red seven on green", " seven"]
+    assert data.tokens_of([], feature).shape == (0, *feature.shape)
+
+
+@pytest.mark.parametrize("prompts, message", [
+    (["a purpel seven"], "have no word 'purpel'; did you mean 'purple'?"),
+    (["a xylograph"], "have no word 'xylograph'; it has words such as a, an, black, blue"),
+    (["a purpel seven", "a sevn, blau"], "none of the words 'purpel' (did you mean 'purple'?), "
+     "'sevn' (did you mean 'seven'?), 'blau'"),
+    (["a red seven", "  "], "a prompt is empty: expected words such as a, an"),
+    (["red " * 12], "has 12 tokens, and those that the model was trained on have at most"),
+])  # fmt: skip
+def test_prompts_that_captions_have_no_words_for_are_refused(prompts, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.tokens_of(prompts, load(scene="colour").spec["tokens"])
+
+
+def test_prompts_are_of_captions_alone():
+    with pytest.raises(ValueError, match="expected a feature of captions"):
+        data.tokens_of(["a"], data.Feature((3,), np.dtype(np.int32)))
+
+
+def test_captions_alone_are_text_of_the_same_numbers():
+    text = data.load("captions", "test", of=dict(name="captioned_digits", images="digits"))
+    made = load("test")
+    data.check_rows(text)
+    assert text.vocabulary == made.spec["tokens"].vocabulary
+    assert text.num_levels == text.vocabulary.size and text.spec["x"].dtype == np.uint8
+    np.testing.assert_array_equal(text.source.arrays["x"], made.source.arrays["tokens"])
+    assert text.vocabulary.decode(text.source.arrays["x"]) == said(made)
+    by_default = data.load("captions", "test")
+    np.testing.assert_array_equal(by_default.source.arrays["x"], text.source.arrays["x"])
+    with pytest.raises(ValueError, match="digits has no captions: expected a data set with"):
+        data.load("captions", "train", of=dict(name="digits"))
+    with pytest.raises(ValueError, match="of must have the name of a data set"):
+        data.load("captions", "train", of=dict(images="digits"))

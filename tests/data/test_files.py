@@ -217,6 +217,49 @@ def test_pictures_of_the_hub_have_labels_and_captions(tmp_path, kind):
         load("train", image="picture")
 
 
+def test_captions_of_the_hub_may_be_tokens(tmp_path):
+    table = hub_table(10)
+    pq.write_table(table, tmp_path / "train.parquet")
+    load = lambda split, **kw: data.load(  # noqa: E731
+        "huggingface", split, data_dir=str(tmp_path), holdout=0.3, captions=True, **kw
+    )
+    train, test = load("train"), load("test")
+    data.check_rows(train)
+    assert train.spec == test.spec and train.spec["tokens"].shape == (3,)
+    for made in (train, test):
+        rows = made.source.arrays
+        known = {f"level {level}" for level in train.source.arrays["x"][:, 0, 0, 0]}
+        for level, text in zip(
+            rows["x"][:, 0, 0, 0],
+            made.spec["tokens"].vocabulary.decode(rows["tokens"]),
+            strict=True,
+        ):
+            expected = f"level {level}"
+            assert text == (expected if expected in known else f"level{data.UNKNOWN}")
+    several = [[f"level {i}", "so"] if i % 2 else [f"level {i}"] for i in range(10)]
+    where = table.column_names.index("text")
+    pq.write_table(table.set_column(where, "text", pa.array(several)), tmp_path / "train.parquet")
+    made, kept = load("train"), held_out(10, 0.3, "train")
+    rows = made.source.arrays
+    texts = made.spec["tokens"].vocabulary.decode(rows["tokens"])
+    assert texts == [text for i in kept for text in several[i]]
+    levels = [i for i in kept for _ in several[i]]
+    np.testing.assert_array_equal(rows["x"][:, 0, 0, 0], levels)
+    np.testing.assert_array_equal(rows["label"], np.array(levels) % 2)
+    for values, message in [
+        (["a", None] * 5, r"row \d+ of .* has an empty caption"),
+        (list(range(10)), "are int64: expected texts"),
+    ]:
+        pq.write_table(
+            table.set_column(where, "text", pa.array(values)), tmp_path / "train.parquet"
+        )
+        with pytest.raises(ValueError, match=message):
+            load("train")
+    with pytest.raises(ValueError, match="has no column 'caption'"):
+        pq.write_table(table.drop_columns(["text"]), tmp_path / "train.parquet")
+        load("train")
+
+
 def test_a_hub_set_with_one_split_is_divided(tmp_path):
     pq.write_table(hub_table(10), tmp_path / "train.parquet")
     load = lambda split: data.load("huggingface", split, data_dir=str(tmp_path), holdout=0.3)  # noqa: E731

@@ -105,7 +105,7 @@ def test_rows_depend_on_the_arguments_alone():
     half = len(other) // 2
     np.testing.assert_array_equal(other[:half], few["x"][:half])
     assert (other[half:] != few["x"][half:]).any((1, 2, 3)).mean() > 0.99
-    module._drawn.cache_clear()
+    module.drawn.cache_clear()
     module._outlines.cache_clear()
     np.testing.assert_array_equal(few["x"], rows("train", variants=1)["x"])
     origin = data.identity(data.load("glyphs", "test", variants=0))["origin"]

@@ -71,7 +71,28 @@ def test_errors_of_images_are_means_over_them():
     assert "ssim" not in small
 
 
+def test_an_enlargement_is_consistent_if_its_means_are_what_was_enlarged():
+    low = TRUTH[:, :8, :10].astype(float)
+    blocks = low.repeat(2, axis=1).repeat(3, axis=2)
+    assert np.isinf(evaluation.consistency_psnr(blocks, low)[0])
+    # Detail of mean 0 in each block is free; an offset is what it is of any image.
+    detail = np.zeros_like(blocks)
+    detail[:, ::2], detail[:, 1::2] = 40.0, -40.0
+    assert np.isinf(evaluation.consistency_psnr(blocks + detail, low)[0])
+    off = evaluation.consistency_psnr(blocks + detail + 2.55, low)
+    assert off[0] == pytest.approx(40.0) and off.shape == (1,)
+    np.testing.assert_allclose(
+        evaluation.consistency_psnr((blocks + 2.55) / 255, low / 255, peak=1.0), off
+    )
+    # At the same resolution it is the PSNR itself.
+    np.testing.assert_array_equal(
+        evaluation.consistency_psnr(MADE, TRUTH), evaluation.psnr(MADE, TRUTH)
+    )
+
+
 @pytest.mark.parametrize("call, message", [
+    (lambda: evaluation.consistency_psnr(MADE, MADE[:, :5]), "by whole factors, got"),
+    (lambda: evaluation.consistency_psnr(MADE, MADE[:, :8, :10, :1]), "by whole factors, got"),
     (lambda: evaluation.psnr(MADE, TRUTH[0]), r"expected images \[N, H, W, C\] of one shape"),
     (lambda: evaluation.ssim(MADE[:, :10], TRUTH[:, :10]), "at least 11 pixels a side"),
     (lambda: evaluation.psnr_of_luma(MADE, TRUTH, border=8), "below half of 16 x 20, got 8"),

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import json
 
@@ -221,8 +222,9 @@ def test_a_game_of_strength_0_is_the_game_without():
         for i in range(2):
             state, _ = jax.jit(family.train_step)(state, data, jax.random.key(i))
         found.append(state.params)
-    for other in found[1:]:
-        jax.tree.map(np.testing.assert_array_equal, found[0], other)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    for other in found[1:]:  # to rounding: the compiler joins other operations
+        jax.tree.map(close, found[0], other)
 
 
 def test_both_players_see_augmented_rows_and_penalties_are_of_the_rows_before():

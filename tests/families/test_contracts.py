@@ -202,6 +202,33 @@ def same_rows():
     return Same()
 
 
+class Places(nn.Module):
+    """Features of the places of an example, which are its entries."""
+
+    @nn.compact
+    def __call__(self, x, label=None):
+        return nn.Dense(3, kernel_init=nn.initializers.constant(0.3))(x[:, None, :])
+
+
+class Whole(nn.Module):
+    """Features of an example from those of its only place."""
+
+    @nn.compact
+    def __call__(self, vectors, label=None):
+        return nn.Dense(3, kernel_init=nn.initializers.constant(0.2))(vectors[:, 0])
+
+
+def judged_codes():
+    """An autoencoder of codes, a critic that starts late, and a factor of two gradients' norms."""
+    return families.vq_gan(
+        encoder=Places(), decoder=Whole(), critic=Score(), features=Held(),
+        quantizer=families.VectorQuantizer(num_codes=4, code_size=2, restart_below=0.0),
+        autoencoder_optimizer=optax.adam(0.01), critic_optimizer=optax.adam(0.01),
+        event_shape=(2,), num_levels=None, batch_size=8, judges=families.Judges(critic_start=2),
+        average=HalfLife(ema_half_life_kimg=0.05),
+    )
+
+
 def ahead():
     """A critic that compares rows with each other, and a generator that looks ahead."""
     return gan(
@@ -306,7 +333,7 @@ rows |= {"tokens": np.array([[0, 1], [0, 0], [2, 1], [0, 1], [2, 2], [0, 1], [1,
 found = {}
 for make in (
     codebook, two_against_two, paired, contents, cycles, regularized, ahead, few_labels,
-    components, states, pairs, even_paths, adapting, towers,
+    components, states, pairs, even_paths, adapting, towers, judged_codes,
 ):
     for strategy in ("jit", "pmap"):
         family = make()
@@ -353,7 +380,7 @@ print(json.dumps(found))
 )
 NAMES = (
     "codebook", "two_against_two", "paired", "contents", "cycles", "regularized", "ahead",
-    "few_labels", "components", "states", "adapting", "towers",
+    "few_labels", "components", "states", "adapting", "towers", "judged_codes",
 )  # fmt: skip
 DRAWING = ("pairs", "even_paths")
 """Families whose noise depends on the number of devices where each draws its own."""

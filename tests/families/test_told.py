@@ -8,6 +8,7 @@ import pytest
 from genjax import config as configs
 from genjax.diffusion import ClassifierFree, Cosine, Estimate
 from genjax.diffusion.guidance import untold
+from genjax.families.sampling import Sampling
 from genjax.families.told import drop_told, told_of
 
 FAMILIES = {
@@ -70,6 +71,24 @@ def test_guidance_joins_what_is_told_of_mappings():
     guided = ClassifierFree(scale=3.0).guided(Cosine(), estimate_fn, told)
     # -2 + 3 (5 + 2), and -2 + 3 (9 + 2).
     assert guided(jnp.zeros((2, 1)), jnp.array(0.5)).data.tolist() == [[19.0], [31.0]]
+
+
+def test_samples_are_guided_away_from_what_they_are_not_to_be():
+    def estimate_fn(z, t, told):
+        data = told["tokens"].sum(axis=1, keepdims=True) + 0.0 * z
+        return Estimate(data, data)
+
+    batch = {"x": jnp.zeros((2, 1)), "tokens": jnp.array([[2, 3], [4, 5]])}
+    batch["negative_tokens"] = jnp.array([[1, 0], [0, 1]])
+    sampling = Sampling(guidance=ClassifierFree(scale=3.0))
+    told = sampling.told(batch, told_of(batch, ("tokens",)))
+    away = sampling.against(batch, told, ("tokens",))
+    guided = sampling.denoiser(Cosine(), estimate_fn, told, away).estimate
+    # 1 + 3 (5 - 1), and 1 + 3 (9 - 1).
+    assert guided(jnp.zeros((2, 1)), jnp.array(0.5)).data.tolist() == [[13.0], [25.0]]
+    assert sampling.against({**batch, "label": batch["x"]}, told, ("label",)) is None
+    with pytest.raises(ValueError, match="negative_tokens: there is nothing that guides away"):
+        Sampling().against(batch, told, ("tokens",))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

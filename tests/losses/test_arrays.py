@@ -34,6 +34,10 @@ def logistic(mean, log_scale):
     return losses.discretized_logistic_loss(jnp.asarray(LEVELS), mean, log_scale)
 
 
+def laplace(location, log_scale):
+    return losses.discretized_laplace_loss(jnp.asarray(LEVELS), location, log_scale)
+
+
 def mixture(logits, means, log_scales):
     return losses.logistic_mixture_loss(jnp.asarray(LEVELS), logits, means, log_scales)
 
@@ -86,6 +90,8 @@ ONE_SIDED = {
     "reconstruction_loss": (reconstruct, (ROWS[0] / 300.0, GAMMA)),
     "gaussian_decoder_loss": (losses.gaussian_decoder_loss, (ROWS[0], GAMMA)),
     "discretized_logistic_loss": (logistic, (ROWS[0] / 300.0, GAMMA)),
+    "discretized_laplace_loss": (laplace, (ROWS[0] / 300.0, GAMMA)),
+    "laplace_loss": (losses.laplace_loss, (ROWS[0], ROWS[1], GAMMA)),
     "logistic_mixture_loss": (mixture, (NARROW.T, CELLS / 300.0, CELLS / 300.0)),
     "effective_sample_size": (losses.effective_sample_size, WIDE[:1]),
     "free_bits_loss": (lambda v: losses.free_bits_loss(v, 3.0), (ROWS[0],)),

@@ -155,6 +155,40 @@ def test_one_component_of_one_channel_is_the_logistic():
     np.testing.assert_allclose(mixture, alone, rtol=1e-6)
 
 
+@pytest.mark.parametrize("log_scale", [-5.0, -2.0, 1.0, 6.0])
+@pytest.mark.parametrize("num_levels", [2, 16, 256])
+def test_laplace_bins_are_differences_of_the_distribution_function(num_levels, log_scale):
+    rng = np.random.default_rng(0)
+    levels = rng.integers(num_levels, size=(5, 40))
+    location = rng.uniform(-1.3, 1.3, size=(5, 40)).astype(np.float32)
+    reach = 1.0 / (num_levels - 1)
+    centres = 2.0 * levels * reach - 1.0
+    one = stats.laplace(location.astype(float), np.exp(log_scale))
+    high = np.where(levels == num_levels - 1, np.inf, centres + reach)
+    low = np.where(levels == 0, -np.inf, centres - reach)
+    # From the side that has digits.
+    upper, lower = one.sf(low) - one.sf(high), one.cdf(high) - one.cdf(low)
+    expected = -np.log(np.where(centres > location, upper, lower)).sum(1)
+    found = losses.discretized_laplace_loss(
+        jnp.asarray(levels), jnp.asarray(location), jnp.float32(log_scale), num_levels=num_levels
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_laplace_density_is_that_of_the_library_and_of_bins_that_are_narrow():
+    rng = np.random.default_rng(0)
+    x, location = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    found = losses.laplace_loss(jnp.asarray(x), jnp.asarray(location), jnp.float32(0.4))
+    np.testing.assert_allclose(found, -stats.laplace.logpdf(x, location, np.exp(0.4)).sum(1), 1e-5)
+    levels = rng.integers(1, 255, size=(3, 4))
+    centres = jnp.asarray(2.0 * levels / 255 - 1.0, jnp.float32)
+    density = losses.laplace_loss(centres, jnp.asarray(location), jnp.float32(1.0))
+    bins = losses.discretized_laplace_loss(
+        jnp.asarray(levels), jnp.asarray(location), jnp.float32(1.0)
+    )
+    np.testing.assert_allclose(bins, density - 4 * np.log(2 / 255), rtol=1e-4)
+
+
 def test_shapes_that_do_not_fit_are_refused(unchecked):
     levels, one = jnp.zeros((1, 2, 3), jnp.int32), jnp.zeros((1, 2, 3, 5))
     with pytest.raises(ValueError, match=r"expected logits \[B, \*space, K\]"):

@@ -87,3 +87,30 @@ def test_samples_and_trajectories_of_any_shape_have_pictures(shape, num_levels):
     for draw in drawing.values():
         pixels = draw()
         assert pixels.dtype == np.uint8 and pixels.shape[2] == 3
+
+
+def test_captions_stand_beneath_their_images_and_change_no_pixel_of_them():
+    images = np.arange(3)[:, None, None, None] * np.ones((1, 8, 8, 1), int)
+    grid = pictures.captioned_grid(images, 3, ["a red seven on green", "", "word " * 60])
+    # Images are enlarged to 112 pixels; of a caption there are four lines at most.
+    height, width = 112 + 4 + 4 * 13 + 1, 112 + 1
+    assert grid.shape == (2 * height + 1, 2 * width + 1, 3)
+    for index, level in enumerate((0, 128, 255)):
+        top, left = (index // 2) * height + 1, (index % 2) * width + 1
+        assert (grid[top : top + 112, left : left + 112] == level).all()
+        beneath = grid[top + 112 : top + height - 1, left : left + 112]
+        assert (beneath.max() > 200) == (index != 1)
+    # Other words are other pictures, and no letter leaves the tile of its image.
+    other = pictures.captioned_grid(images, 3, ["a blue seven on green", "", "word " * 60])
+    assert (other != grid).any() and (other[:, width:] == grid[:, width:]).all()
+
+
+def test_samples_from_captions_are_shown_with_them_beside_what_they_were_made_from():
+    rows, source = np.full((2, 8, 8, 1), 3), np.zeros((2, 8, 4, 3))
+    data = types.SimpleNamespace(num_levels=4, vocabulary=None)
+    drawn = Samples(rows=rows)
+    draw = pictures.of_samples(drawn, data, None, [(source, 2)], ["a", "b"])["samples"]
+    pixels = draw()
+    assert (pixels[1:50, 1:30] == 0).all() and (pixels[1:50, 60:100] == 255).all()
+    plain = pictures.of_samples(drawn, data, None, [(source, 2)])["samples"]()
+    assert plain.shape[0] < pixels.shape[0]

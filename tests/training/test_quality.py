@@ -262,3 +262,27 @@ def test_each_channel_is_asked_of_a_classifier_of_one(monkeypatch):
     np.testing.assert_allclose(np.exp(joint).sum(1), 1.0, rtol=1e-4)
     with pytest.raises(ConfigError, match="of stacked images"):
         made.channel_features(dataset=base, workdir="anywhere")
+
+
+def test_reconstructions_are_measured_against_the_rows_they_are_of():
+    network, rows = features("mnist"), IMAGES[:60]
+    of = dataclasses.replace(reference(rows), num_levels=256)
+    quality = SampleQuality(("rfd", "psnr"), 10, of, network)
+    assert quality.of_reconstructions and not quality.of_samples
+    assert quality.names == ["rfd_mnist", "psnr"] and quality.num_reference == 60
+    made = rows.copy()
+    made[1:] = np.where(made[1:] > 100, made[1:] - 3, made[1:] + 3)  # the first is met exactly
+    found = quality.measure_reconstructions(
+        made, mesh=make_mesh(), batch_size=50, progress=lambda items, total, label: items
+    )
+    of_others = 20 * np.log10(255 / 3)
+    assert found["psnr"] == pytest.approx((100.0 + 59 * of_others) / 60, rel=1e-6)
+    real, fake = (
+        np.asarray(network.apply(network.variables, jnp.asarray(x))[0]) for x in (rows, made)
+    )
+    assert found["rfd_mnist"] == pytest.approx(evaluation.frechet_distance(real, fake), rel=1e-4)
+    assert found["num_reconstructions"] == 60
+    with pytest.raises(ValueError, match="'psnr' needs grey levels"):
+        SampleQuality(("psnr",), 10, reference(rows), None)
+    with pytest.raises(ValueError, match="'rfd' needs features"):
+        SampleQuality(("rfd",), 10, of, None)

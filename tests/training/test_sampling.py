@@ -40,6 +40,10 @@ def test_samplers_and_guidance_are_mappings_or_values(run):
         assert (named != plain).any()
     scaled = dict(name="classifier_free", scale=3.0)
     guided = run.sample(label=[1, 2], guidance=scaled, num_steps=5)
+    # A name or a scale alone are short for it.
+    np.testing.assert_array_equal(guided, run.sample(label=[1, 2], guidance=3, num_steps=5))
+    short = [run.sample(label=[1, 2], sampler=s) for s in ("heun", dict(name="heun"))]
+    np.testing.assert_array_equal(*short)
     value = diffusion.ClassifierFree(scale=3.0)
     np.testing.assert_array_equal(guided, run.sample(label=[1, 2], guidance=value, num_steps=5))
     assert (guided != run.sample(label=[1, 2], num_steps=5)).any()
@@ -109,7 +113,8 @@ def test_what_steers_an_unconditional_model_reads_labels_for_samples_alone(tmp_p
 @pytest.mark.parametrize("asked, message", [
     (dict(sampler=dict(name="hune")), "unknown sample.sampler.name 'hune'; did you mean 'heun'"),
     (dict(sampler=dict(name="heun", chrun=1.0)), "unknown config key 'sample.sampler.chrun'"),
-    (dict(sampler="heun"), r"sample.sampler must be a mapping with a name, or a value with a met"),
+    (dict(sampler="hune"), "unknown sample.sampler.name 'hune'; did you mean 'heun'"),
+    (dict(sampler=3), r"sample.sampler must be a mapping with a name, or a value with a met"),
     (dict(guidance=dict(name="classifier_free", rescale=2.0)), "rescale must be in"),
     (dict(num_steps=0), "num_steps must be at least 1, got 0"),
 ])  # fmt: skip

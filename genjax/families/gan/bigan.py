@@ -133,6 +133,7 @@ def bigan(
         sample=game.sample,
         encode=game.encode,
         decode=game.decode,
+        reconstruct=lambda s, batch, key: game.decode(s, game.encode(s, batch, key), batch),
         generating=game.generating,
         eval_protocol={
             "parameters": "moving average" if average.ema_half_life_kimg else "current",
