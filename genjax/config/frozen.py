@@ -248,7 +248,8 @@ def _embedding_context(
     )
     if "vector" not in inspect.signature(type(net).__call__).parameters:
         raise ConfigError(
-            f"{where}.embedding: {type(net).__name__} is told no vector; take unet or dit"
+            f"{where}.embedding: {type(net).__name__} is told no vector; take unet, "
+            "efficient_unet or dit"
         )
     for name, least in (("num_tokens", 0), ("text_dropout_rate", 0.0)):
         if getattr(made, name) < least:

@@ -116,6 +116,7 @@ class EfficientUNet(nn.Module):
         delta_h: Float[Array, "B h w c"] | None = None,
         features: Float[Array, "B F"] | None = None,
         *,
+        vector: Float[Array, "B V"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "B H W O"]:
         """Estimates what the network is trained to.
@@ -132,6 +133,8 @@ class EfficientUNet(nn.Module):
                 :meth:`bottleneck_shape` says; None for nothing.
             features: Numbers that the condition depends on besides, ``[B, F]``, such as features of
                 the noise on what the network is told; None for none.
+            vector: A vector of each example, such as an embedding of the image, ``[B, V]``, which
+                is added to what gamma and label give; zeros tell nothing. None for none.
             deterministic: Turns dropout off.
 
         Returns:
@@ -149,7 +152,7 @@ class EfficientUNet(nn.Module):
             self.gamma_max,
             self.num_classes,
             name="condition",
-        )(gamma_t, label, features).astype(dtype)
+        )(gamma_t, label, features, vector).astype(dtype)
         if context is not None:
             context = context.astype(dtype)
         layer = with_remat(Layer, self.remat, static_argnums=(4,))
