@@ -15,6 +15,7 @@ _PURPOSES = (
     "impute",
     "attack",
     "invert",
+    "reconstruct",
 )
 
 

@@ -443,7 +443,7 @@ class Run(Trained):
             state,
             (),
             {**of.source.rows(rows), "index": rows.astype(np.int32)},
-            random_key(settings.seed, "eval_reconstructions"),
+            random_key(settings.seed, "reconstruct"),
             batch_size=min(settings.batch_size, len(rows)),
         )
         return quality.measure_reconstructions(
