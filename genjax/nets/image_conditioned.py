@@ -106,7 +106,7 @@ class NoiseAugmentation:
         Args:
             image: Images in [-1, 1].
             keys: A key for each row.
-            training: Whether levels are drawn, or the one of :attr:`level`.
+            training: Whether levels are drawn, or the one of ``level``.
 
         Returns:
             Images of the same shape, and levels in [0, 1].
@@ -185,7 +185,7 @@ class ImageConditioned(nn.Module):
         """What the network is told in all calls that belong together: one draw of the noise.
 
         Args:
-            told: Features of a batch: ``source``, ``[B, h, w, C]``, and what :attr:`net` is told.
+            told: Features of a batch: ``source``, ``[B, h, w, C]``, and what ``net`` is told.
             keys: A key for each row.
             training: Whether the level is drawn, too.
 
