@@ -50,9 +50,9 @@ def test_embeddings_are_a_vector_and_a_context_beside_the_text():
     assert out["context"].shape == (200, 4, 5)
     np.testing.assert_array_equal(out["context"][:, :2, 0], TOLD["tokens"])
     np.testing.assert_array_equal(out["vector"], TOLD["embedding"])
-    net, out = heard(num_tokens=0)
+    net, out = heard(num_tokens=None)
     assert out["context"].shape == (200, 2, 5)
-    net, out = heard(num_tokens=0, text=False)
+    net, out = heard(num_tokens=None, text=False)
     assert net.reads == ("embedding",) and out["context"] is None
 
 
