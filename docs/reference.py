@@ -34,6 +34,7 @@ from genjax.config.defaults import SETTINGS
 from genjax.config.features import FEATURES
 from genjax.config.frozen import FrozenSettings
 from genjax.config.guidance import SAMPLING
+from genjax.config.pipelines import ChainSettings, Link
 from genjax.config.recipes import Recipe
 from genjax.data import LOADERS
 
@@ -267,6 +268,9 @@ def config_reference(part: str) -> str:
         )
     if part == "frozen":
         return _rst(key_table("frozen", arguments(FrozenSettings), meanings(FrozenSettings)))
+    if part == "pipelines":
+        made = (("sample", ChainSettings), ("sample.chain", Link))
+        return _rst(*(key_table(where, arguments(one), meanings(one)) for where, one in made))
     if part == "families":
         by_length = sorted(tables.FAMILIES, key=lambda name: bool(tables.FAMILIES[name].extends))
         return "\n".join(_family(name, tables.FAMILIES[name]) for name in by_length)

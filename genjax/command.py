@@ -264,14 +264,13 @@ def _draw(going: Any, options: dict[str, Any]) -> None:
     """Draws samples of a run, prompts in turn."""
     from genjax.training.workdir import WorkdirError
 
-    prompts = options.pop("prompts", [])
+    prompts, away = options.pop("prompts", []), options.pop("negative_prompt", None)
     count = max(going.experiment.sample.num_samples, len(prompts))
     reads: dict[str, Any] = {}
     if prompts:
         reads["tokens"] = [prompts[i % len(prompts)] for i in range(count)]
-    negative = options.pop("negative_prompt", None)
-    if negative is not None:
-        reads["negative_tokens"] = negative
+    if away is not None:
+        reads["negative_tokens"] = away
     try:
         going.ask(count, reads, **options)
     except WorkdirError:

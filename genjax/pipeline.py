@@ -164,6 +164,7 @@ class Pipeline:
         num_samples: int | None = None,
         *,
         prompts: Sequence[str] = (),
+        negative_prompt: str | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> np.ndarray:
@@ -173,11 +174,11 @@ class Pipeline:
             num_samples: Number of samples; that of the ``sample`` section of the first stage of the
                 chain if None, or that of the prompts if they are more.
             prompts: Texts that samples are asked for by, in turn.
+            negative_prompt: Text that guidance leads away from, in the stages that read tokens.
             seed: Seed of the draws; that of the ``sample`` section of each stage if None.
             **options: ``num_steps``, ``sampler`` and ``guidance`` as of :meth:`genjax.Run.sample`,
                 for the stages of the chain that go from noise to data in steps (guidance for those
-                that are told labels or texts); ``negative_prompt``, a text that guidance leads away
-                from; and features that the first stage reads, such as
+                that are told labels or texts), and features that the first stage reads, such as
                 ``label``.
 
         Returns:
@@ -187,6 +188,7 @@ class Pipeline:
             ConfigError: If a stage does not read what it is given.
             WorkdirError: If a stage is not trained.
         """
+        options |= {"negative_prompt": negative_prompt}
         return self._draw(num_samples, prompts, seed, options, files=False)
 
     def draw(
@@ -194,10 +196,12 @@ class Pipeline:
         num_samples: int | None = None,
         *,
         prompts: Sequence[str] = (),
+        negative_prompt: str | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> np.ndarray:
         """As :meth:`sample`, into files and pictures in the folders of the stages."""
+        options |= {"negative_prompt": negative_prompt}
         return self._draw(num_samples, prompts, seed, options, files=True)
 
     # What the command calls besides.
@@ -343,7 +347,7 @@ class Pipeline:
         num_samples: int | None,
         prompts: Sequence[str],
         seed: int | None,
-        options: Mapping[str, Any],
+        options: dict[str, Any],
         *,
         files: bool,
     ) -> np.ndarray:
@@ -357,56 +361,44 @@ class Pipeline:
             raise configs.ConfigError(
                 f"{', '.join(in_steps)}: no stage of the chain goes from noise to data in steps"
             )
-        self._check_prompts(prompts, runs)
+        negative = options.pop("negative_prompt")
+        self._check_prompts([*prompts, *([negative] if negative else [])], runs)
         count = max(runs[0].experiment.sample.num_samples, len(prompts))
         count = count if num_samples is None else num_samples
         asked = [prompts[i % len(prompts)] for i in range(count)] if prompts else None
         made: dict[str, np.ndarray] = {}
         # What several stages are told, such as labels, is the same for all.
-        told = {k: v for k, v in options.items() if k not in (*_IN_STEPS, _AWAY)}
-        self._check_negative(options.get(_AWAY), runs)
+        told = {k: v for k, v in options.items() if k not in _IN_STEPS}
         told |= {"tokens": asked} if asked else {}
         for link, run in zip(self.chain, runs, strict=True):
             first, known = not made, run.family.reads
             own = {k: v for k, v in told.items() if k in known or (first and k != "tokens")}
-            for feature, source in link.reads.items():
+            for feature, source in link.sources.items():
                 if source in made or asked:
                     own[feature] = made.get(source, asked)
             steps = dict(in_steps) if _goes_in_steps(run) else {}
             if not {"label", "tokens"} & set(known):
                 steps.pop("guidance", None)
-            if options.get(_AWAY) is not None and _is_led_by_texts(run):
-                own["negative_tokens"] = options[_AWAY]
+            away = {"negative_tokens": negative} if negative and "tokens" in known else {}
             use = run.experiment.sample.seed if seed is None else seed
             use = use if first else stream_seed(use, link.stage)  # noise of its own
             with _errors_of(link.stage):
-                request = run.ask(count, own, seed=use, **steps)
+                request = run.ask(count, own | away, seed=use, **steps)
             given: dict[str, Any] = {
-                name: request.requests[name]
-                for name in (*request.experiment.family.reads, "negative_tokens")
-                if name in request.requests
+                name: request.requests[name] for name in request.experiment.family.reads
             }
             draw = run.draw if files else run.sample
-            made[link.stage] = draw(count, seed=use, **steps, **given)
+            made[link.stage] = draw(count, seed=use, **steps, **given, **away)
             captions = captions_of(request.experiment, request.requests)
             if captions is not None and all(captions):  # another stage may have other tokens
                 given["tokens"] = captions
-            given.pop("negative_tokens", None)
-            told = {n: rows for n, rows in given.items() if n not in link.reads} | told
+            told = {n: rows for n, rows in given.items() if n not in link.sources} | told
         return made[self.chain[-1].stage]
-
-    def _check_negative(self, text: str | None, runs: Sequence[Run]) -> None:
-        """Refuses a text to be led away from where no stage is led by texts."""
-        if text is not None and not any(map(_is_led_by_texts, runs)):
-            raise configs.ConfigError(
-                "negative_prompt: no stage of the chain goes from noise to data by texts that are "
-                "left out in training (family.label_dropout)"
-            )
 
     def _check_prompts(self, prompts: Sequence[str], runs: Sequence[Run]) -> None:
         """Refuses texts that no stage of the chain reads."""
         if not prompts or any(
-            "tokens" in run.family.reads or PROMPT in link.reads.values()
+            "tokens" in run.family.reads or PROMPT in link.sources.values()
             for run, link in zip(runs, self.chain, strict=True)
         ):
             return
@@ -418,14 +410,6 @@ class Pipeline:
 
 _IN_STEPS = ("num_steps", "sampler", "guidance")
 """Arguments of sampling from noise to data in steps."""
-
-
-_AWAY = "negative_prompt"
-
-
-def _is_led_by_texts(run: Run) -> bool:
-    """Whether guidance can lead the samples of a run away from a text."""
-    return "tokens" in run.family.unlabelled and run.family.denoising is not None
 
 
 def _goes_in_steps(run: Run) -> bool:

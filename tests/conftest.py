@@ -1,5 +1,6 @@
 """Shared by all tests: checked shapes, a compile cache, and the real data where it is at hand."""
 
+import gc
 import json
 import os
 import pathlib
@@ -66,15 +67,20 @@ import jax.numpy as jnp  # noqa: E402
 from genjax.training.allocator import keep_freed_memory  # noqa: E402
 
 keep_freed_memory()
+# Tracing makes many objects that stay: looking through them for garbage took a tenth of the time.
+gc.set_threshold(50_000, 10, 10)
 
 
 def pytest_configure(config):
     """Compiles for a short time: most programs of tests run once or a few times.
 
-    Whoever sets ``XLA_FLAGS`` compiles as users do.
+    Commands that tests start compile for the shortest time, among long tests, too, so that they
+    find in the cache what those of quick tests compiled. Whoever sets ``XLA_FLAGS`` compiles as
+    users do.
     """
     level = {"not slow": 0, "slow": 1}.get(config.option.markexpr)
-    if level is None:
+    divides = not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None)
+    if level is None or "XLA_FLAGS" in os.environ or divides:
         return
     flags = [
         f"--xla_backend_optimization_level={level}",
@@ -84,7 +90,10 @@ def pytest_configure(config):
     # do not know, have it no more.
     if jax.__version_info__ < (0, 11, 1):
         flags.append("--xla_cpu_use_fusion_emitters=false")
-    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+    if level:
+        jax.devices()  # the flags of this process are read; what follows is for those it starts
+        os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(f"level={level}", "level=0")
 
 
 @pytest.fixture(autouse=True)
@@ -172,10 +181,7 @@ def in_a_process():
     """Runs a program on its own, with devices of its own; gives the JSON of its last line."""
 
     def run(program, devices):
-        # Programs for several devices are compiled for long and run for a few steps.
-        flags = os.environ.get("XLA_FLAGS", "").replace(
-            "optimization_level=1", "optimization_level=0"
-        )
+        flags = os.environ.get("XLA_FLAGS", "")
         flags += f" --xla_force_host_platform_device_count={devices}"
         env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
         out = subprocess.run(

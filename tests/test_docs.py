@@ -75,7 +75,7 @@ def test_every_block_of_python_is_run_by_a_test():
     ways = {
         "README.md": ["genjax.build(", "losses.diffusion_loss"],
         "docs/index.md": ["genjax.build("],
-        "docs/running.md": ["genjax.build(", "genjax.load("],
+        "docs/running.md": ["genjax.build(", "genjax.load(", "genjax.Pipeline(", "stage:images"],
         "docs/diffusion.md": ["genjax.build(", "image_grid("],
         "docs/configs.md": ["def get_config", "genjax.build(config"],
         "docs/densities.md": ["run"],
@@ -110,11 +110,31 @@ def test_notebooks_train_evaluate_sample_score_and_open_a_run_again(in_repo, cap
     assert first.replace("  # goes on with what is there", "") == block("docs/index.md", "build(")
     run(in_repo(first))
     assert capsys.readouterr().out.endswith("(16, 8, 8, 1)\n")
-    trained, opened = [code for _, code in blocks("docs/running.md")]
+    trained, opened, *_ = [code for _, code in blocks("docs/running.md")]
     nats = run(in_repo(trained))["nats"]  # in the same workdir, where nothing is left to train
     assert nats.shape == (16,) and np.isfinite(nats).all()
     run(in_repo(opened))
     assert capsys.readouterr().out.endswith("2 (4, 8, 8, 1)\n")
+
+
+def test_the_pipeline_of_the_guide_is_read(in_repo):
+    pipeline = configs.read_pipeline(run(block("docs/running.md", "stage:images"))["get_config"]())
+    assert list(pipeline.stages) == ["images", "codes"] and pipeline.chain[0].stage == "codes"
+
+
+@pytest.mark.slow
+def test_the_pipeline_of_the_guide_trains_and_is_scored(in_repo):
+    small = {"model.encoder.channels": 8, "model.encoder.residual_channels": 4,
+             "model.decoder.channels": 8, "model.decoder.residual_channels": 4}  # fmt: skip
+    small = {f"stages.images.{key}": value for key, value in small.items()}
+    small |= {f"stages.codes.model.{key}": 1 for key in ("num_blocks", "num_heads")}
+    for name in ("images", "codes"):
+        few = dict(num_steps=2, eval_every=0, sample_every=0)
+        small |= {f"stages.{name}.train.{key}": value for key, value in few.items()}
+    code = block("docs/running.md", "genjax.Pipeline(")
+    code = code.replace('digit_pipeline")', f'digit_pipeline", {small})')
+    nats = run(in_repo(code))["nats"]
+    assert nats.shape == (10,) and np.isfinite(nats).all()
 
 
 @pytest.mark.slow

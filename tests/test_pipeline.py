@@ -319,3 +319,39 @@ def test_texts_are_refused_where_no_stage_reads_them(trained, stubs, tmp_path):
     pipeline.train()
     with pytest.raises(ConfigError, match="no stage of the chain reads tokens; they read label"):
         pipeline.sample(prompts=["a red"])
+
+
+@pytest.mark.slow
+def test_flags_reach_a_denoising_model_of_captions(tmp_path):
+    config = dict(
+        data=dict(name="captioned_digits", options=dict(images="digits", scene="colour"),
+                  batch_size=4),
+        model=dict(
+            name="unet", channels=4, multipliers=(1,), num_blocks=1, num_groups=2, dropout_rate=0.0,
+            attention_sizes=(), text=dict(name="text_encoder", hidden_size=4, num_blocks=1,
+                                          num_heads=1),
+        ),
+        # Layers that act on a text start at zero: a few large steps move them.
+        family=dict(name="edm", label_dropout=0.3, ema_decay=0.0),
+        optimizer=dict(name="adam", learning_rate=0.05),
+        train=dict(num_steps=10, eval_every=0, sample_every=0),
+        sample=dict(num_samples=2, num_steps=2),
+    )  # fmt: skip
+    run = genjax.Run(genjax.build(config), tmp_path, quiet=True)
+    run.train()
+    asked = {"seed": 3, "guidance": 4.0, "sampler": "ddim"}
+    texts = {"prompts": ["a red seven on green"], "negative_prompt": "a blue two on black"}
+    command._draw(run, {**texts, **asked})
+    with np.load(tmp_path / "samples" / "step_00000010_sample.npz") as file:
+        drawn, captions = file["samples"], file["captions"].tolist()
+    assert captions == ["a red seven on green"] * 2
+    same = dict(tokens=captions, negative_tokens=texts["negative_prompt"])
+    np.testing.assert_array_equal(drawn, run.sample(2, **same, **asked))
+    assert (drawn != run.sample(2, tokens=captions, **asked)).any()
+    with pytest.raises(command.InputError, match="nothing leads away from it without guidance"):
+        command._draw(run, texts)
+
+
+def test_only_what_is_guided_is_led_away_from_something(stubs):
+    with pytest.raises(ConfigError, match="stages.base: .*nothing leads away from it without guid"):
+        stubs.sample(2, prompts=["a red"], negative_prompt="a green")

@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             ),
             model=dict(
                 name="efficient_unet",
-                channels=16,
+                channels=24,
                 multipliers=(2, 4),
                 num_blocks=(1, 2),
                 num_heads=4,

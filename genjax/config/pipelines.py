@@ -35,11 +35,17 @@ class Link:
     Attributes:
         stage: Name of the stage.
         reads: Where features that it samples from come from: the name of an earlier stage of the
-            chain, whose samples they are, or ``"prompt"``, by the name of the feature.
+            chain, whose samples they are, or ``"prompt"``, by the name of the feature. None for
+            what other stages are told, such as labels, alone.
     """
 
     stage: str
-    reads: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reads: Mapping[str, str] | None = None
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """What it reads; empty where that is not said."""
+        return self.reads or {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,7 +328,7 @@ def _chain(sample: Mapping[str, Any], stages: Sequence[str]) -> tuple[Link, ...]
         if link.stage not in stages or link.stage in before:
             said = "is there twice" if link.stage in before else "is none of the stages"
             raise ConfigError(f"sample.chain: {link.stage!r} {said}{nearest(link.stage, stages)}")
-        for feature, source in link.reads.items():
+        for feature, source in link.sources.items():
             if source not in (*before, PROMPT):
                 raise ConfigError(
                     f"sample.chain: {link.stage} reads {feature} from {source!r}, which is no "

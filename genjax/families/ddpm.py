@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array
 
 from genjax.diffusion import Chain, ChainSampler
 from genjax.families.averages import Average
@@ -12,6 +11,7 @@ from genjax.families.denoising import Likelihood, denoising_family
 from genjax.families.gaussian_chain import GaussianChain
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import Sampling, Trajectory
+from genjax.families.told import Told
 
 
 def ddpm(
@@ -95,8 +95,8 @@ def ddpm(
         accumulate_steps=accumulate_steps,
     )
 
-    def sampler(params: Params, label: Array | None) -> ChainSampler:
-        return model.sampler(params, label, guided=sampling.guidance is not None)
+    def sampler(params: Params, told: Told) -> ChainSampler:
+        return model.sampler(params, told, guided=sampling.guidance is not None)
 
     asked = f"{count} steps, each once"
     if eval_num_times < count:

@@ -131,8 +131,10 @@ class AutoregressiveTransformer(nn.Module):
         h = jnp.concatenate([first, entries], axis=1) + self.position
         for block in self.blocks:
             h = block(h)
-        told = (tokens >= 0).all(axis=1)[:, None, None]
-        return jnp.where(told, self.norm_out(h).astype(jnp.float32), 0.0)
+        h = self.norm_out(h).astype(jnp.float32)
+        if self.is_initializing():
+            self.outputs(h)  # for the parameters that the network has elsewhere
+        return jnp.where((tokens >= 0).all(axis=1)[:, None, None], h, 0.0)
 
     def empty_cache(self, batch_size: int) -> Cache:
         """A cache of no tokens yet, with room for all.

@@ -88,7 +88,25 @@ class TextTower(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = None
 
-    @nn.compact
+    @property
+    def context_size(self) -> int:
+        """Width of the vectors of :meth:`states`."""
+        return self.hidden_size
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        self.encoder = TextEncoder(
+            num_tokens=self.num_tokens,
+            text_length=self.text_length,
+            hidden_size=self.hidden_size,
+            num_blocks=self.num_blocks,
+            num_heads=self.num_heads,
+            causal=self.causal,
+            dropout_rate=self.dropout_rate,
+            dtype=self.dtype,
+        )
+        self.projection = nn.Dense(self.embedding_size, use_bias=False)
+
     def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B D"]:
         """Maps texts to vectors.
 
@@ -101,15 +119,20 @@ class TextTower(nn.Module):
         Raises:
             ValueError: As of the encoder.
         """
-        h = TextEncoder(
-            num_tokens=self.num_tokens,
-            text_length=self.text_length,
-            hidden_size=self.hidden_size,
-            num_blocks=self.num_blocks,
-            num_heads=self.num_heads,
-            causal=self.causal,
-            dropout_rate=self.dropout_rate,
-            dtype=self.dtype,
-            name="encoder",
-        )(tokens)
-        return nn.Dense(self.embedding_size, use_bias=False, name="projection")(h[:, -1])
+        return self.projection(self.encoder(tokens)[:, -1])
+
+    def states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T W"]:
+        """The encoder's vectors of all tokens, for a model of images that is told texts.
+
+        Args:
+            tokens: Whole numbers, ``[B, T]``; a text of negative ones, which a trained tower has
+                never seen, has vectors of zeros.
+
+        Returns:
+            Vectors, float32, ``[B, T, hidden_size]``.
+        """
+        h = self.encoder(tokens)
+        if self.is_initializing():  # a trained tower is held with all of its variables
+            self.projection(h[:, -1])
+        told = (tokens >= 0).all(axis=1)[:, None, None]
+        return jnp.where(told, h, 0.0)

@@ -169,14 +169,13 @@ class Trained:
         if isinstance(guidance, int | float):
             free = {"name": "classifier_free"}
             guidance = _section(settings.guidance, "scale", float(guidance), free)
-        experiment, evaluator = self._resampled(settings, sampler, guidance)
-        count, given = rows_to_read(experiment, num_samples, reads)
-        away = [name for name in given if name.startswith("negative_")]
+        away = [name for name in reads if name.startswith("negative_")]
         if away and guidance is None and settings.guidance is None:
             raise ValueError(
-                f"{away[0]}: samples are led away from it by guidance, and there is none: give "
-                "guidance=2.0, say"
+                f"{away[0]}: nothing leads away from it without guidance: give its scale, such as 3"
             )
+        experiment, evaluator = self._resampled(settings, sampler, guidance)
+        count, given = rows_to_read(experiment, num_samples, reads)
         requests = experiment.sample_requests(count) | given
         return Asked(experiment, evaluator, requests, settings.seed if seed is None else seed)
 

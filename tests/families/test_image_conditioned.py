@@ -170,13 +170,34 @@ def test_what_a_network_is_told_and_can_do_without():
         assert (reads_of(both), optional_of(both)) == ((*reads, "source"), reads)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_scores_and_samples_with_texts_and_small_images(family):
+    whole = config(family)
+    whole["sample"] |= dict(
+        sampler=dict(name="ddim", threshold="dynamic"),
+        guidance=dict(name="classifier_free", scale=3.0),
+    )
+    experiment = configs.build(whole)
+    made, batch, key = experiment.family, rows_of(experiment), jax.random.key(0)
+    assert made.reads == ("tokens", "source") and made.unlabelled == ("tokens",)
+    batch["index"] = jnp.arange(4)
+    state = jax.eval_shape(made.init, key, batch)
+    after, _ = jax.eval_shape(made.train_step, state, batch, key)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.eval_shape(made.eval_step, state, batch, key)["bits_per_dim"].shape == (4,)
+    request = {name: rows for name, rows in batch.items() if name != "index"}
+    request["negative_tokens"] = request["tokens"]
+    assert jax.eval_shape(made.sample, state, key, request).rows.shape == (4, 8, 8, 1)
+    latents = jax.eval_shape(made.encode, state, batch, key)
+    assert jax.eval_shape(made.decode, state, latents, batch).shape == (4, 8, 8, 1)
+
+
 @pytest.mark.parametrize(
     "family", [pytest.param(name, marks=[pytest.mark.slow] * (name != "edm")) for name in FAMILIES]
 )
 def test_small_images_reach_loss_gradient_and_scores_of_every_family(family):
     experiment = configs.build(config(family))
     made = experiment.family
-    assert made.reads == ("tokens", "source") and made.unlabelled == ("tokens",)
     batch = rows_of(experiment)
     state = made.init(jax.random.key(0), batch)
     step = jax.jit(made.train_step)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import genjax
 from genjax import config as configs
 from genjax.diffusion import ClassifierFree, Cosine, Estimate
 from genjax.diffusion.guidance import untold
@@ -132,3 +133,25 @@ def test_samples_are_of_the_texts_of_the_test_split_unless_said():
     rows = experiment.test_data.source.rows(np.arange(5))
     assert (asked["tokens"] == rows["tokens"]).all()
     assert (experiment.sample_labels(asked) == rows["label"]).all()
+
+
+@pytest.mark.slow
+def test_a_frozen_language_model_tells_what_it_makes_of_texts(tmp_path):
+    words = dict(
+        data=dict(name="captions", batch_size=4, options=dict(
+            of=dict(name="captioned_digits", images="digits", scene="plain"))),
+        model=dict(name="transformer", hidden_size=8, num_blocks=1, num_heads=1),
+        family=dict(name="autoregressive"),
+        optimizer=dict(name="adam"),
+        train=dict(num_steps=2, log_every=1, checkpoint_every=2, eval_every=0, sample_every=0),
+    )  # fmt: skip
+    genjax.Run(genjax.build(words), tmp_path / "words", quiet=True).train()
+    whole = config("edm", dict(frozen=dict(workdir=str(tmp_path / "words"))))
+    run = genjax.Run(genjax.build(whole), tmp_path / "digits", quiet=True)
+    begun = jax.tree.leaves(run.init_state().model_state["net"])
+    run.train()
+    _, state = run.newest()
+    assert set(state.params["net"]) == {"net"}
+    jax.tree.map(np.testing.assert_array_equal, begun, jax.tree.leaves(state.model_state["net"]))
+    assert sum(np.abs(leaf).sum() for leaf in begun) > 0
+    assert run.sample(tokens=["the digit seven"] * 2).shape == (2, 8, 8, 1)

@@ -23,3 +23,18 @@ def test_every_word_changes_the_vector_of_a_text(causal):
     others = jnp.stack([tokens[0].at[place].set(6) for place in range(4)])
     moved = jax.jit(net.apply)(variables, jnp.concatenate([tokens, others]))
     assert (jnp.abs(moved[1:] - moved[0]).max(axis=1) > 1e-5).all()
+
+
+def test_states_are_of_each_token_none_of_no_text_and_of_the_same_variables():
+    net = nets.TextTower(5, 7, 4, hidden_size=8, num_blocks=1, num_heads=2)
+    tokens = jnp.array([[2, 3, 4, 1], [-1, -1, -1, -1]])
+    init = jax.eval_shape(net.init, jax.random.key(0), tokens)
+    states, variables = jax.jit(lambda key: net.init_with_output(key, tokens, method="states"))(
+        jax.random.key(0)
+    )
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, init)
+    assert states.shape == (2, 4, net.context_size)
+    assert not states[1].any() and jnp.abs(states[0]).min() > 0.0
+    kernel = variables["params"]["projection"]["kernel"]
+    found = jax.jit(net.apply)(variables, tokens[:1])
+    assert jnp.allclose(found, states[:1, -1] @ kernel, atol=1e-5)

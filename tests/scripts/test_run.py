@@ -187,23 +187,6 @@ def kill_when(workdir, condition, *args, base=TINY):
     return process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.slow
-def test_six_steps_equal_three_and_three_through_a_killed_process(tmp_path, trained):
-    workdir = tmp_path / "killed"
-    kill_when(workdir, lambda: steps(workdir) == [3], "--config.train.num_steps=100000")
-    saved = steps(workdir)
-    assert saved and saved[-1] % 3 == 0
-    target = saved[-1] + 3
-    run(workdir, f"--config.train.num_steps={target}")
-    whole = trained
-    if target != 6:
-        whole = tmp_path / "whole"
-        run(whole, f"--config.train.num_steps={target}")
-    assert_same_state(workdir, whole, target)
-    logged = [row for row in records(whole) if "train/loss" in row]
-    assert [row for row in records(workdir) if "train/loss" in row] == logged
-
-
 def evaluating(workdir):
     """Whether the run has logged a step that it evaluates, and not yet what came of it."""
     rows = records(workdir) if (workdir / "metrics.jsonl").exists() else [{"step": 1}]
@@ -211,7 +194,7 @@ def evaluating(workdir):
 
 
 @pytest.mark.slow
-def test_six_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
+def test_kills_in_a_step_a_save_and_an_evaluation_change_nothing(tmp_path):
     periods = [
         "--config.train.log_every=5",
         "--config.train.checkpoint_every=5",
@@ -221,16 +204,17 @@ def test_six_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
     workdir = tmp_path / "killed"
     rng = random.Random(0)
     folder = workdir / "checkpoints"
-    target, met = 0, {"save": 0, "evaluation": 0, "any": 0}
-    for kill in range(6):
-        kind = ("save", "evaluation", "any")[kill % 3]
-        before = max(steps(workdir), default=0)
-        args = [f"--config.train.num_steps={before + 100}", *periods]
-        extra = rng.uniform(0.0, 1.5)
 
-        def due(kind=kind, before=before, extra=extra):
+    def saving():
+        return any("orbax-checkpoint-tmp" in p.name for p in folder.glob("*"))
+
+    def killed(kind):
+        """Whether the run was killed in what was aimed at, which may have ended before."""
+        before, extra = max(steps(workdir), default=0), rng.uniform(0.0, 1.5)
+
+        def due():
             if kind == "save":
-                return any("orbax-checkpoint-tmp" in p.name for p in folder.glob("*"))
+                return saving()
             if kind == "evaluation":
                 return evaluating(workdir) and records(workdir)[-1]["step"] > before
             if max(steps(workdir), default=0) > before:
@@ -238,15 +222,12 @@ def test_six_kills_in_a_step_a_save_or_an_evaluation_change_nothing(tmp_path):
                 return True
             return False
 
-        assert kill_when(workdir, due, *args)
-        if kind == "save":
-            met[kind] += any("orbax-checkpoint-tmp" in p.name for p in folder.glob("*"))
-        elif kind == "evaluation":
-            met[kind] += bool(evaluating(workdir))
-        else:
-            met[kind] += 1
-        target = max(target, before + 100)
-    assert min(met.values()) >= 1, met  # what was aimed at was met
+        assert kill_when(workdir, due, f"--config.train.num_steps={before + 1000}", *periods)
+        return {"save": saving, "evaluation": lambda: evaluating(workdir)}.get(kind, lambda: True)()
+
+    for kind in ("save", "evaluation", "step"):
+        assert any(killed(kind) for _ in range(3)), kind
+    target = max(steps(workdir)) + 20
     run(workdir, f"--config.train.num_steps={target}", *periods)
     run(tmp_path / "whole", f"--config.train.num_steps={target}", *periods)
     assert_same_state(workdir, tmp_path / "whole", target)
