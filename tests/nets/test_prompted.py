@@ -84,6 +84,9 @@ def test_a_vector_of_zeros_tells_nothing():
     [
         nets.UNet(channels=4, multipliers=(1,), num_blocks=1, num_groups=2, attention_sizes=()),
         nets.DiT(hidden_size=8, num_layers=1, num_heads=1),
+        nets.EfficientUNet(
+            channels=4, multipliers=(1,), num_blocks=(1,), num_heads=1, num_groups=2
+        ),
     ],
 )
 def test_networks_of_images_take_a_vector(net):
