@@ -105,7 +105,8 @@ def first_stage_of(config, folder):
     if config.data.name == "mnist" and config.family.name != "autoregressive":  # of real numbers
         kind = "kl_autoencoder/mnist"
     first = configs.load_config(str(REPO / "experiments" / f"{kind}.py"))
-    first.data.update({k: config.data[k] for k in ("data_dir", "train_split", "test_split")})
+    alike = ("data_dir", "train_split", "test_split", "options")
+    first.data.update({k: config.data[k] for k in alike})
     shrink(first)
     first.data.batch_size = 8
     first.train.update(num_steps=1, eval_every=0, sample_every=0)

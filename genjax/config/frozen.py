@@ -251,11 +251,10 @@ def _embedding_context(
             f"{where}.embedding: {type(net).__name__} is told no vector; take unet, "
             "efficient_unet or dit"
         )
-    for name, least in (("num_tokens", 0), ("text_dropout_rate", 0.0)):
-        if getattr(made, name) < least:
-            raise ConfigError(f"{where}.embedding.{name} must be at least {least}")
-    if not made.text_dropout_rate < 1.0:
-        raise ConfigError(f"{where}.embedding.text_dropout_rate must be below 1")
+    if not 0.0 <= made.text_dropout_rate < 1.0:
+        raise ConfigError(
+            f"{where}.embedding.text_dropout_rate must be in [0, 1), got {made.text_dropout_rate}"
+        )
     return made
 
 

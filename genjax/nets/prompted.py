@@ -15,7 +15,7 @@ class EmbeddingContext(nn.Module):
     The embedding is also added to what a network is told of the time, with or without these.
 
     Attributes:
-        num_tokens: Number of vectors; 4 are published, 0 for none.
+        num_tokens: Number of vectors; 4 are published, None for none.
         text_dropout_rate: Share of texts that are left out in training, beyond those of rows that
             are told nothing, in [0, 1): networks then do without a text where they are told an
             embedding. Published are texts dropped from half of the rows and embeddings from a tenth
@@ -26,7 +26,7 @@ class EmbeddingContext(nn.Module):
         Ramesh et al., arXiv:2204.06125, section 2.1.
     """
 
-    num_tokens: int = 0
+    num_tokens: int | None = None
     text_dropout_rate: float = 0.0
     context_size: int | None = None
 
@@ -41,11 +41,12 @@ class EmbeddingContext(nn.Module):
             Vectors, ``[B, num_tokens, context_size]``.
 
         Raises:
-            ValueError: If the width is missing.
+            ValueError: If number or width are missing.
         """
-        if self.context_size is None:
+        if self.num_tokens is None or self.context_size is None:
             raise ValueError(
-                "vectors of an embedding need a width: give model.embedding.context_size, or a text"
+                "vectors of an embedding need num_tokens, and a width: give "
+                "model.embedding.context_size, or a text"
             )
         shape = (self.num_tokens, self.context_size)
         position = self.param("position", nn.initializers.normal(0.02), shape, jnp.float32)

@@ -50,9 +50,9 @@ def test_embeddings_are_a_vector_and_a_context_beside_the_text():
     assert out["context"].shape == (200, 4, 5)
     np.testing.assert_array_equal(out["context"][:, :2, 0], TOLD["tokens"])
     np.testing.assert_array_equal(out["vector"], TOLD["embedding"])
-    net, out = heard(num_tokens=0)
+    net, out = heard(num_tokens=None)
     assert out["context"].shape == (200, 2, 5)
-    net, out = heard(num_tokens=0, text=False)
+    net, out = heard(num_tokens=None, text=False)
     assert net.reads == ("embedding",) and out["context"] is None
 
 
@@ -84,6 +84,9 @@ def test_a_vector_of_zeros_tells_nothing():
     [
         nets.UNet(channels=4, multipliers=(1,), num_blocks=1, num_groups=2, attention_sizes=()),
         nets.DiT(hidden_size=8, num_layers=1, num_heads=1),
+        nets.EfficientUNet(
+            channels=4, multipliers=(1,), num_blocks=(1,), num_heads=1, num_groups=2
+        ),
     ],
 )
 def test_networks_of_images_take_a_vector(net):
