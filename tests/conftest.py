@@ -96,6 +96,23 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(f"level={level}", "level=0")
 
 
+RUN_ONCE = [REPO / "tests" / name for name in ("bijectors", "config", "data", "losses", "nets")]
+"""Where long tests compile long programs and run each once or a few times."""
+
+
+@pytest.fixture(autouse=True)
+def compiled_for_as_long_as_it_runs(request):
+    """The shortest way of compiling, also in long tests, where programs run for a short time."""
+    short = any(place in request.path.parents for place in RUN_ONCE)
+    if not short or request.node.get_closest_marker("slow") is None:
+        yield
+        return
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     """What examples in docstrings may use without importing it."""

@@ -302,7 +302,7 @@ def test_numbers_out_of_range_are_refused(make, message):
 
 DEVICES = """
 import json, tempfile
-import jax, numpy as np, optax
+import jax, jax.numpy as jnp, numpy as np, optax
 from genjax import families, nets
 from genjax.training import mesh as meshes, step as stepping
 from genjax.training.checkpoints import Checkpoints
@@ -331,7 +331,7 @@ for spread in (False, True):
         for _ in range(count):
             state, metrics = step(state, on_mesh, whole)
         return state, metrics
-    straight, metrics = train(stepping.init_state(family, key, batch, mesh), 6)
+    straight, metrics = train(jax.tree.map(jnp.copy, start), 6)
     half, _ = train(start, 3)
     with tempfile.TemporaryDirectory() as place, Checkpoints(place) as checkpoints:
         checkpoints.save(3, half, [])

@@ -141,21 +141,29 @@ def stacked(params):
     return {"params": {**tree, "blocks": jax.tree.map(lambda *p: jnp.stack(p), *blocks)}}
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-@pytest.mark.parametrize("scan", [False, True])
+def loss_and_grads(net, params):
+    def loss(params):
+        return jnp.sum(jnp.sin(net.apply(params, *inputs())))
+
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+@pytest.fixture(scope="module")
+def plain(params):
+    """The loss of the network without scan and remat, and its gradients."""
+    return loss_and_grads(DiT(**SMALL), params)
+
+
+@pytest.mark.parametrize(
+    "scan, remat",
+    [(False, "dots"), (False, "full"), (True, "none"), (True, "dots"), (True, "full")],
+)
 @pytest.mark.slow
-def test_scan_and_remat_change_nothing(params, scan, remat):
-    z_t, gamma_t = inputs()
-
-    def by(net, params):
-        return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(net.apply(p, z_t, gamma_t)))))(
-            params
-        )
-
-    value, grads = by(DiT(**SMALL), params)
+def test_scan_and_remat_change_nothing(params, plain, scan, remat):
+    value, grads = plain
     expected = value, stacked(grads) if scan else grads
     net = DiT(**SMALL, scan_layers=scan, remat=remat)
-    found = by(net, stacked(params) if scan else params)
+    found = loss_and_grads(net, stacked(params) if scan else params)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 

@@ -45,21 +45,29 @@ def stacked(params):
     return {"params": tree}
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-@pytest.mark.parametrize("scan", [False, True])
+def loss_and_grads(net, params):
+    def loss(params):
+        return jnp.sum(jnp.sin(net.apply(params, *inputs())))
+
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+@pytest.fixture(scope="module")
+def plain(params):
+    """The loss of the network without scan and remat, and its gradients."""
+    return loss_and_grads(ScoreResNet(**SMALL), params)
+
+
+@pytest.mark.parametrize(
+    "scan, remat",
+    [(False, "dots"), (False, "full"), (True, "none"), (True, "dots"), (True, "full")],
+)
 @pytest.mark.slow
-def test_scan_and_remat_change_nothing(params, scan, remat):
-    z_t, gamma_t = inputs()
+def test_scan_and_remat_change_nothing(params, plain, scan, remat):
     net = ScoreResNet(**SMALL, scan_layers=scan, remat=remat)
-
-    def loss(net, params):
-        return jnp.sum(jnp.sin(net.apply(params, z_t, gamma_t)))
-
-    expected = jax.jit(jax.value_and_grad(lambda p: loss(ScoreResNet(**SMALL), p)))(params)
-    own = stacked(params) if scan else params
-    value, grads = jax.jit(jax.value_and_grad(lambda p: loss(net, p)))(own)
-    expected_grads = stacked(expected[1]) if scan else expected[1]
-    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    value, grads = loss_and_grads(net, stacked(params) if scan else params)
+    expected_grads = stacked(plain[1]) if scan else plain[1]
+    np.testing.assert_allclose(value, plain[0], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
@@ -67,9 +75,8 @@ def test_scan_and_remat_change_nothing(params, scan, remat):
 @pytest.mark.slow
 def test_scanned_network_initialises_each_layer_differently():
     net = ScoreResNet(**SMALL, scan_layers=True)
-    kernel = net.init(jax.random.key(1), *inputs())["params"]["down"]["residual"]["conv_0"][
-        "kernel"
-    ]
+    variables = jax.jit(net.init)(jax.random.key(1), *inputs())
+    kernel = variables["params"]["down"]["residual"]["conv_0"]["kernel"]
     assert kernel.shape == (2, 3, 3, 8, 8)
     assert float(jnp.abs(kernel[0] - kernel[1]).max()) > 0.01
 
@@ -106,9 +113,9 @@ def test_gamma_labels_context_and_dropout_all_matter():
 @pytest.mark.slow
 def test_rows_do_not_see_each_other(params):
     z_t, gamma_t = inputs()
-    net = ScoreResNet(**SMALL)
-    alone = net.apply(params, z_t[:1], gamma_t[:1])
-    np.testing.assert_allclose(net.apply(params, z_t, gamma_t)[:1], alone, rtol=1e-4, atol=1e-5)
+    apply = jax.jit(ScoreResNet(**SMALL).apply)
+    alone = apply(params, z_t[:1], gamma_t[:1])
+    np.testing.assert_allclose(apply(params, z_t, gamma_t)[:1], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +186,7 @@ def test_official_case_is_matched_in_every_part(golden, scan):
         schedule = diffusion.LearnedLinearSchedule()
         return schedule.apply({"params": params["schedule"]}, t)
 
+    @jax.jit
     def denoise(z, gamma_t):
         return net.apply({"params": params["score_net"]}, z, gamma_t, None, context)
 
@@ -267,7 +275,8 @@ def test_official_attention_everywhere_maps_onto_ours(golden):
         tree["score_model"][f"up.attn_{i}"] = attention
     ours = import_official_vdm(tree)["score_net"]
     net = ScoreResNet(channels=32, num_layers=2, attention="everywhere")
-    shapes = net.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), jnp.zeros(1))["params"]
+    args = jax.random.key(0), jnp.zeros((1, 4, 4, 3)), jnp.zeros(1)
+    shapes = jax.eval_shape(net.init, *args)["params"]
     assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, shapes)
 
 

@@ -10,7 +10,7 @@ import pytest
 def test_generative_classifiers_need_fewer_labels_and_logistic_regression_ends_below(tmp_path):
     figure = tmp_path / "figure.png"
     done = subprocess.run(
-        [sys.executable, "scripts/generative_vs_discriminative.py", "--num_seeds=3",
+        [sys.executable, "scripts/generative_vs_discriminative.py", "--num_seeds=2",
          "--sizes=20,1437", f"--figure={figure}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -36,6 +36,8 @@ TINY = [
     "--config.train.checkpoint_every=3",
 ]
 TOY = ["--config=experiments/vdm/toy2d.py"]
+# The same of points, for what does not depend on the network: it starts in half the time.
+POINTS = [*TOY, *TINY[-4:]]
 # A GAN with all that a state can hold: two optimisers, batch statistics, spectral vectors...
 GAN = [
     "--config=experiments/gan/digits.py",
@@ -170,7 +172,7 @@ def test_eval_and_sample_read_the_newest_checkpoint(trained):
 
 @pytest.mark.parametrize("mode", ["eval", "sample"])
 def test_there_is_nothing_to_evaluate_before_training(tmp_path, mode):
-    done = run(tmp_path / "new", f"--mode={mode}", code=2)
+    done = run(tmp_path / "new", f"--mode={mode}", base=POINTS, code=2)
     assert "no checkpoint" in done.stderr and "train first" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
@@ -402,8 +404,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     workdir = tmp_path / "run"
     args = ["--config.train.num_steps=100000", "--config.train.checkpoint_every=100000"]
     process = subprocess.Popen(
-        command(workdir, *args), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True,
+        command(workdir, *args, base=POINTS), cwd=REPO, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.time() + 300
     while not (workdir / "metrics.jsonl").exists():
@@ -416,7 +418,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     assert f"after step {step} of 100000" in stderr and "resumes" in stderr
     last = records(workdir)[-1]["step"]
     assert last <= step
-    done = run(workdir, f"--config.train.num_steps={step + 2}", *args[1:])
+    done = run(workdir, f"--config.train.num_steps={step + 2}", *args[1:], base=POINTS)
     assert f"resuming at step {step}" in done.stdout
     assert steps(workdir) == [step, step + 2]
 
@@ -486,9 +488,9 @@ def test_a_run_mapped_over_devices_goes_on_on_another_number_of_them(tmp_path):
 
 @pytest.mark.slow
 def test_another_config_is_taken_when_told_so(tmp_path):
-    run(tmp_path / "run", "--config.train.num_steps=2")
+    run(tmp_path / "run", "--config.train.num_steps=2", base=POINTS)
     changed = ["--config.train.num_steps=4", "--config.optimizer.learning_rate=0.5"]
-    run(tmp_path / "run", *changed, "--allow_config_change")
+    run(tmp_path / "run", *changed, "--allow_config_change", base=POINTS)
     assert steps(tmp_path / "run") == [2, 3, 4]
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["optimizer"]["learning_rate"] == 0.5
@@ -570,7 +572,7 @@ def test_a_divided_cpu_with_other_work_on_it_does_not_wait_for_itself(tmp_path):
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
         run(tmp_path, base=[
-            "--config=experiments/vdm/digits.py", "--config.train.num_steps=150",
+            "--config=experiments/vdm/digits.py", "--config.train.num_steps=75",
             "--config.train.eval_every=0", "--config.train.sample_every=0",
         ])  # fmt: skip
     finally:
@@ -590,13 +592,15 @@ def test_a_batch_the_devices_do_not_divide_is_refused(tmp_path):
 @pytest.mark.slow
 def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
     first = subprocess.Popen(
-        command(tmp_path, "--config.train.num_steps=100000"), cwd=REPO, stdout=subprocess.DEVNULL
+        command(tmp_path, "--config.train.num_steps=1000000", base=POINTS),
+        cwd=REPO,
+        stdout=subprocess.DEVNULL,
     )
     try:
         while not (tmp_path / "metrics.jsonl").exists():
             assert first.poll() is None
             time.sleep(0.05)
-        done = run(tmp_path, "--config.train.num_steps=100000", code=2)
+        done = run(tmp_path, "--config.train.num_steps=1000000", base=POINTS, code=2)
         assert "another run is going on" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     finally:
@@ -607,7 +611,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
 @pytest.mark.slow
 def test_a_relative_workdir_is_taken(tmp_path):
     workdir = os.path.relpath(tmp_path / "run", REPO)
-    run(workdir, "--config.train.num_steps=1")
+    run(workdir, "--config.train.num_steps=1", base=POINTS)
     assert steps(tmp_path / "run") == [1]
 
 

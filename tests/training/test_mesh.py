@@ -23,13 +23,13 @@ FAMILIES = {
         optimizer=adam(), **points,
     ),
     "flow": families.flow(
-        model=bijectors.coupling_flow(event_shape=(8,), num_layers=4, hidden_size=128,
+        model=bijectors.coupling_flow(event_shape=(8,), num_layers=2, hidden_size=128,
                                       dropout_rate=0.2, permute=True),
         optimizer=adam(), accumulate_steps=2, **points,
     ),
     # A batch larger than the networks are wide, which hold it as columns.
     "columns": families.flow(
-        model=bijectors.coupling_flow(event_shape=(8,), num_layers=4, hidden_size=4,
+        model=bijectors.coupling_flow(event_shape=(8,), num_layers=2, hidden_size=4,
                                       dropout_rate=0.2),
         optimizer=adam(), **points,
     ),
@@ -94,7 +94,7 @@ for name, family in FAMILIES.items():
 # A checkpoint of one mesh on another: two steps here and one there, against three on one device.
 name, family = "flow", FAMILIES["flow"]
 restored = {}
-for before, after in [("1", "2x4"), ("2x4", "1x2"), ("1x2", "1")]:
+for before, after in [("1", "2x4"), ("2x4", "1")]:
     with tempfile.TemporaryDirectory() as workdir:
         mesh = made(*MESHES[before])
         state = stepping.init_state(family, key, batch_of(family, 0), mesh)
