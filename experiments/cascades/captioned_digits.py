@@ -15,8 +15,14 @@ Expected: sharp images that are the small ones again when they are shrunk.
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """Returns the config."""
+def get_config(words: str = "") -> ConfigDict:
+    """Returns the config.
+
+    Args:
+        words: Workdir of a language model of the captions, whose vectors the network is told in
+            place of those of a text encoder of its own.
+    """
+    text = dict(frozen=dict(workdir=words)) if words else dict(name="text_encoder", hidden_size=64)
     return ConfigDict(
         dict(
             data=dict(
@@ -30,7 +36,7 @@ def get_config() -> ConfigDict:
                 num_heads=4,
                 num_groups=8,
                 source=dict(name="noise_augmented"),
-                text=dict(name="text_encoder", hidden_size=64),
+                text=text,
             ),
             family=dict(
                 name="edm",

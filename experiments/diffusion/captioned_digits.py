@@ -53,7 +53,6 @@ def get_config(images: str = "mnist") -> ConfigDict:
             train=dict(num_steps=6000, log_every=50, eval_every=0, checkpoint_every=500),
             eval=dict(batch_size=250),
             sample=dict(
-                num_samples=64,
                 num_steps=10,
                 sampler=dict(name="dpm_solver", order=2),
                 guidance=dict(name="classifier_free", scale=2.0),

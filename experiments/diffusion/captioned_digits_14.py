@@ -1,8 +1,9 @@
 """Coloured digits of 14 pixels from captions: a cascade's first stage, for two CPU cores.
 
-A small U-Net with attention to the vectors of a text encoder that is trained with it, in the manner
-of Imagen (Saharia et al., arXiv:2205.11487), whose text encoder is a large one, frozen. The second
-stage is experiments/cascades/captioned_digits.py.
+A small U-Net with attention to the vectors of a text encoder, in the manner of Imagen (Saharia et
+al., arXiv:2205.11487): one that is trained with it, or, frozen, the language model of the captions
+whose workdir stands after a colon (experiments/autoregressive/captions.py; Imagen's T5 is of real
+texts). The second stage is experiments/cascades/captioned_digits.py.
 
 Command:  python scripts/run.py --config=experiments/diffusion/captioned_digits_14.py \
               --workdir=/tmp/genjax/captioned_digits_14 --config.data.data_dir=DIR
@@ -12,8 +13,14 @@ Expected: pictures of the digits and colours that the captions of the test split
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """Returns the config."""
+def get_config(words: str = "") -> ConfigDict:
+    """Returns the config.
+
+    Args:
+        words: Workdir of a language model of the captions, whose vectors the network is told in
+            place of those of a text encoder of its own.
+    """
+    text = dict(frozen=dict(workdir=words)) if words else dict(name="text_encoder", hidden_size=64)
     return ConfigDict(
         dict(
             # The filter is that of the small images that the second stage is trained on.
@@ -28,7 +35,7 @@ def get_config() -> ConfigDict:
                 attention_sizes=(7,),
                 num_groups=8,
                 dropout_rate=0.0,
-                text=dict(name="text_encoder", hidden_size=64),
+                text=text,
             ),
             family=dict(
                 name="edm",

@@ -1,0 +1,31 @@
+"""DALL-E 2 in miniature: contrastive towers, a prior of image embeddings, and a decoder of them.
+
+The stages are `experiments/contrastive/captioned_digits.py`, `experiments/unclip/prior.py` and
+`experiments/unclip/decoder.py` (Ramesh et al., arXiv:2204.06125, section 2). Not trained to the end
+yet: sized for about an hour on two CPU cores.
+
+Command:  python scripts/run.py --config=experiments/pipelines/unclip.py \
+              --workdir=/tmp/genjax/unclip
+Then:     ... --mode=sample --prompt="a red seven on green" --guidance=2
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the config."""
+    return ConfigDict(
+        dict(
+            stages=dict(
+                towers="../contrastive/captioned_digits.py",
+                prior="../unclip/prior.py:stage:towers",
+                decoder="../unclip/decoder.py:stage:towers",
+            ),
+            sample=dict(
+                chain=[
+                    dict(stage="prior"),
+                    dict(stage="decoder", reads=dict(embedding="prior", tokens="prompt")),
+                ]
+            ),
+        )
+    )
