@@ -45,7 +45,10 @@ add_module_names = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!genjax\.).*"),
-    ("py:class", r"genjax\.(devices\.T|families\.likelihood\.T|families\.middle\.Model)"),
+    (
+        "py:class",
+        r"genjax\.(devices\.T|families\.likelihood\.T|families\.middle\.Model|diffusion\.guidance\._Told)",
+    ),
 ]
 
 html_theme = "furo"

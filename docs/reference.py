@@ -76,10 +76,17 @@ PAGES: Mapping[str, tuple[str, ...]] = {
             for path in sorted((REPO / "genjax" / "families").glob("*.py"))
             if path.stem not in ("__init__", "vdm_import", "ddpm_import")
         ),
+        "genjax.families.gan.content",
+        "genjax.families.gan.reconstruction_game",
     ),
     "genjax.data": ("genjax.data",),
     "genjax.evaluation": ("genjax.evaluation",),
-    "genjax.config": ("genjax.config", "genjax.config.arguments"),
+    "genjax.config": (
+        "genjax.config",
+        "genjax.config.arguments",
+        "genjax.config.first_stage",
+        "genjax.config.pipelines",
+    ),
     "genjax.training": (
         "genjax.training",
         "genjax.training.attacking",

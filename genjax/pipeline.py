@@ -176,10 +176,10 @@ class Pipeline:
             prompts: Texts that samples are asked for by, in turn.
             negative_prompt: Text that guidance leads away from, in the stages that read tokens.
             seed: Seed of the draws; that of the ``sample`` section of each stage if None.
-            **options: ``num_steps``, ``sampler`` and ``guidance`` as of :meth:`genjax.Run.sample`,
-                for the stages of the chain that go from noise to data in steps (guidance for those
-                that are told labels or texts), and features that the first stage reads, such as
-                ``label``.
+            **options: ``num_steps``, ``sampler`` and ``guidance`` as of
+                :meth:`~genjax.training.trained.Trained.sample`, for the stages of the chain that go
+                from noise to data in steps (guidance for those that are told labels or texts), and
+                features that the first stage reads, such as ``label``.
 
         Returns:
             Samples of the last stage of the chain.
