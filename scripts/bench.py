@@ -256,7 +256,7 @@ def _stock_layers() -> Iterator[None]:
     import jax
 
     from genjax.bijectors.recipes import points
-    from genjax.nets import convolution, flow_mlp
+    from genjax.nets import attention, convolution, flow_mlp, normalization
 
     def dims(x: Any) -> tuple[str, str, str]:
         space = "DHW"[5 - x.ndim :]
@@ -292,6 +292,11 @@ def _stock_layers() -> Iterator[None]:
                 h += nn.Dense(self.hidden_size, name=f"dense_{i}_1")(r)
             return nn.Dense(self.num_outputs, name="dense_out")(nn.relu(h))
 
+    # Their traces are kept by shape, and would be those with genjax's formulations.
+    traced_once: Any = (attention, normalization)
+    kept = [module._as_fast_as_the_platform for module in traced_once]
+    for module in traced_once:
+        module._as_fast_as_the_platform = module._as_fast_as_the_platform.__wrapped__
     ours = convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent
     convolution.conv, convolution.conv_transpose = conv, conv_transpose
     # Attention and group normalisation: what they are where they have no formulation of their own.
@@ -301,6 +306,8 @@ def _stock_layers() -> Iterator[None]:
         yield
     finally:
         points.ResidualMLP = flow_mlp.ResidualMLP  # type: ignore[misc]
+        for module, compiled in zip(traced_once, kept, strict=True):
+            module._as_fast_as_the_platform = compiled
         convolution.conv, convolution.conv_transpose, jax.lax.platform_dependent = ours
 
 
