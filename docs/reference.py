@@ -77,7 +77,6 @@ PAGES: Mapping[str, tuple[str, ...]] = {
             if path.stem not in ("__init__", "vdm_import", "ddpm_import")
         ),
         "genjax.families.gan.content",
-        "genjax.families.gan.reconstruction_game",
     ),
     "genjax.data": ("genjax.data",),
     "genjax.evaluation": ("genjax.evaluation",),

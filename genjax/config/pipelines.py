@@ -204,7 +204,7 @@ def stage_config(pipeline: PipelineConfig, name: str, places: Mapping[str, str])
 
     Raises:
         ConfigError: If it is wrong, or names a stage that is yet to be trained and not
-            :func:`~genjax.config.frozen.planned`.
+            ``genjax.config.frozen.planned``.
     """
     stage = pipeline.stages[name]
     with stage_errors(name):

@@ -55,7 +55,7 @@ def kl_autoencoder(
     means over the batch; adversarial losses are means over patches and rows. The scale :math:`e^s`
     is that of the observation, and moved by the optimiser. (In the published code it is not, and
     stays at 1.) The factor :math:`\lambda` is
-    :func:`~genjax.families.gan.reconstruction_game.adaptive_weight`. Without critic and features
+    ``adaptive_weight`` of the log. Without critic and features
     this is a :func:`~genjax.families.vae` of a small weight ``beta``, and all it says of rows is
     the same.
 
