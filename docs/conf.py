@@ -45,10 +45,8 @@ add_module_names = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!genjax\.).*"),
-    (
-        "py:class",
-        r"genjax\.(devices\.T|families\.likelihood\.T|families\.middle\.Model|diffusion\.guidance\._Told)",
-    ),
+    ("py:class", r"genjax\.(devices\.T|families\.likelihood\.T|families\.middle\.Model)"),
+    ("py:class", r"genjax\.(diffusion\.guidance\._Told|families\.gan\.translation\.Side)"),
 ]
 
 html_theme = "furo"
