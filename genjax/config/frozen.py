@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax import nets
@@ -166,6 +167,20 @@ class FrozenNetwork:
     def for_state(self) -> dict[str, Any]:
         """What the state of a run has of it: see :class:`genjax.nets.Frozen`."""
         return {"frozen": {"variables": self.load()[0]}}
+
+    def of_texts(self, method: str | None, text_length: int) -> dict[str, Any]:
+        """As :meth:`for_state`, of a network of texts: what the called method needs alone."""
+        tokens = jnp.zeros((1, text_length), jnp.int32)
+        net = self.module(method)
+        needed = jax.eval_shape(lambda: net.init_fn(jax.random.key(0), tokens))
+        return {"frozen": {"variables": _parts_of(self.load()[0], needed)}}
+
+
+def _parts_of(values: Any, needed: Any) -> Any:
+    """The entries of nested mappings that others have, too."""
+    if not isinstance(needed, Mapping):
+        return values
+    return {name: _parts_of(values[name], inner) for name, inner in needed.items()}
 
 
 def build_frozen(

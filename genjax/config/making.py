@@ -235,7 +235,12 @@ def _family_of(
                 if other == "source":
                     _fill_in_source(inner, spec_of(basis.streams), f"{where}.source")
                 if "frozen" in inner:
-                    loaders[slot.key or name] = _within(other, frozen_text(inner, where).for_state)
+                    load = functools.partial(
+                        frozen_text(inner, where).of_texts,
+                        slot.beside[other].method,
+                        inner["text_length"],
+                    )
+                    loaders[slot.key or name] = _within(other, load)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():

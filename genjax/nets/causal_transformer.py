@@ -132,8 +132,6 @@ class AutoregressiveTransformer(nn.Module):
         for block in self.blocks:
             h = block(h)
         h = self.norm_out(h).astype(jnp.float32)
-        if self.is_initializing():
-            self.outputs(h)  # for the parameters that the network has elsewhere
         return jnp.where((tokens >= 0).all(axis=1)[:, None, None], h, 0.0)
 
     def empty_cache(self, batch_size: int) -> Cache:

@@ -141,7 +141,7 @@ def test_a_frozen_language_model_tells_what_it_makes_of_texts(tmp_path):
         data=dict(name="captions", batch_size=4, options=dict(
             of=dict(name="captioned_digits", images="digits", scene="plain"))),
         model=dict(name="transformer", hidden_size=8, num_blocks=1, num_heads=1),
-        family=dict(name="autoregressive"),
+        family=dict(name="autoregressive", observation=dict(name="categorical")),
         optimizer=dict(name="adam"),
         train=dict(num_steps=2, log_every=1, checkpoint_every=2, eval_every=0, sample_every=0),
     )  # fmt: skip
