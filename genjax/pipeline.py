@@ -384,9 +384,7 @@ class Pipeline:
             use = use if first else stream_seed(use, link.stage)  # noise of its own
             with _errors_of(link.stage):
                 request = run.ask(count, own | away, seed=use, **steps)
-            given: dict[str, Any] = {
-                name: request.requests[name] for name in request.experiment.family.reads
-            }
+            given: dict[str, Any] = dict(request.told)
             draw = run.draw if files else run.sample
             made[link.stage] = draw(count, seed=use, **steps, **given, **away)
             captions = captions_of(request.experiment, request.requests)

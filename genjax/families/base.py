@@ -204,6 +204,19 @@ class Suspicion:
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A real-valued feature that is computed from another one where it is not given.
+
+    Attributes:
+        shape: Shape of one.
+        source: The other feature.
+    """
+
+    shape: tuple[int, ...]
+    source: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
     """Pure functions over global arrays: jittable, not jitted; no config, no I/O.
@@ -249,8 +262,8 @@ class Family:
             is asked by :data:`~genjax.families.base.Variables`, so that a model of such vectors in
             another run may hold what was trained. None for what does not compare images with texts.
         reads: Features of a batch that ``sample`` is conditioned on, such as ``label``.
-        derived: Real-valued features, by name and with their shapes, that a batch may have in place
-            of what they are computed from otherwise: ``embedding`` in place of ``x``.
+        derived: Real-valued features, by name, that a batch may have in place of what they are
+            computed from otherwise: ``embedding`` in place of ``x``.
         steers: Those of ``reads`` that guide samples only: scores and latents of rows need none.
         unlabelled: Class ids among ``reads`` that may be -1, which stands for no label.
         sample_protocol: What must be said beside samples and numbers about them: how they are
@@ -285,7 +298,7 @@ class Family:
     class_logits: Callable[[TrainState, Array], Array] | None = None
     embed: Callable[[Variables, Batch], Mapping[str, Array]] | None = None
     reads: tuple[str, ...] = ()
-    derived: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    derived: Mapping[str, Derived] = dataclasses.field(default_factory=dict)
     steers: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     sample_protocol: Mapping[str, str] = dataclasses.field(default_factory=dict)

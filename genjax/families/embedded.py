@@ -12,6 +12,7 @@ from genjax import losses
 from genjax.families.base import (
     Batch,
     Denoising,
+    Derived,
     Family,
     Generating,
     Metrics,
@@ -164,7 +165,11 @@ def with_embeddings(family: Family, embeddings: Embeddings) -> Family:
         reads=in_data(reads),
         # An image is always there; without its vector there is the vector of zeros.
         unlabelled=tuple(feature for feature in in_data(family.unlabelled) if feature != "x"),
-        derived={feature: (embeddings.size,) for feature in MADE_FROM if feature in reads},
+        derived={
+            feature: Derived((embeddings.size,), source)
+            for feature, source in MADE_FROM.items()
+            if feature in reads
+        },
         eval_protocol={**family.eval_protocol, "scored": of},
         **_of_rows(family, inner, seen),
         **_made(family, inner, seen, embeddings.replaces),

@@ -172,7 +172,7 @@ def rows_of_feature(name: str, values: ArrayLike, feature: Feature) -> np.ndarra
 def _features(experiment: Experiment) -> dict[str, Feature]:
     """Features of the data, and those that may stand in place of what they are computed from."""
     real = np.dtype(np.float32)
-    derived = {name: Feature(shape, real) for name, shape in experiment.family.derived.items()}
+    derived = {name: Feature(of.shape, real) for name, of in experiment.family.derived.items()}
     return {**experiment.spec, **derived}
 
 

@@ -458,7 +458,7 @@ class Run(Trained):
 
     def _draw_asked(self, step: int, state: TrainState, asked: Asked, kind: str = "") -> np.ndarray:
         """Draws what is asked for, into files whose names end in ``kind``."""
-        drawn, requests, family = self._drawn(state, asked), asked.requests, asked.experiment.family
+        drawn = self._drawn(state, asked)
         rows = np.asarray(drawn.rows)
         if not self.writes:
             return rows
@@ -470,8 +470,8 @@ class Run(Trained):
         if dataset.num_levels:
             arrays["num_levels"] = np.asarray(dataset.num_levels)
         # "a/b" would be a folder inside of the archive.
-        arrays |= {name.replace("/", "_"): requests[name] for name in family.reads}
-        captions = captions_of(asked.experiment, requests)
+        arrays |= {name.replace("/", "_"): told for name, told in asked.told.items()}
+        captions = captions_of(asked.experiment, asked.requests)
         if captions is not None:
             arrays["captions"] = np.array(captions)
         with (folder / f"{stem}.npz").open("wb") as file:
@@ -479,7 +479,7 @@ class Run(Trained):
         curves = self.family.curves
         found = None if curves is None else lambda: jax.device_get(jax.jit(curves)(state))
         spec = self.experiment.spec
-        beside = [(requests[name], spec[name].num_levels) for name in family.reads]
+        beside = [(asked.told[n], spec[n].num_levels) for n in asked.told if n in spec]
         drawing = pictures.of_samples(drawn, dataset, found, beside, captions)
         suffix_of = {name: "" if name == "samples" else f"_{name}" for name in drawing}
         done = [

@@ -42,6 +42,15 @@ class Asked:
     requests: Mapping[str, np.ndarray]
     seed: int
 
+    @property
+    def told(self) -> dict[str, np.ndarray]:
+        """What samples are drawn from, by feature; not the images whose vectors are given."""
+        family = self.experiment.family
+        given = [name for name in family.derived if name in self.requests]
+        unread = {"x"} & {family.derived[name].source for name in given}
+        names = [name for name in (*family.reads, *given) if name not in unread]
+        return {name: self.requests[name] for name in names}
+
 
 class Trained:
     """The newest state of an experiment in a workdir, and what it can be used for.

@@ -8,7 +8,7 @@ import pytest
 import genjax
 from genjax import losses
 from genjax.config import ConfigError
-from genjax.families.base import Family, Samples, TrainState
+from genjax.families.base import Derived, Family, Samples, TrainState
 from genjax.families.embedded import Embeddings, with_embeddings
 from genjax.training.workdir import read_config
 
@@ -90,7 +90,10 @@ def test_a_family_reads_what_vectors_are_made_from():
     reads = ("tokens", "text_embedding", "embedding")
     family = with_embeddings(hearing(reads, unlabelled=reads), embeddings())
     assert family.reads == ("tokens", "x") and family.unlabelled == ("tokens",)
-    assert family.derived == {"embedding": (SIZE,), "text_embedding": (SIZE,)}
+    assert family.derived == {
+        "embedding": Derived((SIZE,), "x"),
+        "text_embedding": Derived((SIZE,), "tokens"),
+    }
     assert family.eval_protocol["scored"] == "data given embeddings"
 
 
@@ -187,6 +190,10 @@ def test_images_of_texts_through_configs_need_the_first_workdir_once(towers, tmp
         run = genjax.load(second, quiet=True)
         images = run.sample(embedding=made, tokens=rows["tokens"])
         assert images.shape == (3, 8, 8, 3) and images.dtype == np.uint8
+        # The images that vectors are made of otherwise have no part in them.
+        asked = run.ask(3, dict(embedding=made, tokens=rows["tokens"]))
+        assert set(asked.told) == {"embedding", "tokens"}
+        assert set(run.ask(3, {}).told) == {"x", "tokens"}
     finally:
         gone.rename(towers)
     # Samples in training are variations of the first test images.
