@@ -494,7 +494,7 @@ class Run(Trained):
         where = f"{folder}/{stem}.{ending}"
         left_out = pictures.num_nonfinite(drawn.rows) + pictures.num_nonfinite(drawn.trajectory)
         said = f"; {left_out} values that are not finite are left out of pictures"
-        made = "".join(f" ({how})" for how in family.sample_protocol.values())
+        made = "".join(f" ({how})" for how in asked.experiment.family.sample_protocol.values())
         self.report.say(
             f"step {step}: {len(rows)} samples{made} in {where}{said if left_out else ''}"
         )
