@@ -240,7 +240,9 @@ def _family_of(
                         slot.beside[other].method,
                         inner["text_length"],
                     )
-                    loaders[slot.key or name] = _within(other, load)
+                    # What is told an image stands around what is told a text.
+                    inside = ("net", other) if "source" in section else (other,)
+                    loaders[slot.key or name] = _within(inside, load)
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
@@ -364,9 +366,15 @@ def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) 
     section[key] = dataset.num_classes
 
 
-def _within(name: str, load: Callable[[], Any]) -> Callable[[], Any]:
-    """What loads the state of a network within another, as part of the other's."""
-    return lambda: {kind: {name: values} for kind, values in load().items()}
+def _within(path: Sequence[str], load: Callable[[], Any]) -> Callable[[], Any]:
+    """What loads the state of a network within others, as part of the outermost one's."""
+
+    def at_path(values: Any) -> Any:
+        for name in reversed(path):
+            values = {name: values}
+        return values
+
+    return lambda: {kind: at_path(values) for kind, values in load().items()}
 
 
 def _fill_in_text(section: Any, spec: Mapping[str, data.Feature], where: str) -> None:
