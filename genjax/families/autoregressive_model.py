@@ -23,9 +23,10 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.choosing import Choosing
-from genjax.families.draws import check_label_dropout, drop_labels, spread_rows
+from genjax.families.draws import check_label_dropout, spread_rows
 from genjax.families.heads import WithShared
 from genjax.families.observations import Entries, Observation
+from genjax.families.told import drop_told
 from genjax.losses.arrays import whole_levels
 
 
@@ -145,7 +146,7 @@ class AutoregressiveModel:
         """Mean nats of a batch."""
         of_labels, of_dropout = jax.random.split(own_key(key))
         label = label_of(batch, conditional=self.conditional)
-        label = drop_labels(of_labels, label, self.label_dropout)
+        label = drop_told(of_labels, label, self.label_dropout)
         nats = self.nats(params, batch, {"dropout": of_dropout}, label)
         return jnp.mean(nats), ({}, model_state)
 

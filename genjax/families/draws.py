@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from genjax.devices import BATCH_AXES, mapped_axes
-from genjax.diffusion.guidance import NO_LABEL
 
 
 def keys_by_example(key: PRNGKeyArray, index: Int[Array, " B"]) -> Key[Array, " B"]:
@@ -54,27 +53,6 @@ def spread_rows(x: Array) -> Array:
     if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
         return x
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
-
-
-def drop_labels(
-    key: PRNGKeyArray, label: Int[Array, " B"] | None, share: float
-) -> Int[Array, " B"] | None:
-    """Leaves out the labels of some rows, so that one network learns both models.
-
-    Args:
-        key: Random key; read where the share is not 0.
-        label: Class ids ``[B]``, or None.
-        share: Probability with which each row's label is left out, in [0, 1).
-
-    Returns:
-        The labels, -1 where there is none to be told.
-
-    References:
-        Ho and Salimans, Classifier-Free Diffusion Guidance, arXiv:2207.12598, algorithm 1.
-    """
-    if label is None or not share:
-        return label
-    return jnp.where(jax.random.uniform(key, label.shape) < share, NO_LABEL, label)
 
 
 def check_label_dropout(share: float, *, conditional: bool) -> None:
