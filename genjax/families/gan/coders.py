@@ -63,16 +63,10 @@ class Coder(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GaussianCoder:
-    """A variational autoencoder whose latents are a grid of Gaussians.
+class _OfModel:
+    """What a coder has from the model that it takes apart."""
 
-    Attributes:
-        model: The model, of one draw and the analytic divergence.
-        groups: Its networks.
-    """
-
-    model: LatentVariableModel
-    groups: GaussianGrid
+    model: LatentVariableModel | CodeModel
 
     @property
     def observation(self) -> Observation:
@@ -90,8 +84,21 @@ class GaussianCoder:
         return self.model.units
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of both networks."""
+        """Parameters of both networks, and the codebook where there is one."""
         return self.model.init(key, batch)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianCoder(_OfModel):
+    """A variational autoencoder whose latents are a grid of Gaussians.
+
+    Attributes:
+        model: The model, of one draw and the analytic divergence.
+        groups: Its networks.
+    """
+
+    model: LatentVariableModel
+    groups: GaussianGrid
 
     def code(
         self, params: Params, state: ModelState, batch: Batch, key: PRNGKeyArray
@@ -129,7 +136,7 @@ class GaussianCoder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CodeCoder:
+class CodeCoder(_OfModel):
     """An autoencoder whose latents are codes.
 
     Attributes:
@@ -137,25 +144,6 @@ class CodeCoder:
     """
 
     model: CodeModel
-
-    @property
-    def observation(self) -> Observation:
-        """The distribution of data at each place."""
-        return self.model.observation
-
-    @property
-    def entries(self) -> Entries:
-        """What is observed at a place."""
-        return self.model.entries
-
-    @property
-    def units(self) -> Units:
-        """Data to the units of the networks."""
-        return self.model.units
-
-    def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        """Parameters of both networks, and the codebook."""
-        return self.model.init(key, batch)
 
     def code(
         self, params: Params, state: ModelState, batch: Batch, key: PRNGKeyArray
