@@ -301,8 +301,8 @@ def text_network(slot: Slot, section: Mapping[str, Any], where: str) -> Any:
 
     Args:
         slot: Its place.
-        section: Its section. That of a trained network has ``vocabulary_size`` and ``text_length``
-            of the data beside ``frozen``.
+        section: Its section. That of a trained network has ``num_tokens`` and ``text_length`` of
+            the data beside ``frozen``.
         where: Name of the section, for messages.
 
     Returns:

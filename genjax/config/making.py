@@ -227,22 +227,9 @@ def _family_of(
             if slot.classes_of_data and slot.classes in section:
                 _fill_in_classes(section, slot.classes, dataset, where)
             _fill_in_text(section, spec_of(basis.streams), where)
-            for other in slot.beside.keys() & section.keys():
-                inner = section[other]
-                if "frozen" in inner:
-                    inner |= {"num_tokens": None, "text_length": None}
-                _fill_in_text(inner, spec_of(basis.streams), f"{where}.{other}")
-                if other == "source":
-                    _fill_in_source(inner, spec_of(basis.streams), f"{where}.source")
-                if "frozen" in inner:
-                    load = functools.partial(
-                        frozen_text(inner, where).of_texts,
-                        slot.beside[other].method,
-                        inner["text_length"],
-                    )
-                    # What is told an image stands around what is told a text.
-                    inside = ("net", other) if "source" in section else (other,)
-                    loaders[slot.key or name] = _within(inside, load)
+            load = _complete_beside(slot, section, spec_of(basis.streams), where)
+            if load is not None:
+                loaders[slot.key or name] = load
             kwargs[name] = build_network(slot, section, where, seen.event_shape)
         _check_fit(kwargs[name], dataset, where, slot, seen)
     for where, name in recipe.optimizer_sections().items():
@@ -364,6 +351,30 @@ def _fill_in_classes(section: Any, key: str, dataset: data.DataSet, where: str) 
     if dataset.num_classes is None:
         raise ConfigError(f"{where}: {dataset.name} has no labels, which a classifier needs")
     section[key] = dataset.num_classes
+
+
+def _complete_beside(
+    slot: Slot, section: Any, spec: Mapping[str, data.Feature], where: str
+) -> Callable[[], Any] | None:
+    """Writes down what the data says of the sections within that of a network.
+
+    Returns:
+        What loads the state of a frozen text encoder, if there is one.
+    """
+    if "source" in section:
+        _fill_in_source(section["source"], spec, f"{where}.source")
+    if "text" not in section:
+        return None
+    text, within = section["text"], f"{where}.text"
+    if "frozen" not in text:
+        _fill_in_text(text, spec, within)
+        return None
+    text |= {"num_tokens": None, "text_length": None}
+    _fill_in_text(text, spec, within)
+    found, method = frozen_text(text, within), slot.beside["text"].method
+    # What is told an image stands around what is told a text.
+    path = ("net", "text") if "source" in section else ("text",)
+    return _within(path, functools.partial(found.of_texts, method, text["text_length"]))
 
 
 def _within(path: Sequence[str], load: Callable[[], Any]) -> Callable[[], Any]:
