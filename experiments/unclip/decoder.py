@@ -61,8 +61,8 @@ def get_config(contrastive: str = "/tmp/genjax/contrastive_captioned") -> Config
             parallel=dict(cpu_devices=2),
             train=dict(num_steps=5000, log_every=50, eval_every=0),
             sample=dict(
-                num_steps=32,
-                sampler=dict(name="heun"),
+                num_steps=10,
+                sampler=dict(name="dpm_solver", order=2),
                 guidance=dict(name="classifier_free", scale=2.0),
             ),
         )
