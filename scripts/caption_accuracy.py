@@ -1,7 +1,8 @@
 """Whether a model of captioned digits draws what captions ask for, also what it has never seen.
 
-Takes a run on ``captioned_digits`` of a family that samples from ``tokens``, and draws for captions
-of the splits ``test`` (combinations that training has) and ``held_out`` (those that it has not).
+Takes a run on ``captioned_digits`` of a family that samples from ``tokens``, or a pipeline that
+ends in one, which is given nothing but captions. It draws for captions of the splits ``test``
+(combinations that training has) and ``held_out`` (those that it has not).
 A digit is what a classifier of plain digits takes it for, after the colours are undone, one slot
 after the other; a colour is the nearest of those that captions name; ``exact`` is all at once.
 FD compares the classifier's features of what is drawn, of each slot and channel as it stands, with
@@ -26,13 +27,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import app, flags, logging
+from etils import epath
 
 import genjax
 from genjax import data, diffusion, evaluation
 from genjax.data.captions import COLOURS, GROUNDS
+from genjax.pipeline import has_pipeline
 from genjax.training.workdir import WorkdirError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run, or of the pipeline.", required=True
+)
 _CLASSIFIER = flags.DEFINE_string("classifier", None, "Directory of a run of a digit classifier.")
 _SPLITS = flags.DEFINE_list("splits", ["test", "held_out"], "Splits whose captions are asked for.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1000, "Samples of each split.")
@@ -147,14 +152,14 @@ def split_of(run: genjax.Run, split: str) -> data.DataSet:
     return data.prepared(loaded, run.experiment.streams[""].transforms)
 
 
-def asked_of(run: genjax.Run, split: str, judge: Judge) -> Asked:
+def asked_of(run: genjax.Run, split: str, judge: Judge, *, with_source: bool) -> Asked:
     """Draws whose captions are asked for; again from the start where there are too few."""
     dataset, count = split_of(run, split), _NUM_SAMPLES.value
     order = np.random.default_rng(_SEED.value).permutation(len(dataset.source))
     rows = dataset.source.rows(order[np.arange(count) % len(order)])
     disjoint = len(order) >= 2 * count
     others = dataset.source.rows(np.sort(order[count:] if disjoint else order))["x"]
-    source = rows["source"] if "source" in run.family.reads else None
+    source = rows["source"] if with_source and "source" in run.family.reads else None
     if source is not None and (source.ndim != 4 or source.shape[1:3] == rows["x"].shape[1:3]):
         source = None
     return Asked(rows, judge.features(others, pair="right" in rows), disjoint, source)
@@ -180,38 +185,62 @@ def sampler_of(words: str | None) -> Mapping[str, Any] | None:
 
 
 class Drawing:
-    """Draws one way from a run; the first call compiles, which is no part of the time.
+    """Draws one way from a run or a pipeline; the first call compiles, which is not timed.
 
     Args:
-        run: The run.
-        guidance: Guidance; None for that of the run.
+        run: The run, or the last one of the pipeline.
+        pipeline: The pipeline, if it is one.
+        guidance: Guidance, of all stages; None for that of each.
     """
 
-    def __init__(self, run: genjax.Run, guidance: diffusion.ClassifierFree | None):
+    def __init__(
+        self,
+        run: genjax.Run,
+        pipeline: genjax.Pipeline | None,
+        guidance: diffusion.ClassifierFree | None,
+    ):
         self._run = run
-        self._reads = [name for name in run.family.reads if "/" not in name]
-        self._how: dict[str, Any] = dict(num_steps=_NUM_STEPS.value, guidance=guidance)
-        self._how["sampler"] = sampler_of(_SAMPLER.value)
+        self._pipeline = pipeline
+        how = dict(
+            num_steps=_NUM_STEPS.value, guidance=guidance, sampler=sampler_of(_SAMPLER.value)
+        )
+        self._how: dict[str, Any] = {key: value for key, value in how.items() if value is not None}
         self._compiled = False
-        changed = {k: v for k, v in self._how.items() if k != "num_steps" and v is not None}
-        family = run.family
-        if changed or _NUM_STEPS.value is not None:
-            settings, resampled = run.experiment.sample, run.experiment.resampled
-            assert resampled is not None  # of what is loaded from a config
-            steps = _NUM_STEPS.value or settings.num_steps
-            # Sections become values, which say what they are.
-            family = resampled(dataclasses.replace(settings, num_steps=steps), **changed)
-        self.protocol = ", ".join(family.sample_protocol.values())
+        stages = [run]
+        if pipeline is not None:
+            stages = [pipeline.stages[link.stage] for link in pipeline.chain]
+        self.protocol = "; then ".join(protocol_of(stage, self._how) for stage in stages)
+
+    def _drawn(self, rows: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+        if self._pipeline is None:
+            reads = [name for name in self._run.family.reads if "/" not in name]
+            asked: dict[str, Any] = {name: rows[name] for name in reads}
+            return self._run.sample(seed=seed, **self._how, **asked)
+        words = self._run.experiment.spec["tokens"].vocabulary
+        assert words is not None  # of captioned digits
+        texts = words.decode(rows["tokens"])
+        return self._pipeline.sample(len(texts), prompts=texts, seed=seed, **self._how)
 
     def __call__(self, rows: Mapping[str, np.ndarray], seed: int) -> tuple[np.ndarray, float]:
         """Images of captions ``[N, H, W, C]``, and the seconds that each took."""
-        asked: dict[str, Any] = {name: rows[name] for name in self._reads}
         if not self._compiled:
-            self._run.sample(seed=seed, **self._how, **{n: a[:1] for n, a in asked.items()})
+            self._drawn({name: column[:1] for name, column in rows.items()}, seed)
             self._compiled = True
         start = time.perf_counter()
-        images = self._run.sample(seed=seed, **self._how, **asked)
+        images = self._drawn(rows, seed)
         return images, (time.perf_counter() - start) / len(images)
+
+
+def protocol_of(run: genjax.Run, how: Mapping[str, Any]) -> str:
+    """How samples of a run are drawn, its own way but for what is said."""
+    family, resampled = run.family, run.experiment.resampled
+    if how and resampled is not None:  # else it does not go from noise to data in steps
+        settings = run.experiment.sample
+        steps = how.get("num_steps", settings.num_steps)
+        changed = {key: value for key, value in how.items() if key != "num_steps"}
+        # Sections become values, which say what they are.
+        family = resampled(dataclasses.replace(settings, num_steps=steps), **changed)
+    return ", ".join(family.sample_protocol.values())
 
 
 def measured(images: np.ndarray, asked: Asked, judge: Judge, *, real: bool) -> dict[str, Any]:
@@ -282,11 +311,20 @@ def judge_of(run: genjax.Run) -> Judge:
     return Judge(_CLASSIFIER.value or own or default, (height, width))
 
 
+def opened(place: str, batch_size: int) -> tuple[genjax.Run, genjax.Pipeline | None]:
+    """The run in a workdir, or the last one of the pipeline there, and the pipeline."""
+    if not has_pipeline(epath.Path(place)):
+        return genjax.load(place, {"sample.batch_size": batch_size}, quiet=True), None
+    stages = [link.stage for link in genjax.Pipeline(None, place, quiet=True).chain]
+    sizes = {f"stages.{name}.sample.batch_size": batch_size for name in stages}
+    pipeline = genjax.Pipeline(None, place, sizes, quiet=True)
+    return pipeline.stages[stages[-1]], pipeline
+
+
 def main(_: list[str]) -> None:
     """Draws, measures, prints and draws a figure."""
     logging.set_verbosity(logging.WARNING)
-    size = min(_BATCH.value, _NUM_SAMPLES.value)
-    run = genjax.load(_WORKDIR.value, {"sample.batch_size": size}, quiet=True)
+    run, pipeline = opened(_WORKDIR.value, min(_BATCH.value, _NUM_SAMPLES.value))
     if run.experiment.data.name != "captioned_digits" or "tokens" not in run.family.reads:
         raise app.UsageError(
             f"{_WORKDIR.value}: expected a run on captioned_digits of a family that samples from "
@@ -296,7 +334,8 @@ def main(_: list[str]) -> None:
     if _FIGURE.value and not _SCALES.value:
         raise app.UsageError("--figure is of scales of guidance: give --scales, too")
     judge = judge_of(run)
-    asked = {name: asked_of(run, name, judge) for name in _SPLITS.value}
+    source = pipeline is None  # which makes its own small images
+    asked = {name: asked_of(run, name, judge, with_source=source) for name in _SPLITS.value}
     rows: list[dict[str, Any]] = []
 
     def add(said: dict[str, Any], images: np.ndarray) -> None:
@@ -311,7 +350,7 @@ def main(_: list[str]) -> None:
         add({"split": name, "images": "real", "scale": None}, one.rows["x"])
     scales: list[float | None] = [float(scale) for scale in _SCALES.value] or [None]
     for scale in scales:
-        drawing = Drawing(run, None if scale is None else guidance_of(run, scale))
+        drawing = Drawing(run, pipeline, None if scale is None else guidance_of(run, scale))
         called = "drawn" if scale is None else f"guidance {scale:g}"
         for name, one in asked.items():
             images, seconds = drawing(one.rows, _SEED.value)

@@ -88,7 +88,10 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
     rates: dict[str, Callable[[int], float]] = {}
     # One pass over the rows, however often a family is made of them.
     measured = functools.cache(lambda: data.moments(streams[""].train))
-    deviation = functools.cache(lambda: data.deviation(streams[""].train))
+    # Plans are of shapes, for which no row of a large set need be read.
+    deviation = functools.cache(
+        lambda: 1.0 if mode == "plan" else data.deviation(streams[""].train)
+    )
     basis = Basis(
         streams=streams, settings=settings, measured=measured, deviation=deviation, rates=rates
     )

@@ -22,7 +22,8 @@ _MAY_BE_0 = re.compile(
 # These check themselves what is least: an experiment may be made of them without a config.
 _SETTINGS = re.compile(r"data(\.streams\.[\w-]+)?|eval|parallel|sample|train")
 _WIDTH = re.compile(
-    r"\w*size|hidden_sizes|\w*channels|\w+_length|num_(classes|features|outputs|bins|frames)"
+    r"\w*size|hidden_sizes|\w*channels|\w+_length|"
+    r"num_(bins|classes|codes|components|features|frames|outputs|states|tokens)"
 )
 _DEVICES = re.compile(r"\w+_devices|num_workers|fsdp")
 _REPEATED = re.compile(r"critic_steps|unroll_steps|accumulate_\w+|\w+_factor|padding")

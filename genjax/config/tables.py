@@ -73,8 +73,8 @@ AUTOREGRESSIVE_NETS: Table = {
     "pixelcnn_plus": nets.PixelCNNPlus,
     "transformer": nets.AutoregressiveTransformer,
 }
-GRID_ENCODERS: Table = {"grid": nets.GridEncoder}
-GRID_DECODERS: Table = {"grid": nets.GridDecoder}
+GRID_ENCODERS: Table = {"grid": nets.GridEncoder, "residual": nets.ResidualEncoder}
+GRID_DECODERS: Table = {"grid": nets.GridDecoder, "residual": nets.ResidualDecoder}
 QUANTIZERS: Table = {
     "fsq": families.FiniteScalarQuantizer,
     "vq": families.VectorQuantizer,

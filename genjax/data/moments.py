@@ -1,6 +1,7 @@
 """Means and standard deviations of data, to standardise it by."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -9,8 +10,11 @@ from genjax.data.features import ArraySource, DataSet
 # Models take data as it is while every entry is about as wide, and as near zero, as the noise that
 # they start from.
 _NARROW, _WIDE, _FAR = 0.1, 10.0, 10.0
-# Rows that are read of a set which is not in memory, spread from first to last.
-_NUM_ROWS = 65_536
+# Most rows, and numbers in them, that are read of a set which is not in memory, spread from first
+# to last.
+_NUM_ROWS, _NUM_ENTRIES = 65_536, 2**30
+# Most rows, and numbers in them, that are looked at at once.
+_CHUNK_ROWS, _CHUNK_ENTRIES = 4096, 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +36,15 @@ class Moments:
         return np.flatnonzero(wide | (np.abs(self.mean) > _FAR))
 
 
-def deviation(dataset: DataSet, *, chunk: int = 4096) -> float:
+def deviation(dataset: DataSet, *, chunk: int | None = None) -> float:
     """Standard deviation of all entries of ``x`` together, about their common mean.
 
     Grey levels are taken as the centres of equal bins of [-1, 1]. Of a set that is not in memory,
-    65,536 rows from first to last are read.
+    at most 65,536 rows and a billion pixels from first to last are read.
 
     Args:
         dataset: The split.
-        chunk: Rows read at a time.
+        chunk: Rows read at a time; None for as many as take 256 MiB, 4,096 at most.
 
     Returns:
         The deviation; 1 of data that never changes.
@@ -50,7 +54,7 @@ def deviation(dataset: DataSet, *, chunk: int = 4096) -> float:
     """
     levels = dataset.spec["x"].num_levels
     count, total, squares = 0, 0.0, 0.0
-    looked_at = _looked_at(dataset)
+    looked_at, chunk = _looked_at(dataset), chunk or _chunk_of(dataset)
     for start in range(0, len(looked_at), chunk):
         x = dataset.source.rows(looked_at[start : start + chunk])["x"].astype(np.float64)
         if levels is not None:
@@ -64,20 +68,27 @@ def deviation(dataset: DataSet, *, chunk: int = 4096) -> float:
 
 def _looked_at(dataset: DataSet) -> np.ndarray:
     """Positions of the rows that are read."""
-    number = len(dataset.source)
-    if not isinstance(dataset.source, ArraySource) and number > _NUM_ROWS:
-        return np.linspace(0, number - 1, _NUM_ROWS).astype(int)
+    number, entries = len(dataset.source), math.prod(dataset.event_shape)
+    most = min(_NUM_ROWS, max(2, _NUM_ENTRIES // entries))
+    if not isinstance(dataset.source, ArraySource) and number > most:
+        return np.linspace(0, number - 1, most).astype(int)
     return np.arange(number)
 
 
-def moments(dataset: DataSet, *, chunk: int = 4096) -> Moments:
+def _chunk_of(dataset: DataSet) -> int:
+    """How many rows are looked at at once."""
+    return min(_CHUNK_ROWS, max(1, _CHUNK_ENTRIES // math.prod(dataset.event_shape)))
+
+
+def moments(dataset: DataSet, *, chunk: int | None = None) -> Moments:
     """Moments of the real-valued ``x`` of a split, in one pass over it.
 
-    Of a set that is not in memory, 65,536 rows from first to last are read.
+    Of a set that is not in memory, at most 65,536 rows and a billion numbers from first to last are
+    read.
 
     Args:
         dataset: The split.
-        chunk: Rows read at a time.
+        chunk: Rows read at a time; None for as many as take 256 MiB, 4,096 at most.
 
     Returns:
         The moments, computed in float64 around the first rows' mean.
@@ -92,7 +103,7 @@ def moments(dataset: DataSet, *, chunk: int = 4096) -> Moments:
     count, centre = 0, None
     total: np.ndarray = np.zeros(())
     squares: np.ndarray = np.zeros(())
-    looked_at = _looked_at(dataset)
+    looked_at, chunk = _looked_at(dataset), chunk or _chunk_of(dataset)
     for start in range(0, len(looked_at), chunk):
         rows = looked_at[start : start + chunk]
         x = dataset.source.rows(rows)["x"].astype(np.float64)

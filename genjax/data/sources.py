@@ -17,6 +17,7 @@ from genjax.data.huggingface import huggingface
 from genjax.data.images import images
 from genjax.data.splits import sliced, split_name
 from genjax.data.stacked import stacked_mnist
+from genjax.data.synthetic import synthetic
 from genjax.data.tables import table
 from genjax.data.text import text
 from genjax.data.tfds_sets import UnknownSetError, tfds_set
@@ -72,6 +73,7 @@ LOADERS: Mapping[str, Callable[..., DataSet]] = {
     "mnist_on_cifar": mnist_on_cifar,
     "npy": npy,
     "stacked_mnist": stacked_mnist,
+    "synthetic": synthetic,
     "table": table,
     "text": text,
 }

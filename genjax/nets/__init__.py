@@ -34,6 +34,7 @@ from genjax.nets.plain_classifier import DomainMLP, PlainConvClassifier
 from genjax.nets.prior_transformer import PriorTransformer
 from genjax.nets.prompted import EmbeddingContext, Prompted
 from genjax.nets.r3gan import R3GANCritic, R3GANGenerator
+from genjax.nets.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from genjax.nets.score_mlp import ScoreMLP
 from genjax.nets.score_resnet import ScoreResNet
 from genjax.nets.stylegan import StyleGANGenerator
@@ -92,6 +93,8 @@ __all__ = [
     "Prompted",
     "R3GANCritic",
     "R3GANGenerator",
+    "ResidualDecoder",
+    "ResidualEncoder",
     "ResNetCritic",
     "PatchCritic",
     "ResNetGenerator",

@@ -26,7 +26,7 @@ Conditioning: TypeAlias = Literal["scale_shift", "add"]
 
 
 class ResidualBlock(nn.Module):
-    """Norm, swish, convolution, twice, and the condition at the second norm.
+    """Norm, swish, convolution, twice, and the condition at the second norm if there is one.
 
     Attributes:
         channels: Output channels; a linear shortcut is learned if the input has others.
@@ -43,12 +43,14 @@ class ResidualBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array, condition: Array, deterministic: bool) -> Array:
+    def __call__(self, x: Array, condition: Array | None, deterministic: bool) -> Array:
         """Maps ``[B, H, W, C]`` and a condition ``[B, D]`` to ``[B, H, W, channels]``."""
         h = nn.swish(GroupNorm(self.num_groups, dtype=self.dtype, name="norm_0")(x))
         h = Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_0")(h)
         norm = GroupNorm(self.num_groups, dtype=self.dtype, name="norm_1")
-        if self.conditioning == "add":
+        if condition is None:
+            h = norm(h)
+        elif self.conditioning == "add":
             added = nn.Dense(self.channels, dtype=self.dtype, name="add")(condition)
             h = norm(h + added[:, None, None, :])
         else:

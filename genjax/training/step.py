@@ -104,7 +104,8 @@ def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh)
     # second step would be another program.
     shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
     jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    with jax.set_mesh(mesh):  # families may spread what they draw over it
+    # Families may spread what they draw over the mesh.
+    with jax.set_mesh(mesh), meshes.rows_in_place(mesh):
         return jitted.lower(state, fed, key)
 
 

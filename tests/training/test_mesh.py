@@ -9,9 +9,9 @@ from genjax.training import mesh as meshes
 EIGHT = """
 import json, pathlib, tempfile
 import jax, numpy as np, optax
-from genjax import bijectors, families, nets
+from genjax import bijectors, data, families, nets
 from genjax.diffusion import schedules
-from genjax.training import mesh as meshes, step as stepping
+from genjax.training import mesh as meshes, plan as planning, step as stepping
 from genjax.training.checkpoints import Checkpoints
 
 adam = lambda: optax.adam(1e-3)
@@ -109,6 +109,19 @@ for before, after in [("1", "2x4"), ("2x4", "1")]:
         _, losses = train(family, state, mesh, 2, 3)
         restored[f"{before} to {after}"] = losses[0]["loss"]
 found["restored"] = restored
+
+# What a step of towers gathers on a mesh with fsdp: parameters of 1 MB, or activations of 50.
+clip = families.clip(
+    image=nets.ImageTower(embedding_size=64, channels=8, num_halvings=1, num_features=8),
+    text=nets.TextTower(embedding_size=64, num_tokens=512, text_length=32, hidden_size=128,
+                        num_blocks=1),
+    optimizer=adam(), event_shape=(8, 8, 1), num_levels=16,
+    spec=dict(tokens=data.Feature((32,), np.dtype(np.int32), None, 512)),
+)
+batch = {"x": images.reshape(48, 8, 8, 1)[np.arange(256) % 48],
+         "tokens": rng.integers(0, 512, size=(256, 32)).astype(np.int32)}
+needs = planning.plan(clip, jax.eval_shape(clip.init, key, batch), batch, made(8, 4))
+found["gathered"] = [4 * needs.num_params, needs.collectives["all-gather"][1]]
 print(json.dumps(found))
 """
 
@@ -141,6 +154,12 @@ def test_fsdp_spreads_what_devices_hold(found, name):
     assert held["1"] == held.get("8", held["1"]) and held["2x4"] < 0.65 * held["1"]
     if name == "vdm":
         assert held["1"] == held["2"] == held["4"] and held["1x2"] < 0.75 * held["1"]
+
+
+@pytest.mark.slow
+def test_a_step_with_fsdp_gathers_parameters_and_no_activations(found):
+    parameters, gathered = found["gathered"]
+    assert gathered < 1.5 * parameters
 
 
 @pytest.mark.slow
