@@ -8,7 +8,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -101,7 +100,9 @@ def rows_in_place(mesh: Mesh) -> Iterator[None]:
         made = call(*args, **kwargs)
         if context.method_name != "__call__":
             return made
-        return jax.tree.map(lambda x: spread_rows(x) if jnp.ndim(x) > 1 else x, made)
+        return jax.tree.map(
+            lambda x: spread_rows(x) if isinstance(x, jax.Array) and x.ndim > 1 else x, made
+        )
 
     with nn.intercept_methods(stay):
         yield
