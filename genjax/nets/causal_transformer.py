@@ -114,24 +114,31 @@ class AutoregressiveTransformer(nn.Module):
         return self.hidden_size
 
     def states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T W"]:
-        """What the last block makes of a text, as a text encoder's vectors.
+        """What the blocks make of a text, as a text encoder's vectors.
 
         The vector at a position is of the tokens before it, so that of texts that end in padding
-        all is seen.
+        all is seen. It is the mean, over the embedding and what each block makes of it, of the
+        vectors at a position brought to mean 0 and variance 1: the last block's alone says what
+        comes next, and hardly which word has been.
 
         Args:
             tokens: Whole numbers, ``[B, T]``; a text of negative ones has vectors of zeros.
 
         Returns:
             Vectors, float32, ``[B, T, hidden_size]``.
+
+        References:
+            Peters et al., Deep Contextualized Word Representations, arXiv:1802.05365, section 3.2,
+            for a mean over layers, each normalised.
         """
         label = None if self.num_classes is None else jnp.full(tokens.shape[0], -1)
         first = self._first(label, tokens.shape[0])[:, None]
         entries = self._embedded(jnp.maximum(tokens, 0)[:, :-1])
         h = jnp.concatenate([first, entries], axis=1) + self.position
+        layers = [h]
         for block in self.blocks:
-            h = block(h)
-        h = self.norm_out(h).astype(jnp.float32)
+            layers.append(block(layers[-1]))
+        h = jnp.mean(jnp.stack([_standardized(layer) for layer in layers]), axis=0)
         return jnp.where((tokens >= 0).all(axis=1)[:, None, None], h, 0.0)
 
     def empty_cache(self, batch_size: int) -> Cache:
@@ -176,3 +183,9 @@ class AutoregressiveTransformer(nn.Module):
             values.append(value)
         outputs = self.outputs(self.norm_out(h).astype(jnp.float32))[:, 0]
         return outputs, Cache(tuple(keys), tuple(values))
+
+
+def _standardized(h: Array) -> Array:
+    """Each vector with mean 0 and variance 1, float32."""
+    h = h.astype(jnp.float32)
+    return (h - h.mean(-1, keepdims=True)) / jnp.sqrt(h.var(-1, keepdims=True) + 1e-6)
