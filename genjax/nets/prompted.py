@@ -59,15 +59,19 @@ class EmbeddingContext(nn.Module):
 class Prompted(nn.Module):
     """A network that is told texts, through a text encoder, embeddings, or both.
 
+    It attends to the vectors of a text, and their mean, as the embedding, is added to what it is
+    told of the time: what an image is of as a whole is learned sooner so.
+
     Attributes:
-        net: Module ``(z, t, label, context, ...) -> output`` with attention to a context of
-            vectors, ``[B, T, K]``; to be told embeddings it takes ``vector``, too.
+        net: Module ``(z, t, label, context, ..., vector=...) -> output`` with attention to a
+            context of vectors, ``[B, T, K]``; ``vector`` ``[B, V]`` is of the example as a whole.
         text: Module ``tokens [B, T] -> vectors [B, T, K]``; None for no texts.
         embedding: How it is told the ``embedding`` of a batch; None for none.
 
     References:
         Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models,
         arXiv:2112.10752, section 3.3.
+        Saharia et al., arXiv:2205.11487, section 2.3, for the mean beside attention.
         Ramesh et al., arXiv:2204.06125, section 2.1, for embeddings.
     """
 
@@ -121,15 +125,17 @@ class Prompted(nn.Module):
         Returns:
             The network's output.
         """
-        context = []
+        context, whole = [], []
         if self.text is not None:
             context.append(self.text(self._tokens(told["tokens"], **kwargs)))
+            whole.append(context[0].mean(axis=1))
         if self.embedding is not None:
-            kwargs["vector"] = told["embedding"]
+            whole.append(told["embedding"])
             if self.embedding.num_tokens:
                 context.append(self.embedding(told["embedding"]))
         joined = jnp.concatenate(context, axis=1) if context else None
-        return cast(Array, self.net(z, t, told.get("label"), joined, **kwargs))
+        vector = jnp.concatenate(whole, axis=-1)
+        return cast(Array, self.net(z, t, told.get("label"), joined, vector=vector, **kwargs))
 
     def _tokens(self, tokens: Array, deterministic: bool = True, **_: Any) -> Array:
         """The texts, some of which are left out in training."""

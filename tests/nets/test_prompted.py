@@ -49,11 +49,14 @@ def test_embeddings_are_a_vector_and_a_context_beside_the_text():
     assert net.reads == ("tokens", "embedding")
     assert out["context"].shape == (200, 4, 5)
     np.testing.assert_array_equal(out["context"][:, :2, 0], TOLD["tokens"])
-    np.testing.assert_array_equal(out["vector"], TOLD["embedding"])
+    # The mean of a text's vectors, and the embedding.
+    np.testing.assert_array_equal(out["vector"][:, :5], out["context"][:, :2].mean(axis=1))
+    np.testing.assert_array_equal(out["vector"][:, 5:], TOLD["embedding"])
     net, out = heard(num_tokens=None)
     assert out["context"].shape == (200, 2, 5)
     net, out = heard(num_tokens=None, text=False)
     assert net.reads == ("embedding",) and out["context"] is None
+    np.testing.assert_array_equal(out["vector"], TOLD["embedding"])
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -64,7 +67,8 @@ def test_texts_alone_are_left_out_in_training():
     gone = (texts == -1).all(axis=1)
     assert 45 < int(gone.sum()) < 115  # 80 of 200, by five standard deviations
     np.testing.assert_array_equal(texts[~gone], TOLD["tokens"][~gone])
-    np.testing.assert_array_equal(out["vector"], TOLD["embedding"])
+    np.testing.assert_array_equal(out["vector"][:, 0] == -1, gone)
+    np.testing.assert_array_equal(out["vector"][:, 5:], TOLD["embedding"])
     _, out = heard(0.4)
     np.testing.assert_array_equal(out["context"][:, :2, 0], TOLD["tokens"])
 
