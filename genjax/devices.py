@@ -1,16 +1,18 @@
 """What families do when they see one device's rows only, inside ``jax.shard_map`` or ``jax.pmap``.
 
-Under ``jax.jit`` arrays are global and the functions here change nothing. Inside a mapped function
-rows, losses and gradients are those of one device: means are then taken over devices, and random
-draws are told apart. No name of an axis is handed down, so that families and networks are the same
-in both views, in this project's loop as in yours.
+Under ``jax.jit`` arrays are global: rows are kept spread over the mesh, and the other functions
+here change nothing. Inside a mapped function rows, losses and gradients are those of one device:
+means are then taken over devices, and random draws are told apart. No name of an axis is handed
+down, so that families and networks are the same in both views, in this project's loop as in yours.
 """
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -62,6 +64,59 @@ def mapped_axes() -> tuple[str, ...]:
         ('i',)
     """
     return tuple(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def spread_rows(x: Array) -> Array:
+    """Spreads rows drawn inside a step over the mesh, as rows of batches are.
+
+    Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
+    values do not change. Without a mesh in context, or where its size does not divide the rows,
+    nothing happens.
+
+    Args:
+        x: Rows, ``[B, ...]``.
+
+    Returns:
+        The same rows.
+    """
+    # A hint to the partitioner, which else copies what no sharded array leads to.
+    mesh = jax.sharding.get_abstract_mesh()
+    if mapped_axes():  # all rows here are this device's
+        return x
+    axes = tuple(name for name in BATCH_AXES if name in mesh.axis_names)
+    if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
+
+
+@contextlib.contextmanager
+def rows_in_place(mesh: jax.sharding.Mesh) -> Iterator[None]:
+    """What networks compute within here stays on the devices where its rows are.
+
+    Where arrays of the state are spread over ``fsdp``, a layer's parameters have to meet the rows
+    of all devices. The partitioner may gather the parameters, or the activations, which may be a
+    thousand times as large. So outputs of modules are told to stay as batches are spread, which
+    leaves it the parameters. What is not of rows, and without ``fsdp`` all, is left as it is.
+
+    Args:
+        mesh: The mesh.
+    """
+    if mesh.shape[BATCH_AXES[1]] == 1:
+        yield
+        return
+
+    def stay(
+        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        made = call(*args, **kwargs)
+        if context.method_name != "__call__":
+            return made
+        return jax.tree.map(
+            lambda x: spread_rows(x) if isinstance(x, jax.Array) and x.ndim > 1 else x, made
+        )
+
+    with nn.intercept_methods(stay):
+        yield
 
 
 def average(tree: T) -> T:

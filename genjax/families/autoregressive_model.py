@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from genjax.devices import own_key
+from genjax.devices import own_key, spread_rows
 from genjax.diffusion.guidance import NO_LABEL
 from genjax.families.base import (
     Batch,
@@ -23,7 +23,7 @@ from genjax.families.base import (
     num_classes_of,
 )
 from genjax.families.choosing import Choosing
-from genjax.families.draws import check_label_dropout, spread_rows
+from genjax.families.draws import check_label_dropout
 from genjax.families.heads import WithShared
 from genjax.families.observations import Entries, Observation
 from genjax.families.told import drop_told

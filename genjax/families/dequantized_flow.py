@@ -15,6 +15,7 @@ from genjax.bijectors import (
     VariationalDequantizer,
     standard_normal_log_prob,
 )
+from genjax.devices import spread_rows
 from genjax.families.base import (
     Batch,
     Metrics,
@@ -25,7 +26,7 @@ from genjax.families.base import (
     Step,
     Suspicion,
 )
-from genjax.families.draws import fold_each, keys_by_example, spread_rows
+from genjax.families.draws import fold_each, keys_by_example
 from genjax.families.imputing import likely_start
 from genjax.families.langevin import langevin, langevin_within_bins
 from genjax.families.levels import Bins, Reals, Units

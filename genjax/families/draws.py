@@ -1,14 +1,13 @@
 """Random draws that do not depend on how rows are batched or spread."""
 
 import dataclasses
-import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from genjax.devices import BATCH_AXES, mapped_axes
+from genjax.devices import spread_rows
 
 
 def keys_by_example(key: PRNGKeyArray, index: Int[Array, " B"]) -> Key[Array, " B"]:
@@ -30,29 +29,6 @@ def keys_by_example(key: PRNGKeyArray, index: Int[Array, " B"]) -> Key[Array, " 
 def fold_each(keys: Key[Array, " B"], number: int | Array) -> Key[Array, " B"]:
     """Folds one number into each of some keys, ``[B] -> [B]``."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-
-
-def spread_rows(x: Array) -> Array:
-    """Spreads rows drawn inside a step over the mesh, as rows of batches are.
-
-    Noise that never meets a batch (latents) would otherwise be computed whole on every device. The
-    values do not change. Without a mesh in context, or where its size does not divide the rows,
-    nothing happens.
-
-    Args:
-        x: Rows, ``[B, ...]``.
-
-    Returns:
-        The same rows.
-    """
-    # A hint to the partitioner, which else copies what no sharded array leads to.
-    mesh = jax.sharding.get_abstract_mesh()
-    if mapped_axes():  # all rows here are this device's
-        return x
-    axes = tuple(name for name in BATCH_AXES if name in mesh.axis_names)
-    if not axes or x.shape[0] % math.prod(mesh.shape[name] for name in axes):
-        return x
-    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
 
 
 def check_label_dropout(share: float, *, conditional: bool) -> None:

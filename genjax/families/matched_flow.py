@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from genjax.devices import mapped_axes, own_key
+from genjax.devices import mapped_axes, own_key, spread_rows
 from genjax.diffusion import Estimate, Straight, stratified_times
 from genjax.families.base import (
     Batch,
@@ -21,7 +21,7 @@ from genjax.families.base import (
     Step,
     init_network,
 )
-from genjax.families.draws import check_label_dropout, spread_rows
+from genjax.families.draws import check_label_dropout
 from genjax.families.levels import Bins, Reals, Units
 from genjax.families.likelihood import plane_density
 from genjax.families.probability_flow import ProbabilityFlow

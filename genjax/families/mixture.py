@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from genjax.devices import spread_rows
 from genjax.families.base import Batch, Family, Metrics, Params, PyTree, Samples, TrainState
 from genjax.families.components import Component, Parameters, Sums, log_shares
-from genjax.families.draws import spread_rows
 from genjax.families.expectation_maximization import expectation_maximization
 from genjax.families.levels import as_levels
 from genjax.families.likelihood import density_metrics, likelihood_metrics, plane_density

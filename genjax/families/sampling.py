@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from genjax.devices import spread_rows
 from genjax.diffusion import (
     ClassifierFree,
     ClassifierGuidance,
@@ -19,7 +20,6 @@ from genjax.diffusion import (
 from genjax.diffusion.guidance import EstimateFn, Guidance, untold
 from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Batch, Denoising, Params, Samples
-from genjax.families.draws import spread_rows
 from genjax.families.levels import Reals, Units
 from genjax.families.middle import Asked, bottleneck_of
 from genjax.families.told import Told

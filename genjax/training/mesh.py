@@ -1,19 +1,16 @@
 """Where arrays live: a mesh over all devices, the batch spread over it, the state as it fits."""
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.devices import BATCH_AXES
 from genjax.families.base import Family
-from genjax.families.draws import spread_rows
 
 
 def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -76,36 +73,6 @@ def state_sharding(shapes: Any, mesh: Mesh, *, min_size: int = 2**14) -> Any:
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, axis))
 
     return jax.tree.map(of, shapes)
-
-
-@contextlib.contextmanager
-def rows_in_place(mesh: Mesh) -> Iterator[None]:
-    """What networks compute within here stays on the devices where its rows are.
-
-    Where arrays of the state are spread over ``fsdp``, a layer's parameters have to meet the rows
-    of all devices. The partitioner may gather the parameters, or the activations, which may be a
-    thousand times as large. So outputs of modules are told to stay as batches are spread, which
-    leaves it the parameters. What is not of rows, and without ``fsdp`` all, is left as it is.
-
-    Args:
-        mesh: The mesh.
-    """
-    if mesh.shape[BATCH_AXES[1]] == 1:
-        yield
-        return
-
-    def stay(
-        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
-        made = call(*args, **kwargs)
-        if context.method_name != "__call__":
-            return made
-        return jax.tree.map(
-            lambda x: spread_rows(x) if isinstance(x, jax.Array) and x.ndim > 1 else x, made
-        )
-
-    with nn.intercept_methods(stay):
-        yield
 
 
 def per_device(family: Family, mesh: Mesh) -> Family:

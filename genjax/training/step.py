@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from genjax.devices import CONVOLUTIONS
+from genjax.devices import CONVOLUTIONS, rows_in_place
 from genjax.families.base import Family, TrainState
 from genjax.training import mesh as meshes
 from genjax.training.feeds import Fed, Feed
@@ -105,7 +105,7 @@ def _lower(step: Callable[..., Any], state: Any, fed: Any, key: Any, mesh: Mesh)
     shardings = (meshes.state_sharding(state, mesh), meshes.replicated(mesh))
     jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
     # Families may spread what they draw over the mesh.
-    with jax.set_mesh(mesh), meshes.rows_in_place(mesh):
+    with jax.set_mesh(mesh), rows_in_place(mesh):
         return jitted.lower(state, fed, key)
 
 

@@ -38,7 +38,7 @@ class Denoiser:
         process: The process.
         estimate: ``(z [B, *event], t []) -> Estimate``, at one time for all rows. Guidance and
             labels are part of it.
-        spread: What is done to rows drawn inside a step: as ``genjax.families.draws.spread_rows``.
+        spread: What is done to rows drawn inside a step: as ``genjax.devices.spread_rows``.
         bottleneck: The middle of the network; None for networks that have none.
     """
 
