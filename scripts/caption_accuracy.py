@@ -8,7 +8,8 @@ after the other; a colour is the nearest of those that captions name; ``exact`` 
 FD compares the classifier's features of what is drawn, of each slot and channel as it stands, with
 those of rows of the split that were not asked for; FD of digits those of digits whose colours are
 undone. Lines of real images say what no model exceeds: the accuracy of the same captions' own
-images, and their FD.
+images, and their FD. Where the model is of latents, lines of images that came back from theirs say
+what its first stage leaves of that.
 
     python scripts/caption_accuracy.py --workdir=/tmp/genjax/text_to_image \
         --scales=0,1,2,4 --results=captions.jsonl --figure=captions.png
@@ -243,6 +244,14 @@ def protocol_of(run: genjax.Run, how: Mapping[str, Any]) -> str:
     return ", ".join(family.sample_protocol.values())
 
 
+def reconstructed(run: genjax.Run, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The images of rows as they come back from their latents ``[N, H, W, C]``."""
+    back, key = run.family.reconstruct, jax.random.key(_SEED.value)
+    assert back is not None
+    read = {name: rows[name] for name in ("x", "tokens")}
+    return np.asarray(run.of_rows("back", lambda state, batch: back(state, batch, key), read))
+
+
 def measured(images: np.ndarray, asked: Asked, judge: Judge, *, real: bool) -> dict[str, Any]:
     """Numbers of images that should be as captions say."""
     found: dict[str, Any] = evaluation.caption_accuracy(
@@ -348,6 +357,9 @@ def main(_: list[str]) -> None:
 
     for name, one in asked.items():
         add({"split": name, "images": "real", "scale": None}, one.rows["x"])
+        if run.family.reconstruct is not None:
+            back = {"split": name, "images": "reconstructed", "scale": None}
+            add(back, reconstructed(run, one.rows))
     scales: list[float | None] = [float(scale) for scale in _SCALES.value] or [None]
     for scale in scales:
         drawing = Drawing(run, pipeline, None if scale is None else guidance_of(run, scale))

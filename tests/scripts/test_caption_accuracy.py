@@ -44,6 +44,7 @@ FAMILY = """
 
         said = {"sampler": f"by heart in {sampling.num_steps} steps, {sampling.guidance}"}
         return Family(init=init, train_step=train_step, sample=sample, eval_protocol={},
+                      reconstruct=lambda state, batch, key: batch["x"][:, :, ::-1],
                       reads=("tokens", "source"), sample_protocol=said)
 
 
@@ -103,7 +104,7 @@ def test_images_known_by_heart_are_as_right_as_real_ones_and_shuffled_ones_by_ch
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (runs / "rows.jsonl").read_text().splitlines()]
     rows = {(row["split"], row["images"]): row for row in lines}
-    assert len(rows) == len(lines) == 6
+    assert len(rows) == len(lines) == 8
     for split in ("test", "held_out"):
         real, right, shuffled = (rows[split, name] for name in ("real", "guidance 1", "guidance 0"))
         assert real["colour"] == real["ground"] == right["colour"] == right["ground"] == 1.0
@@ -117,6 +118,10 @@ def test_images_known_by_heart_are_as_right_as_real_ones_and_shuffled_ones_by_ch
         # Of three channels, and of digits without colours, which are the same in all.
         for name in ("fd", "fd_digits"):
             assert right[name] > 0 and real[name] > 0
+        # What comes back is the image, mirrored: another digit in the same colours.
+        mirrored = rows[split, "reconstructed"]
+        assert mirrored["colour"] == 1.0 and mirrored["label"] < real["label"] - 0.1
+        assert mirrored["fd"] > real["fd"] and mirrored["num_others"] == 210
         # Of the same caption, and not the image that was made small.
         psnr = [row["consistency_psnr"] for row in (real, right, shuffled)]
         assert psnr[0] > psnr[1] + 0.5 and psnr[1] > psnr[2] + 10
