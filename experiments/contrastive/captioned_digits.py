@@ -5,7 +5,8 @@ finds the captions of those.
 
 Command:  python scripts/run.py --config=experiments/contrastive/captioned_digits.py \
               --workdir=/tmp/genjax/contrastive_captioned --config.data.data_dir=DIR
-Expected: not measured yet; 143 ms of CPU time a step, about ten minutes on two CPU cores.
+Expected: 11 minutes of CPU time; 98.8 % of test digits are nearest to a caption of their label,
+          87.3 % of held-out combinations (experiments/README.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,13 @@
 """DALL-E 2 in miniature: contrastive towers, a prior of image embeddings, and a decoder of them.
 
 The stages are `experiments/contrastive/captioned_digits.py`, `experiments/unclip/prior.py` and
-`experiments/unclip/decoder.py` (Ramesh et al., arXiv:2204.06125, section 2). Not trained to the end
-yet: sized for about an hour on two CPU cores.
+`experiments/unclip/decoder.py` (Ramesh et al., arXiv:2204.06125, section 2).
 
 Command:  python scripts/run.py --config=experiments/pipelines/unclip.py \
               --workdir=/tmp/genjax/unclip
 Then:     ... --mode=sample --prompt="a red seven on green" --guidance=2
+Expected: 40 minutes of CPU time; 98.3 % of seen captions are met in all parts, and 93.4 % of
+          combinations never seen (experiments/README.md).
 """
 
 from ml_collections import ConfigDict

