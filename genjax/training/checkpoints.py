@@ -87,7 +87,8 @@ class Checkpoints:
         workdir: Directory of the run.
         keep: Number of latest checkpoints to keep.
         best_metric: Metric whose lowest value marks the best checkpoint.
-        read_only: Never write or delete.
+        read_only: Never write or delete. Then only what reads arrays is done by all processes
+            together; what looks at steps and at what is said of them may be asked by one alone.
 
     Raises:
         CheckpointError: If a file stands where the folder belongs.
@@ -114,9 +115,14 @@ class Checkpoints:
                 f"{self._directory} must be a folder of checkpoints and is a file: move it away, "
                 "and put the folder back if there was one"
             )
-        with self._writing():
-            self._manager = self._make_manager()
+        if not read_only:
+            self._manager = self._made()
         self._scores = {} if read_only else {step: self._score(step) for step in self._steps()}
+
+    def _made(self) -> ocp.CheckpointManager:
+        """Orbax's manager, at which all processes meet when it is made."""
+        with self._writing():
+            return self._make_manager()
 
     def _make_manager(self) -> ocp.CheckpointManager:
         policy = _Preservation(self._keep, lambda step: self._scores.get(step, math.inf))
@@ -134,7 +140,13 @@ class Checkpoints:
         return ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
 
     def _steps(self) -> list[int]:
-        return [] if self._manager is None else sorted(self._manager.all_steps())
+        if self._manager is not None:
+            return sorted(self._manager.all_steps())
+        if not self._read_only:
+            return []
+        # Orbax's manager would have to be made by all processes at once; one may look alone.
+        names = ocp.path.step.standard_name_format()
+        return sorted(found.step for found in names.find_all(self._directory))
 
     def _read_host(self, step: int) -> "HostPart | ValueError":
         try:
@@ -316,7 +328,8 @@ class Checkpoints:
         return handler.metadata(self._directory / str(step) / "state").tree
 
     def _restored(self, step: int, template: TrainState) -> TrainState:
-        assert self._manager is not None
+        if self._manager is None:
+            self._manager = self._made()
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
         return cast(TrainState, self._manager.restore(step, args=items)["state"])
 
@@ -370,7 +383,7 @@ class Checkpoints:
         meet("damaged checkpoints are set aside")
         with self._writing():
             self._manager.close()
-            self._manager = self._make_manager()
+        self._manager = self._made()
 
     def wait(self) -> None:
         """Waits until the last save is complete.
@@ -378,18 +391,18 @@ class Checkpoints:
         Raises:
             SaveError: If it could not be completed.
         """
-        assert self._manager is not None
-        with self._writing():
-            self._manager.wait_until_finished()
+        if self._manager is not None:
+            with self._writing():
+                self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
         # Also on the way out of an error: a save under way is completed, not lost.
-        assert self._manager is not None
-        with self._writing():
-            self._manager.close()
+        if self._manager is not None:
+            with self._writing():
+                self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +128,32 @@ def test_kills_in_each_stage_and_between_them_change_nothing(tmp_path):
     )
     assert f"delete {second} to train 'second' anew, or allow_config_change" in line
     assert latest(first) == 100
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_stages_that_one_does(tmp_path):
+    (tmp_path / "both.py").write_text(PIPELINE)
+    run(tmp_path, "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
+    both = [
+        subprocess.Popen(
+            [*command(tmp_path, "two"), *where, f"--process_id={i}"],
+            cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
+    assert "stage second, 2 of 2" in said[0] and "stage second" not in said[1]
+    for name in ("first", "second"):
+        own, other = (arrays(tmp_path / folder / name) for folder in ("two", "one"))
+        assert own.keys() == other.keys()
+        for key, value in own.items():
+            np.testing.assert_allclose(value, other[key], rtol=1e-3, atol=1e-5, err_msg=key)
+    assert finished(tmp_path / "two") == ["first", "second"]
 
 
 def test_an_unknown_key_of_a_stage_gets_one_line(tmp_path):
