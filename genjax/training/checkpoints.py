@@ -116,15 +116,11 @@ class Checkpoints:
                 "and put the folder back if there was one"
             )
         if not read_only:
-            self._manager = self._made()
+            self._manager = self._make_manager()
         self._scores = {} if read_only else {step: self._score(step) for step in self._steps()}
 
-    def _made(self) -> ocp.CheckpointManager:
-        """Orbax's manager, at which all processes meet when it is made."""
-        with self._writing():
-            return self._make_manager()
-
     def _make_manager(self) -> ocp.CheckpointManager:
+        """Makes Orbax's manager, at which all processes meet."""
         policy = _Preservation(self._keep, lambda step: self._scores.get(step, math.inf))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
@@ -137,7 +133,8 @@ class Checkpoints:
             "state": ocp.StandardCheckpointHandler(),
             "host": HostHandler(),
         }
-        return ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
+        with self._writing():
+            return ocp.CheckpointManager(self._directory, options=options, item_handlers=handlers)
 
     def _steps(self) -> list[int]:
         if self._manager is not None:
@@ -329,7 +326,7 @@ class Checkpoints:
 
     def _restored(self, step: int, template: TrainState) -> TrainState:
         if self._manager is None:
-            self._manager = self._made()
+            self._manager = self._make_manager()
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
         return cast(TrainState, self._manager.restore(step, args=items)["state"])
 
@@ -383,7 +380,7 @@ class Checkpoints:
         meet("damaged checkpoints are set aside")
         with self._writing():
             self._manager.close()
-        self._manager = self._made()
+        self._manager = self._make_manager()
 
     def wait(self) -> None:
         """Waits until the last save is complete.
