@@ -192,6 +192,11 @@ TABLES: Mapping[str, tuple[str, str, Mapping[str, Callable[..., Any]]]] = {
         "`model.image` of `contrastive`, `clip` and `siglip`",
         tables.IMAGE_TOWERS,
     ),
+    "embedding_forms": (
+        "Forms of embeddings",
+        '`data.embeddings.form` with `data.embeddings.what="x"`',
+        tables.EMBEDDING_FORMS,
+    ),
     "embedding_contexts": (
         "What denoising networks are told of embeddings",
         "`model.embedding` beside `data.embeddings`",

@@ -43,6 +43,7 @@ CHECKED = """
     nets.top_down
     families.super_resolution
     families.contrastive families.pairs nets.towers families.embedded nets.prior_transformer
+    families.embedding_forms
     families.adaptation families.adversaries nets.plain_classifier nets.text_encoder nets.prompted
     nets.image_conditioned nets.efficient_unet
     families.told families.views families.binarized families.imputing nets.autoencoder

@@ -8,18 +8,21 @@ whoever goes on with its ``config.json`` needs the other workdir no more.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import numpy as np
 from absl import logging
 
 from genjax import data, families
-from genjax.config.arguments import arguments, check, fill_in
+from genjax.config.arguments import REQUIRED, Argument, arguments, call, check, fill_in
 from genjax.config.defaults import as_dict
 from genjax.config.errors import ConfigError, shown
 from genjax.config.frozen import config_of, read_state
+from genjax.config.tables import EMBEDDING_FORMS, look_up_function
 from genjax.families.base import FirstStage
+from genjax.families.embedded import FORM, Embeddings
+from genjax.families.embedding_forms import EmbeddingForm
 from genjax.families.views import View
 
 _ALIKE = ("name", "options", "binarize", "standardize")
@@ -27,7 +30,17 @@ _SEEN = (*_ALIKE, "train_split", "classes", "first_stage")
 """What of a data section decides what a model sees."""
 _NUM_ROWS = 4096
 _BATCH = 256
-"""Training rows, from first to last, that the scale of latents is measured on; and at a time."""
+"""Training rows, from first to last, that scales are measured on; and how many at a time."""
+
+
+def some_rows(dataset: data.DataSet) -> Iterator[Any]:
+    """Batches ``x`` of rows from first to last, to measure something on."""
+    number = min(_NUM_ROWS, len(dataset.source))
+    chosen = np.linspace(0, len(dataset.source) - 1, number).astype(int)
+    # The last rows short of a batch are left out: each size would be compiled for.
+    size = min(_BATCH, number)
+    for start in range(0, number - size + 1, size):
+        yield {"x": dataset.source.rows(chosen[start : start + size])["x"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,17 @@ class SeenThrough:
 
     workdir: str
     config: Mapping[str, Any] | None = None
+
+    @classmethod
+    def filled_in(cls, section: Mapping[str, Any]) -> dict[str, Any]:
+        """The section with the defaults of all that it leaves out, checked.
+
+        Raises:
+            ConfigError: If a key does not exist or has a wrong value.
+        """
+        valid = arguments(cls)
+        check(section, valid, cls.where)
+        return dict(fill_in(section, valid))
 
     def load(self, keeps: Sequence[str] | None = None) -> dict[str, Any]:
         """What was trained, as families ask it: ``ema`` and ``model_state``.
@@ -132,15 +156,10 @@ class FirstStageSettings(SeenThrough):
         scale = self.scale_of(first)
         if scale is None:
             return found
-        number = min(_NUM_ROWS, len(dataset.source))
-        chosen = np.linspace(0, len(dataset.source) - 1, number).astype(int)
 
         def batches() -> Iterator[dict[str, Any]]:
-            # The last rows short of a batch are left out: each size would be compiled for.
-            size = min(_BATCH, number)
-            for start in range(0, number - size + 1, size):
-                batch: Any = {"x": dataset.source.rows(chosen[start : start + size])["x"]}
-                key = jax.random.fold_in(jax.random.key(1), start)
+            for number, rows in enumerate(some_rows(dataset)):
+                key, batch = jax.random.fold_in(jax.random.key(1), number * _BATCH), rows
                 for view in views:
                     batch = view.encode(view.kept(), batch, key)
                 yield batch
@@ -163,11 +182,70 @@ class EmbeddingsSettings(SeenThrough):
         config: Its config; found in the workdir if None.
         what: ``"told"``: networks may be told the vectors; ``"x"``: the model is one of the vectors
             of images, in place of images.
+        form: With ``what="x"``, the form in which the model sees vectors: ``dict(name="scaled")``
+            (times the square root of their length, as None is), ``"standardized"``, or
+            ``"principal_codes"`` for a model of codes, with ``num_components`` and ``num_levels``.
     """
 
     where: ClassVar[str] = "data.embeddings"
 
     what: Literal["told", "x"] = "told"
+    form: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.form is not None and self.what != "x":
+            raise ConfigError(
+                f"{self.where}.form is how a model of vectors sees them: take what='x', or leave "
+                "it out"
+            )
+
+    @classmethod
+    def filled_in(cls, section: Mapping[str, Any]) -> dict[str, Any]:
+        """The section with the defaults of all that it and its form leave out, checked."""
+        filled, where = super().filled_in(section), f"{cls.where}.form"
+        form = filled["form"]
+        if form is None:
+            return filled
+        made = look_up_function(EMBEDDING_FORMS, form.get("name"), where)
+        valid = {"name": Argument(str, REQUIRED), **arguments(made)}
+        check(form, valid, where)
+        return {**filled, "form": fill_in(form, valid)}
+
+    def seen_as(self) -> EmbeddingForm | None:
+        """The form in which a model of vectors sees them; None of one that is told them.
+
+        Raises:
+            ConfigError: If there is none of that name, or its settings are wrong.
+        """
+        if self.what != "x":
+            return None
+        section, where = dict(self.form or {"name": "scaled"}), f"{self.where}.form"
+        made = look_up_function(EMBEDDING_FORMS, section.pop("name", None), where)
+        return cast(EmbeddingForm, call(made, section, where))
+
+    def load_measured(self, embeddings: Embeddings, dataset: data.DataSet) -> dict[str, Any]:
+        """What was trained, and what the form of vectors keeps of those of training rows.
+
+        Args:
+            embeddings: The contrastive model.
+            dataset: The training rows.
+
+        Returns:
+            ``ema``, ``model_state`` and, where there is something to measure, ``form``.
+
+        Raises:
+            ConfigError: If the workdir has no checkpoint of it, or vectors do not vary.
+        """
+        found = self.load()
+        form = embeddings.replaces
+        if form is None or not form.kept(embeddings.size):
+            return found
+        embed = jax.jit(lambda variables, x: embeddings.embed(variables, {"x": x})["embedding"])
+        vectors = [np.asarray(embed(found, batch["x"])) for batch in some_rows(dataset)]
+        try:
+            return {**found, FORM: form.measured(np.concatenate(vectors))}
+        except ValueError as error:
+            raise ConfigError(f"{self.where}.form: {error}") from error
 
 
 def complete_first_stage(
@@ -189,9 +267,7 @@ def complete_first_stage(
     where = settings.where
     if not isinstance(section, Mapping):
         raise ConfigError(f"{where} must be a mapping with a workdir, got {shown(section)}")
-    valid = arguments(settings)
-    check(section, valid, where)
-    filled = fill_in(section, valid)
+    filled = settings.filled_in(section)
     # Written down once, the run in the workdir is not needed to build the model again.
     if filled["config"] is None:
         # Read as JSON, sequences are lists.

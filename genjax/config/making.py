@@ -162,8 +162,9 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
     if settings.embeddings is not None:
         told = EmbeddingsSettings(**settings.embeddings)
         embeddings = _embeddings(told, basis)
-        if embeddings.replaces:
-            seen = Seen((embeddings.size,), None, latents=True)
+        if embeddings.replaces is not None:
+            shape = refusing("data.embeddings.form", lambda: embeddings.event_shape)
+            seen = Seen(shape, embeddings.replaces.num_levels, latents=True)
     made = _family_of(recipe, sections, basis, ready, seen)
     of_recipe = {name: made.kwargs[name] for name in recipe.networks if name in made.kwargs}
     scale = _moments(dataset, settings, list(of_recipe.values()), basis.measured)
@@ -192,7 +193,7 @@ def assemble(recipe: Recipe, sections: Mapping[str, Any], basis: Basis, ready: R
         )
     if embeddings is not None:
         family = refusing("data.embeddings", with_embeddings, family=family, embeddings=embeddings)
-        made.loaders[embeddings.name] = told.load
+        made.loaders[embeddings.name] = functools.partial(told.load_measured, embeddings, dataset)
     elif unknown := MADE_FROM.keys() & set(family.reads):
         raise ConfigError(
             f"the network is told {min(unknown)}: name the contrastive run that makes it, "
@@ -323,10 +324,10 @@ def _embeddings(asked: EmbeddingsSettings, basis: Basis) -> Embeddings:
             f"{asked.where}: embeddings are of images of grey levels as they are: leave "
             "data.binarize and data.standardize out"
         )
-    replaces = asked.what == "x"
-    if replaces and settings.first_stage is not None:
+    replaces = asked.seen_as()
+    if replaces is not None and settings.first_stage is not None:
         raise ConfigError(f"{asked.where}: what='x' takes the place of data.first_stage: drop one")
-    if replaces and basis.settings["eval"].metrics:
+    if replaces is not None and basis.settings["eval"].metrics:
         raise ConfigError(
             f"{asked.where}: eval.metrics compare samples with data, but with what='x' they are "
             "embeddings: leave them out (scripts/prior_table.py compares embeddings)"

@@ -71,10 +71,17 @@ AUTOREGRESSIVE_NETS: Table = {
     "made": nets.MaskedMLP,
     "pixelcnn": nets.PixelCNN,
     "pixelcnn_plus": nets.PixelCNNPlus,
+    "prompted_transformer": nets.PromptedTransformer,
     "transformer": nets.AutoregressiveTransformer,
 }
 GRID_ENCODERS: Table = {"grid": nets.GridEncoder, "residual": nets.ResidualEncoder}
 GRID_DECODERS: Table = {"grid": nets.GridDecoder, "residual": nets.ResidualDecoder}
+EMBEDDING_FORMS: Table = {
+    "principal_codes": families.PrincipalCodes,
+    "scaled": families.Scaled,
+    "standardized": families.Standardized,
+}
+"""How a model of embeddings sees them."""
 QUANTIZERS: Table = {
     "fsq": families.FiniteScalarQuantizer,
     "vq": families.VectorQuantizer,

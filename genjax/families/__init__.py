@@ -28,6 +28,12 @@ from genjax.families.discrete_components import (
 )
 from genjax.families.draws import Latent
 from genjax.families.embedded import Embeddings, with_embeddings
+from genjax.families.embedding_forms import (
+    EmbeddingForm,
+    PrincipalCodes,
+    Scaled,
+    Standardized,
+)
 from genjax.families.flow import flow
 from genjax.families.flow_matching import flow_matching
 from genjax.families.gan import (
@@ -132,7 +138,11 @@ __all__ = [
     "edm",
     "rectified_flow",
     "score_sde",
+    "EmbeddingForm",
     "Embeddings",
+    "PrincipalCodes",
+    "Scaled",
+    "Standardized",
     "with_embeddings",
     "Acts",
     "AdaptiveAugment",

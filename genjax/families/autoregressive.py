@@ -13,12 +13,12 @@ from genjax.families.base import (
     Optimizer,
     Samples,
     TrainState,
-    label_of,
 )
 from genjax.families.choosing import Choosing
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
 from genjax.families.observations import Observation
+from genjax.families.told import told_of
 
 
 def autoregressive(
@@ -39,16 +39,17 @@ def autoregressive(
     together) how it is distributed given those before it.
 
     Args:
-        net: Module ``(x, label) -> outputs [B, *places, num_outputs]``, of whole levels or real
+        net: Module ``(x, told) -> outputs [B, *places, num_outputs]``, of whole levels or real
             numbers, with fields ``num_levels`` and ``num_outputs``, which are set here, and an
             attribute ``by_pixel``: whether a place is a pixel or an entry. If it has
-            ``num_classes``, the model is one of data given labels.
+            ``num_classes``, the model is one of data given labels; if it has ``reads``, of data
+            given those features of a batch.
         observation: The distribution at each place.
         optimizer: Its optimiser.
         event_shape: Shape of one example.
         num_levels: Number of levels; None for real-valued data.
         choosing: How entries are drawn from what the network says.
-        label_dropout: Share of labels that are left out in training, in [0, 1).
+        label_dropout: Share of rows that are told nothing in training, in [0, 1).
         ema_decay: Decay of the moving average of the parameters, per optimiser step, in [0, 1).
         accumulate_steps: Steps whose gradients are averaged before the optimiser acts.
 
@@ -86,13 +87,12 @@ def autoregressive(
         return -model.nats(state.ema, batch)
 
     def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        label = label_of(batch, conditional=model.conditional)
-        return Samples(rows=model.sample(state.ema, key, label, batch["x"].shape[0]))
+        told = told_of(batch, model.reads)
+        return Samples(rows=model.sample(state.ema, key, told, batch["x"].shape[0]))
 
     def impute(state: TrainState, batch: Batch, key: PRNGKeyArray, num_steps: int) -> Array:
         return filled_in(model, state.ema, batch, key, num_steps)
 
-    reads = ("label",) if model.conditional else ()
     way = "entry by entry with a cache" if model.cached else (
         "all at once until nothing changes, at most one pass an entry"
     )  # fmt: skip
@@ -108,8 +108,8 @@ def autoregressive(
             "density": "exact",
             "parameters": "moving average" if ema_decay else "current",
         },
-        reads=reads,
-        unlabelled=reads if label_dropout else (),
+        reads=model.reads,
+        unlabelled=model.reads if label_dropout else (),
         sample_protocol={"drawn": way + choosing.in_words()},
         density_metrics=density_metrics(model.num_dims, "bits_per_dim", in_nats=("loss", "nats")),
     )

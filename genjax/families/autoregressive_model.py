@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from genjax.devices import own_key, spread_rows
-from genjax.diffusion.guidance import NO_LABEL
+from genjax.diffusion.guidance import untold
 from genjax.families.base import (
     Batch,
     Metrics,
@@ -19,14 +19,12 @@ from genjax.families.base import (
     Params,
     Step,
     init_network,
-    label_of,
-    num_classes_of,
 )
 from genjax.families.choosing import Choosing
 from genjax.families.draws import check_label_dropout
 from genjax.families.heads import WithShared
 from genjax.families.observations import Entries, Observation
-from genjax.families.told import drop_told
+from genjax.families.told import Told, drop_told, reads_of, told_of
 from genjax.losses.arrays import whole_levels
 
 
@@ -35,14 +33,15 @@ class AutoregressiveModel:
     """A causal network and what its outputs mean, as functions of parameters and rows.
 
     Attributes:
-        net: Module ``(x, label) -> outputs``, whose outputs of an entry (or of a pixel, if
+        net: Module ``(x, told) -> outputs``, whose outputs of an entry (or of a pixel, if
             ``net.by_pixel``) depend on those before it in raster order. Its fields ``num_levels``
-            and ``num_outputs`` are set here. It may have ``empty_cache`` and ``step``.
+            and ``num_outputs`` are set here. It may have ``empty_cache`` and ``step``. What it is
+            told is as :mod:`genjax.families.told` has it: the label of one that has classes.
         observation: The distribution of an entry or of the channels of a pixel.
         event_shape: Shape of one example.
         num_levels: Number of levels; None for real-valued data.
         choosing: How entries are drawn.
-        label_dropout: Share of labels left out in training.
+        label_dropout: Share of rows that are told nothing in training.
     """
 
     net: nn.Module
@@ -64,9 +63,10 @@ class AutoregressiveModel:
                 f"{type(self.net).__name__} has no {' and no '.join(missing)}: an autoregressive "
                 "network has fields num_levels and num_outputs and says whether it is by_pixel"
             )
-        check_label_dropout(self.label_dropout, conditional=self.conditional)
+        conditional = bool(self.reads)
+        check_label_dropout(self.label_dropout, conditional=conditional)
         drops = self.label_dropout > 0.0
-        self.choosing.check(self.observation, conditional=self.conditional, drops_labels=drops)
+        self.choosing.check(self.observation, conditional=conditional, drops_labels=drops)
 
     @property
     def num_dims(self) -> int:
@@ -74,9 +74,9 @@ class AutoregressiveModel:
         return math.prod(self.event_shape)
 
     @property
-    def conditional(self) -> bool:
-        """Whether the model is one of data given labels."""
-        return num_classes_of(self.net) is not None
+    def reads(self) -> tuple[str, ...]:
+        """Features of a batch that the network is told: the model is one of data given them."""
+        return reads_of(self.net)
 
     @property
     def by_pixel(self) -> bool:
@@ -106,8 +106,8 @@ class AutoregressiveModel:
 
     def init(self, key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
         """Parameters of the network."""
-        label = label_of(batch, conditional=self.conditional)
-        params, state = init_network(self.observed_net(), key, self._checked(batch["x"]), label)
+        told = told_of(batch, self.reads)
+        params, state = init_network(self.observed_net(), key, self._checked(batch["x"]), told)
         if state:
             raise ValueError(
                 f"{type(self.net).__name__} carries {', '.join(state)} besides parameters, which "
@@ -118,17 +118,16 @@ class AutoregressiveModel:
     def _checked(self, x: Array) -> Array:
         return x if self.num_levels is None else whole_levels(x, self.num_levels)
 
-    def outputs(self, params: Params, x: Array, label: Array | None, rngs: Any = None) -> Array:
+    def outputs(self, params: Params, x: Array, told: Told, rngs: Any = None) -> Array:
         """Parameters of the observation of each place given those before, ``[B, *places, P]``."""
         variables = {"params": params["net"]}
-        return cast(Array, self.observed_net().apply(variables, x, label, rngs=rngs))
+        return cast(Array, self.observed_net().apply(variables, x, told, rngs=rngs))
 
-    def nats(self, params: Params, batch: Batch, rngs: Any = None, label: Any = None) -> Array:
+    def nats(self, params: Params, batch: Batch, rngs: Any = None, told: Told = None) -> Array:
         """Negative log-probability or log-density of rows, ``[B]``."""
         x = self._checked(batch["x"])
-        if label is None:
-            label = label_of(batch, conditional=self.conditional)
-        outputs = self.outputs(params, x, label, rngs)
+        told = told_of(batch, self.reads) if told is None else told
+        outputs = self.outputs(params, x, told, rngs)
         return self.observation.nats(self._at_places(x), outputs, self.entries)
 
     def _at_places(self, x: Array) -> Array:
@@ -144,10 +143,9 @@ class AutoregressiveModel:
         step: Step,
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
         """Mean nats of a batch."""
-        of_labels, of_dropout = jax.random.split(own_key(key))
-        label = label_of(batch, conditional=self.conditional)
-        label = drop_told(of_labels, label, self.label_dropout)
-        nats = self.nats(params, batch, {"dropout": of_dropout}, label)
+        of_told, of_dropout = jax.random.split(own_key(key))
+        told = drop_told(of_told, told_of(batch, self.reads), self.label_dropout)
+        nats = self.nats(params, batch, {"dropout": of_dropout}, told)
         return jnp.mean(nats), ({}, model_state)
 
     def draw(self, key: PRNGKeyArray, outputs: Array) -> Array:
@@ -167,25 +165,24 @@ class AutoregressiveModel:
         return self.observation.draw(own, self.choosing.logits(outputs, self.entries), self.entries)
 
     def _guided(self, outputs: Array) -> Array:
-        """Of outputs with labels and then without, the guided ones."""
-        told, untold = jnp.split(outputs, 2)
-        return untold + self.choosing.guidance_scale * (told - untold)
+        """Of outputs of rows that are told and then of rows that are not, the guided ones."""
+        with_told, without = jnp.split(outputs, 2)
+        return without + self.choosing.guidance_scale * (with_told - without)
 
     @property
     def _asks_twice(self) -> bool:
         return self.choosing.guidance_scale != 1.0
 
-    def _twice(self, label: Array | None) -> Array | None:
+    def _twice(self, told: Told) -> Told:
         if not self._asks_twice:
-            return label
-        assert label is not None
-        return jnp.concatenate([label, jnp.full_like(label, NO_LABEL)])
+            return told
+        return jax.tree.map(lambda *both: jnp.concatenate(both), told, untold(told))
 
-    def sample(self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int) -> Array:
+    def sample(self, params: Params, key: PRNGKeyArray, told: Told, rows: int) -> Array:
         """Data drawn from the model, ``[rows, *event]``."""
         if self.cached:
-            return self.sample_cached(params, key, label, rows)
-        return self.sample_by_iteration(params, key, label, rows)[0]
+            return self.sample_cached(params, key, told, rows)
+        return self.sample_by_iteration(params, key, told, rows)[0]
 
     def _empty(self, rows: int) -> Array:
         of_type = self.draw_type()
@@ -204,7 +201,7 @@ class AutoregressiveModel:
         self,
         params: Params,
         key: PRNGKeyArray,
-        label: Array | None,
+        told: Told,
         rows: int,
         given: Callable[[Array], Array] = lambda x: x,
     ) -> tuple[Array, Array]:
@@ -217,7 +214,7 @@ class AutoregressiveModel:
         Args:
             params: Parameters.
             key: Key of the noise.
-            label: Class ids, ``[B]``, or None.
+            told: What the network is told, of as many rows, or None.
             rows: Number of samples.
             given: What puts entries that are given in the place of those that were drawn.
 
@@ -228,11 +225,11 @@ class AutoregressiveModel:
             Song et al., Accelerating Feedforward Computation via Parallel Nonlinear Equation
             Solving, arXiv:2002.03629, section 4.
         """
-        label = self._twice(label)
+        told = self._twice(told)
 
         def drawn(x: Array) -> Array:
             seen = jnp.concatenate([x, x]) if self._asks_twice else x
-            outputs = self.outputs(params, seen, label)
+            outputs = self.outputs(params, seen, told)
             outputs = self._guided(outputs) if self._asks_twice else outputs
             return given(self.draw(key, outputs))
 
@@ -249,33 +246,31 @@ class AutoregressiveModel:
         x, _, count = jax.lax.while_loop(going_on, iterate, start)
         return x, count
 
-    def sample_cached(
-        self, params: Params, key: PRNGKeyArray, label: Array | None, rows: int
-    ) -> Array:
+    def sample_cached(self, params: Params, key: PRNGKeyArray, told: Told, rows: int) -> Array:
         """Data drawn entry by entry, by a network that keeps what it has seen.
 
         Args:
             params: Parameters.
             key: Key of the noise: that of the other way gives the same samples, but for rounding.
-            label: Class ids, ``[B]``, or None.
+            told: What the network is told, of as many rows, or None.
             rows: Number of samples.
 
         Returns:
             The samples, ``[rows, *event]``.
         """
         net = self.observed_net()
-        label = self._twice(label)
+        told = self._twice(told)
         copies = 2 if self._asks_twice else 1
         variables = {"params": params["net"]}
 
         def one(carry: tuple[Any, Array], index: Array) -> tuple[tuple[Any, Array], Array]:
             cache, entry = carry
             seen = jnp.tile(entry, copies)
-            outputs, cache = net.apply(variables, seen, index, cache, label, method="step")
+            outputs, cache = net.apply(variables, seen, index, cache, told, method="step")
             drawn = self._draw_place(key, index, self._guided(outputs) if copies > 1 else outputs)
             return (cache, drawn[:, 0]), drawn[:, 0]
 
-        cache = net.apply(variables, copies * rows, method="empty_cache")
+        cache = net.apply(variables, copies * rows, told, method="empty_cache")
         start = (cache, jnp.zeros((rows,), self.draw_type()))
         _, drawn = jax.lax.scan(one, start, jnp.arange(self.num_dims))
         return jnp.moveaxis(drawn, 0, 1).reshape(rows, *self.event_shape)

@@ -58,7 +58,7 @@ class Choosing:
         if self.guidance_scale != 1.0 and not (conditional and drops_labels):
             raise ValueError(
                 "guidance_scale needs a model that is trained with and without labels: set "
-                "model.num_classes and family.label_dropout"
+                "model.num_classes (or take a network that is told texts) and family.label_dropout"
             )
 
     def logits(self, outputs: Array, of: Entries) -> Array:

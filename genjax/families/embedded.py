@@ -21,35 +21,53 @@ from genjax.families.base import (
     TrainState,
     Variables,
 )
+from genjax.families.embedding_forms import EmbeddingForm
 
 MADE_FROM: Mapping[str, str] = {"embedding": "x", "text_embedding": "tokens"}
 """Vectors that networks may be told, and the features of a batch that they are computed from."""
+FORM = "form"
+"""Where beside the variables of the contrastive model what was measured of its vectors is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Embeddings:
     r"""Vectors of images and of texts, by a contrastive model that was trained before.
 
-    Families see them times the square root of their length, so that their entries are about as
-    large as noise: those of a vector of unit length are far too small.
+    Families are told them times the square root of their length, so that their entries are about
+    as large as noise: those of a vector of unit length are far too small. A family of those of
+    images sees them in a form of its own.
 
     Attributes:
         embed: The model: see :class:`~genjax.families.base.Family`.
         variables: Shapes and types of what it was trained to be.
         size: Length of a vector.
-        replaces: Whether the family is one of the vectors of images, in place of images.
+        replaces: The form in which the family is one of the vectors of images, in place of images;
+            None if it is not.
         name: Where in the state the variables are.
     """
 
     embed: Callable[[Variables, Batch], Mapping[str, Array]]
     variables: Variables
     size: int
-    replaces: bool = False
+    replaces: EmbeddingForm | None = None
     name: str = "embeddings"
 
     def kept(self) -> PyTree:
-        """Zeros: a run fills in what was trained."""
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dict(self.variables))
+        """Zeros in place of what was trained: a run fills it in, and what is measured."""
+        found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dict(self.variables))
+        measured = self.replaces.kept(self.size) if self.replaces is not None else {}
+        return {**found, FORM: measured} if measured else found
+
+    @property
+    def event_shape(self) -> tuple[int]:
+        """Shape of what a family of the vectors of images sees of one."""
+        assert self.replaces is not None
+        return self.replaces.event_shape(self.size)
+
+    def to_vectors(self, kept: PyTree, x: Array) -> Array:
+        """Vectors ``[..., D]`` that what such a family sees stands for."""
+        assert self.replaces is not None
+        return self.replaces.to_vectors(kept.get(FORM, {}), x)
 
     def vectors(self, kept: PyTree, batch: Batch, name: str) -> Array:
         """Vectors of unit length of a batch, or of zeros where nothing is told, ``[B, D]``.
@@ -86,15 +104,17 @@ class Embeddings:
             The batch with the vectors that are read, and with those of images as its ``x`` where
             the family is one of them.
         """
-        scale = self.size**0.5
+        scale, form = self.size**0.5, self.replaces
         made = dict(batch)
         for name in MADE_FROM:
             if name in reads:
                 made[name] = scale * self.vectors(kept, batch, name)
-        if self.replaces and drawing:
-            made["x"] = jnp.zeros((batch["x"].shape[0], self.size), jnp.float32)
-        elif self.replaces:
-            made["x"] = scale * self.vectors(kept, {"x": batch["x"]}, "embedding")
+        if form is not None and drawing:
+            dtype = jnp.float32 if form.num_levels is None else jnp.int32
+            made["x"] = jnp.zeros((batch["x"].shape[0], *self.event_shape), dtype)
+        elif form is not None:
+            vectors = self.vectors(kept, {"x": batch["x"]}, "embedding")
+            made["x"] = form.of_vectors(kept.get(FORM, {}), vectors)
         return made
 
 
@@ -155,7 +175,9 @@ def with_embeddings(family: Family, embeddings: Embeddings) -> Family:
     def in_data(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(MADE_FROM.get(feature, feature) for feature in names))
 
-    of = "embeddings" if embeddings.replaces else "data given embeddings"
+    of = "data given embeddings"
+    if embeddings.replaces is not None:
+        of = "embeddings" if embeddings.replaces.num_levels is None else "codes of embeddings"
     return dataclasses.replace(
         family,
         init=lambda key, batch: init_with(key, batch, {}),
@@ -172,7 +194,7 @@ def with_embeddings(family: Family, embeddings: Embeddings) -> Family:
         },
         eval_protocol={**family.eval_protocol, "scored": of},
         **_of_rows(family, inner, seen),
-        **_made(family, inner, seen, embeddings.replaces),
+        **_made(family, inner, seen, embeddings),
     )
 
 
@@ -193,9 +215,14 @@ def _of_rows(family: Family, inner: Any, seen: Any) -> dict[str, Any]:
     return parts
 
 
-def _made(family: Family, inner: Any, seen: Any, replaces: bool) -> dict[str, Any]:
+def _made(family: Family, inner: Any, seen: Any, embeddings: Embeddings) -> dict[str, Any]:
     """What a family makes."""
     parts: dict[str, Any] = {}
+    replaces = embeddings.replaces is not None
+
+    def vectors(state: TrainState, x: Array) -> Array:
+        return embeddings.to_vectors(state.model_state[embeddings.name], x)
+
     if family.sample is not None:
         draw = family.sample
 
@@ -203,10 +230,10 @@ def _made(family: Family, inner: Any, seen: Any, replaces: bool) -> dict[str, An
             drawn = draw(inner(state), key, seen(state, batch, drawing=True))
             if not replaces:
                 return drawn
-            way, scale = drawn.trajectory, drawn.rows.shape[-1] ** -0.5
+            way = drawn.trajectory
             return Samples(
-                rows=losses.unit_length(drawn.rows),
-                trajectory=None if way is None else scale * way,
+                rows=losses.unit_length(vectors(state, drawn.rows)),
+                trajectory=None if way is None else vectors(state, way),
             )
 
         parts["sample"] = sample
@@ -215,7 +242,7 @@ def _made(family: Family, inner: Any, seen: Any, replaces: bool) -> dict[str, An
 
         def decode(state: TrainState, latents: PyTree, batch: Batch) -> Array:
             rows = to_rows(inner(state), latents, seen(state, batch, drawing=True))
-            return losses.unit_length(rows) if replaces else rows
+            return losses.unit_length(vectors(state, rows)) if replaces else rows
 
         parts["decode"] = decode
     if replaces:

@@ -78,7 +78,7 @@ class WithShared(nn.Module):
     """A network of outputs of each place, and further ones that are the same at all places.
 
     Attributes:
-        trunk: Module ``(x, label) -> outputs [B, *places, P]``. It may take in entries one by one:
+        trunk: Module ``(x, told) -> outputs [B, *places, P]``. It may take in entries one by one:
             ``empty_cache`` and ``step``.
         num_shared: Number of outputs that all places share.
     """
@@ -98,21 +98,17 @@ class WithShared(nn.Module):
         shared = jnp.broadcast_to(self.shared, (*outputs.shape[:-1], self.num_shared))
         return jnp.concatenate([outputs, shared], axis=-1)
 
-    def __call__(
-        self, x: Array, label: Int[Array, " B"] | None = None
-    ) -> Float[Array, "B *places P"]:
+    def __call__(self, x: Array, told: Any = None) -> Float[Array, "B *places P"]:
         """Outputs of each place, the shared ones last."""
-        return self._joined(self.trunk(x, label))  # type: ignore[operator]
+        return self._joined(self.trunk(x, told))  # type: ignore[operator]
 
-    def empty_cache(self, batch_size: int) -> Any:
+    def empty_cache(self, batch_size: int, told: Any = None) -> Any:
         """The network's cache of no entries yet."""
-        return self.trunk.empty_cache(batch_size)
+        return self.trunk.empty_cache(batch_size, told)
 
-    def step(
-        self, entry: Array, index: Array, cache: Any, label: Array | None = None
-    ) -> tuple[Array, Any]:
+    def step(self, entry: Array, index: Array, cache: Any, told: Any = None) -> tuple[Array, Any]:
         """Outputs of the entry at ``index``, ``[B, P]``, and the cache moved on."""
-        outputs, cache = self.trunk.step(entry, index, cache, label)
+        outputs, cache = self.trunk.step(entry, index, cache, told)
         return self._joined(outputs), cache
 
 

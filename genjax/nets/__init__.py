@@ -7,7 +7,7 @@ from genjax.nets.autoencoder import (
     MLPEncoder,
     MLPLayers,
 )
-from genjax.nets.causal_transformer import AutoregressiveTransformer
+from genjax.nets.causal_transformer import AutoregressiveTransformer, PromptedTransformer
 from genjax.nets.classifier import ConvClassifier, LinearClassifier, NoisyMLPClassifier
 from genjax.nets.convolution import Conv, ConvTranspose
 from genjax.nets.dcgan import DCGANCritic, DCGANGenerator
@@ -90,6 +90,7 @@ __all__ = [
     "PlainConvClassifier",
     "MLPLayers",
     "PriorTransformer",
+    "PromptedTransformer",
     "Prompted",
     "R3GANCritic",
     "R3GANGenerator",

@@ -71,9 +71,15 @@ class TransformerBlock(nn.Module):
 
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         """Maps ``[B, T, hidden_size]`` to the same shape."""
+        return self.taken_in(x)[0]
+
+    def taken_in(
+        self, x: Float[Array, "B T W"]
+    ) -> tuple[Float[Array, "B T W"], Float[Array, "B T H S"], Float[Array, "B T H S"]]:
+        """What becomes of tokens ``[B, T, hidden_size]``, and their keys and values."""
         query, key, value = self._heads(x)
         attended = attention(query, key, value, causal=self.causal)
-        return self._rest(x, attended)
+        return self._rest(x, attended), key, value
 
     def step(
         self,

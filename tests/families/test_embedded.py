@@ -10,6 +10,7 @@ from genjax import losses
 from genjax.config import ConfigError
 from genjax.families.base import Derived, Family, Samples, TrainState
 from genjax.families.embedded import Embeddings, with_embeddings
+from genjax.families.embedding_forms import Scaled
 from genjax.training.workdir import read_config
 
 SIZE = 4
@@ -34,7 +35,7 @@ def embed(variables, batch):
     }
 
 
-def embeddings(replaces=False):
+def embeddings(replaces=None):
     return Embeddings(embed=embed, variables={"ema": WEIGHTS}, size=SIZE, replaces=replaces)
 
 
@@ -98,7 +99,7 @@ def test_a_family_reads_what_vectors_are_made_from():
 
 
 def test_a_family_of_embeddings_makes_vectors_of_unit_length():
-    family = with_embeddings(hearing(("text_embedding",)), embeddings(replaces=True))
+    family = with_embeddings(hearing(("text_embedding",)), embeddings(replaces=Scaled()))
     state = family.init_with(jax.random.key(0), BATCH, {"embeddings": {"ema": WEIGHTS}})
     drawn = family.sample(state, jax.random.key(1), BATCH).rows
     assert drawn.shape == (2, SIZE)
@@ -224,3 +225,55 @@ def test_what_does_not_go_with_embeddings_is_refused(towers, tmp_path):
         genjax.build(other)
     with pytest.raises(ConfigError, match=r"text_dropout_rate must be in \[0, 1\)"):
         genjax.build(decoder(towers, text_dropout_rate=1.0))
+
+
+@pytest.mark.slow
+def test_an_autoregressive_prior_makes_vectors_by_codes_that_it_measures(towers, tmp_path):
+    config = prior(towers)
+    config["data"]["embeddings"]["form"] = dict(
+        name="principal_codes", num_components=5, num_levels=8
+    )
+    config["model"] = dict(name="prompted_transformer", **TEXT)
+    config["family"] = dict(
+        name="autoregressive", observation=dict(name="categorical"), label_dropout=0.1
+    )
+    run = genjax.Run(genjax.build(config), tmp_path / "run", quiet=True)
+    run.train()
+    form = jax.tree.map(np.asarray, genjax.load(tmp_path / "run").state.model_state["embeddings"])[
+        "form"
+    ]
+    rows = run.experiment.test_data.source.rows(np.arange(3))
+    assert form["directions"].shape == (5, 6) and (form["high"] > form["low"]).all()
+    assert 0.0 < run.evaluate()["eval/nats"]
+    assert run.experiment.family.eval_protocol["scored"] == "codes of embeddings"
+    made = run.sample(tokens=rows["tokens"], seed=0)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1.0, rtol=1e-5)
+    # Each is in the direction of a point of the space that codes span.
+    basis = np.linalg.qr(np.stack([form["mean"], *form["directions"]]).T)[0]
+    np.testing.assert_allclose(made @ basis @ basis.T, made, atol=1e-5)
+    again = genjax.load(tmp_path / "run", quiet=True)
+    np.testing.assert_array_equal(again.sample(tokens=rows["tokens"], seed=0), made)
+    assert read_config(tmp_path / "run")["data"]["embeddings"]["form"]["num_levels"] == 8
+
+
+@pytest.mark.slow
+def test_forms_of_embeddings_that_cannot_be_are_refused(towers):
+    def built(**embeddings):
+        config = prior(towers)
+        config["data"]["embeddings"].update(embeddings)
+        return genjax.build(config)
+
+    seen = built(form=dict(name="standardized")).family.init_with
+    assert seen is not None
+    with pytest.raises(ConfigError, match=r"data.embeddings.form.name 'scale'; did you mean"):
+        built(form=dict(name="scale"))
+    with pytest.raises(ConfigError, match=r"data.embeddings.form: num_components 9 is more than"):
+        built(form=dict(name="principal_codes", num_components=9))
+    with pytest.raises(ConfigError, match="num_component"):
+        built(form=dict(name="principal_codes", num_component=3))
+    with pytest.raises(ConfigError, match=r"data.embeddings.form must be Mapping"):
+        built(form="scaled")
+    with pytest.raises(ConfigError, match=r"what must be Literal\['told', 'x'\], got 'y'"):
+        built(what="y")
+    with pytest.raises(ConfigError, match="take what='x', or leave it out"):
+        built(what="told", form=dict(name="scaled"))
