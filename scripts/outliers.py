@@ -4,8 +4,9 @@ The outliers are made of the test rows (rotated, noise, constant images, half th
 ...), are the classes that the run was not shown (``held_out``, of a run with ``data.classes``), or
 rows of a file. Each cell is the AUROC of a score: 1 if it tells all apart, 0.5 if it knows nothing,
 below if outliers look more likely than the data. Of a class-conditional model the likelihood is
-that of all classes together. A family without likelihood whose evaluation gives distances of rows
-and their reconstructions (``bigan``) is scored by these.
+that of all classes together. Further scores are those of the family: what its latents are worth,
+fitted to a row and group by group (``vae``, ``hierarchical_vae``), or how far its reconstruction is
+from a row (``bigan``, which has no likelihood).
 
     python scripts/outliers.py --workdir=/tmp/genjax/flow_digits
     python scripts/outliers.py --workdir=/tmp/genjax/flow_digits --background=/tmp/genjax/noisy \
@@ -38,7 +39,9 @@ _METRIC = flags.DEFINE_enum(
 _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 _FIGURE = flags.DEFINE_string("figure", None, "PNG to write: histograms of likelihoods.")
 
-_DISTANCES = ("anomaly", "reconstruction_distance", "feature_distance")
+_SCORES = flags.DEFINE_list(
+    "scores", None, "Which of the family's own scores; all if left out, none if empty."
+)
 
 
 def nats_of(run: genjax.Run, x: np.ndarray) -> np.ndarray:
@@ -97,33 +100,36 @@ def scores_of(
         found["complexity"] = evaluation.input_complexity(nats, x)
     if background is not None:
         found["ratio"] = evaluation.likelihood_ratio(nats, nats_of(background, x))
-    return found
+    return found | own_scores(run, x)
 
 
-def distances_of(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of rows that evaluation gives without a likelihood; none where it gives none."""
-    if run.family.eval_step is None:
+def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The family's own scores of rows, as they are asked for."""
+    if "label" in run.family.reads and "label" not in run.family.steers:
+        if _SCORES.value:
+            raise app.UsageError("--scores: this model's own scores are of rows with labels")
         return {}
-    return {name: values for name, values in run.scores(x).items() if name in _DISTANCES}
+    return run.outlier_scores(x, names=_SCORES.value)
 
 
-def by_distances(run: genjax.Run) -> list[dict[str, Any]]:
+def by_own_scores(run: genjax.Run) -> list[dict[str, Any]]:
     """The table of a family without a likelihood, printed; and what stands in it."""
     x = first(run.experiment.test_data)
-    inside = distances_of(run, x)
+    inside = own_scores(run, x)
     if not inside:
         raise app.UsageError(
-            f"{_WORKDIR.value}: this family gives no likelihood of given rows, and its evaluation "
-            "no distance of them"
+            f"{_WORKDIR.value}: this family gives no likelihood of given rows, and no other score"
         )
     if _BACKGROUND.value or _FIGURE.value:
-        raise app.UsageError("--background and --figure are of likelihoods, which bigan has not")
+        raise app.UsageError(
+            "--background and --figure are of likelihoods, which this family has not"
+        )
     print(f"{_METRIC.value} of {len(x)} test rows; higher scores are outliers\n")
     print(f"| outliers | {' | '.join(inside)} |")
     print("|---" * (len(inside) + 1) + "|")
     rows = []
     for name, outside_x in outliers_of(run, x).items():
-        outside = distances_of(run, outside_x)
+        outside = own_scores(run, outside_x)
         found = {score: measured(inside[score], outside[score]) for score in inside}
         rows.append({"outliers": name, "num_rows": len(outside_x), "scores": found})
         cells = [f"{found[score][_METRIC.value]:.3f}" for score in inside]
@@ -178,7 +184,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     run = genjax.load(_WORKDIR.value, quiet=True)
     if run.family.log_prob is None:
-        write(run, by_distances(run))
+        write(run, by_own_scores(run))
         return
     background = genjax.load(_BACKGROUND.value, quiet=True) if _BACKGROUND.value else None
     x = first(run.experiment.test_data)

@@ -238,6 +238,9 @@ class Family:
             nothing.
         log_prob: Log-probability of each row of a batch in nats, ``[B]``, or the lower bound on it
             that ``eval_protocol`` names; keyed by ``batch["index"]``. None where there is none.
+        outlier_scores: Further scores of rows by name, ``[B]`` in any unit, higher the more of an
+            outlier a row is; keyed by ``batch["index"]``. What takes too long for evaluation, or is
+            no likelihood.
         encode: Latents of each row of a batch, a tree of arrays ``[B, ...]``; keyed by
             ``batch["index"]`` where grey levels are dequantised. None where there are none.
         decode: Rows ``[B, *event]`` of latents; the batch has what ``reads`` names.
@@ -288,6 +291,9 @@ class Family:
     eval_step: Callable[[TrainState, Batch, PRNGKeyArray], Metrics] | None = None
     sample: Callable[[TrainState, PRNGKeyArray, Batch], Samples] | None = None
     log_prob: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None
+    outlier_scores: Mapping[str, Callable[[TrainState, Batch, PRNGKeyArray], Array]] = (
+        dataclasses.field(default_factory=dict)
+    )
     encode: Callable[[TrainState, Batch, PRNGKeyArray], PyTree] | None = None
     decode: Callable[[TrainState, PyTree, Batch], Array] | None = None
     reconstruct: Callable[[TrainState, Batch, PRNGKeyArray], Array] | None = None

@@ -209,6 +209,12 @@ def _of_rows(family: Family, inner: Any, seen: Any) -> dict[str, Any]:
                 return own(inner(state), seen(state, batch), key)
 
             parts[name] = asked
+    if family.outlier_scores:
+
+        def of_seen(own: Any) -> Any:
+            return lambda state, batch, key: own(inner(state), seen(state, batch), key)
+
+        parts["outlier_scores"] = {n: of_seen(own) for n, own in family.outlier_scores.items()}
     if family.curves is not None:
         curves = family.curves
         parts["curves"] = lambda state: curves(inner(state))

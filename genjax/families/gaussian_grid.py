@@ -56,6 +56,11 @@ class GaussianGrid:
         return (math.prod(self.shape),)
 
     @property
+    def generated(self) -> tuple[int, ...]:
+        """The only group."""
+        return (0,)
+
+    @property
     def networks(self) -> dict[str, nn.Module]:
         """Encoder and decoder, with what makes distributions of their features."""
         return {

@@ -20,6 +20,7 @@ from genjax.families.base import (
 )
 from genjax.families.latent_groups import LatentGroups
 from genjax.families.latent_imputing import filled_in
+from genjax.families.latent_outliers import outlier_scores_of
 from genjax.families.latent_variable import LatentVariableModel
 from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.minimizing import minimizing
@@ -129,6 +130,7 @@ def latent_family(
         eval_step=eval_step,
         sample=sample,
         log_prob=log_prob,
+        outlier_scores=outlier_scores_of(model),
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,

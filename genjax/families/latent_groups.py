@@ -44,6 +44,11 @@ class LatentGroups(Protocol):
         ...
 
     @property
+    def generated(self) -> tuple[int, ...]:
+        """Numbers of the groups, from 0, in the order in which the model generates them."""
+        ...
+
+    @property
     def conditional(self) -> bool:
         """Whether the model is one of data given labels."""
         ...

@@ -167,7 +167,7 @@ class LatentVariableModel:
         metrics |= {"reconstruction": data, "elbo": data + metrics["kl"]}
         if goal.kl == "sampled":
             z = found.latents
-            ratio = _log_entries(z, *found.posterior) - _log_entries(z, *found.prior)
+            ratio = log_entries(z, *found.posterior) - log_entries(z, *found.prior)
             kl = jnp.mean(ratio, axis=0)
         return data + self.weighted(kl, step), (metrics, model_state)
 
@@ -253,10 +253,11 @@ def _share(step: Step, steps: int) -> Array:
     return jnp.minimum(step / steps, 1.0) if steps else jnp.ones(())
 
 
-def _log_entries(z: Array, mean: Array, log_std: Array) -> Array:
+def log_entries(z: Array, mean: Array, log_std: Array) -> Array:
+    """Log-density of each entry of latents under Gaussians, of the same shape."""
     square = jnp.square((z - mean) * jnp.exp(-log_std))
     return -0.5 * (square + math.log(2.0 * math.pi)) - log_std
 
 
 def _log_normal(z: Array, mean: Array, log_std: Array) -> Array:
-    return jnp.sum(_log_entries(z, mean, log_std), axis=-1)
+    return jnp.sum(log_entries(z, mean, log_std), axis=-1)

@@ -70,6 +70,11 @@ class StochasticLayers:
             raise ValueError("prior='label' needs model.decoder.num_classes")
 
     @property
+    def generated(self) -> tuple[int, ...]:
+        """The layers from the last to the lowest."""
+        return tuple(reversed(range(len(self.sizes))))
+
+    @property
     def conditional(self) -> bool:
         """Whether the model is one of data given labels."""
         return num_classes_of(self.decoder) is not None

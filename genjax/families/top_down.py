@@ -52,6 +52,11 @@ class TopDown:
         return cast(tuple[int, ...], self.decoder.group_sizes)
 
     @property
+    def generated(self) -> tuple[int, ...]:
+        """The groups as they are inferred."""
+        return tuple(range(len(self.sizes)))
+
+    @property
     def conditional(self) -> bool:
         """Whether the model is one of data given labels."""
         return num_classes_of(self.decoder) is not None

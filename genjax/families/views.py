@@ -190,6 +190,16 @@ def _scores(family: Family, view: View, inner: Any, in_units_of_data: Any) -> di
             return density(inner(state), seen, key) - view.log_volume(kept, batch, seen)
 
         parts["log_prob"] = log_prob
+    if family.outlier_scores:
+
+        def of_seen(own: Any) -> Any:
+            def outlier_score(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+                seen = view.encode(state.model_state[view.name], batch, key)
+                return own(inner(state), seen, key)
+
+            return outlier_score
+
+        parts["outlier_scores"] = {n: of_seen(own) for n, own in family.outlier_scores.items()}
     if family.encode is not None:
         to_latents = family.encode
 

@@ -11,7 +11,7 @@ from etils import epath
 from numpy.typing import ArrayLike
 
 from genjax import data
-from genjax.families.base import Family, Samples, TrainState
+from genjax.families.base import Batch, Family, Metrics, Samples, TrainState
 from genjax.training import attacking, embedding, export, loop, record, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
@@ -209,6 +209,42 @@ class Trained:
         if not len(rows["x"]):
             return np.zeros(0, np.float32)
         return np.asarray(self.of_rows("log_prob", lambda s, b: log_prob(s, b, key), rows))
+
+    def outlier_scores(
+        self, x: ArrayLike, *, names: Sequence[str] | None = None, **features: Any
+    ) -> dict[str, np.ndarray]:
+        """Scores of how much of an outlier each row is, other than its likelihood.
+
+        Args:
+            x: Rows ``[N, *event]`` of the kind of the data.
+            names: Which scores, of ``family.outlier_scores``; all if None.
+            **features: Further features the model reads, as of :meth:`log_prob`.
+
+        Returns:
+            The scores by name, each ``[N]``, higher the more of an outlier a row is; empty where
+            the family has none. Scores of the likelihood are functions of :meth:`log_prob`:
+            :mod:`genjax.evaluation`.
+
+        Raises:
+            ValueError: If there is no such score, or the rows are not of the data's kind.
+        """
+        every = self.family.outlier_scores
+        chosen = tuple(every if names is None else names)
+        unknown = sorted(set(chosen) - set(every))
+        if unknown:
+            raise ValueError(
+                f"this family has no score {unknown[0]!r}; it has {', '.join(every) or 'none'}"
+            )
+        rows = rows_to_score(self.experiment, x, features)
+        if not chosen or not len(rows["x"]):
+            return {name: np.zeros(len(rows["x"]), np.float32) for name in chosen}
+        key = random_key(self.experiment.eval.seed, "log_prob")
+
+        def scores(state: TrainState, batch: Batch) -> Metrics:
+            return {name: every[name](state, batch, key) for name in chosen}
+
+        found = self.of_rows(f"outlier_scores {chosen}", scores, rows)
+        return {name: np.asarray(found[name]) for name in chosen}
 
     def class_log_probs(
         self, x: ArrayLike, *, prior: Prior = "train", **features: Any

@@ -79,7 +79,7 @@ def bigan(
         be compared with ``random_distance``, that of the example and an unrelated generated row;
         the critic's ``real_output``; and, of critics that keep features, ``feature_distance`` of
         the two (L1), and ``anomaly``, 0.9 times the L1 distance of rows plus 0.1 times that of
-        features. Distances are larger for outliers.
+        features. Distances are scores of outliers, too.
 
     Raises:
         ValueError: If arguments are out of range or contradict each other or the networks.
@@ -130,6 +130,7 @@ def bigan(
         init=step.init,
         train_step=step.train_step,
         eval_step=game.eval_step,
+        outlier_scores=game.outlier_scores(),
         sample=game.sample,
         encode=game.encode,
         decode=game.decode,

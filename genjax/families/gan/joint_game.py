@@ -1,7 +1,8 @@
 """The losses of a generator and an encoder that play together against a critic of pairs."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -240,6 +241,21 @@ class JointGame(Inverse):
             apart = jnp.sum(jnp.abs(x - again), axis=tuple(range(1, x.ndim)))
             found["anomaly"] = _OF_ROWS * apart + (1.0 - _OF_ROWS) * found["feature_distance"]
         return found
+
+    def outlier_scores(self) -> Mapping[str, Callable[[TrainState, Batch, PRNGKeyArray], Array]]:
+        """Distances among what evaluation gives, by name; of features if the critic keeps them."""
+        x, z = jnp.zeros((1, *self.event_shape)), jnp.zeros((1, self.latents.latent_size))
+        _, kept = jax.eval_shape(
+            lambda key: self.critic.init_with_output(key, x, z, mutable=True), jax.random.key(0)
+        )
+        names = ["reconstruction_distance"]
+        if "features" in kept.get("intermediates", {}):
+            names += ["feature_distance", "anomaly"]
+
+        def one(state: TrainState, batch: Batch, key: PRNGKeyArray, name: str) -> Array:
+            return self.eval_step(state, batch, key)[name]
+
+        return {name: functools.partial(one, name=name) for name in names}
 
     def _seen(self, state: TrainState, x: Array, z: Array) -> tuple[Array, Array | None]:
         """The critic's outputs and, of critics that keep them, its features ``[B, F]``."""
