@@ -16,7 +16,7 @@ from genjax.config.recipes import Table
 from genjax.config.tables import GUIDANCE, PROCESSES, SAMPLERS, build_named
 from genjax.diffusion import ClassifierGuidance, Estimate, GammaProcess, Process
 from genjax.diffusion.guidance import EstimateFn
-from genjax.families.classifier import log_prob_of_latents
+from genjax.families.classified import log_prob_of_latents
 from genjax.training.workdir import WorkdirError, read_config, resolved
 
 

@@ -21,7 +21,8 @@ from genjax.families.base import (
     apply_any_in_training,
     init_network,
 )
-from genjax.families.classifier import classifier, scores_of, units_of
+from genjax.families.classified import scores_of, units_of
+from genjax.families.classifier import classifier
 from genjax.families.minimizing import minimizing
 
 TARGET = "target"

@@ -25,7 +25,7 @@ from genjax.families.base import (
     apply_any_in_training,
     init_network,
 )
-from genjax.families.classifier import units_of
+from genjax.families.classified import units_of
 from genjax.families.minimizing import minimizing
 from genjax.families.pairs import scores_of_pairs
 

@@ -13,7 +13,7 @@ import genjax
 from genjax import config as configs
 from genjax import data, diffusion, families, nets
 from genjax.config import features
-from genjax.families.classifier import EVALUATED, log_prob_of_latents, logits_of_latents
+from genjax.families.classified import EVALUATED, log_prob_of_latents, logits_of_latents
 
 PROCESS = diffusion.VariancePreserving()
 NETS = {
