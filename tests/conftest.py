@@ -24,7 +24,8 @@ CHECKED = """
     losses diffusion families.minimizing families.vdm families.variational_diffusion
     families.players families.dequantized_flow
     families.adversarial families.gan families.classified families.flow families.levels
-    families.draws families.likelihood families.denoising families.denoiser families.diffusion
+    families.draws families.likelihood families.denoising families.denoising_answers
+    families.denoiser families.diffusion
     families.objective families.sampling families.probability_flow families.matched_flow
     families.flow_matching families.standardized families.averages families.ddpm
     families.gaussian_chain families.chain_objective ode

@@ -12,7 +12,8 @@ from genjax.families.classifier import classifier
 from genjax.families.components import Component
 from genjax.families.contrastive import clip, contrastive, image_embedding, siglip, text_embedding
 from genjax.families.ddpm import ddpm
-from genjax.families.denoising import Likelihood, denoising_family
+from genjax.families.denoising import denoising_family
+from genjax.families.denoising_answers import Likelihood
 from genjax.families.diffusion import (
     EDMObjective,
     RectifiedFlowObjective,

@@ -7,7 +7,8 @@ from genjax.diffusion import Chain, ChainSampler
 from genjax.families.averages import Average
 from genjax.families.base import Family, Optimizer, Params
 from genjax.families.chain_objective import ChainObjective
-from genjax.families.denoising import Likelihood, denoising_family
+from genjax.families.denoising import denoising_family
+from genjax.families.denoising_answers import Likelihood
 from genjax.families.gaussian_chain import GaussianChain
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import Sampling, Trajectory

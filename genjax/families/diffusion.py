@@ -17,7 +17,8 @@ from genjax.diffusion import (
 from genjax.families.averages import Average
 from genjax.families.base import Family, Optimizer
 from genjax.families.denoiser import DenoisingNetwork
-from genjax.families.denoising import Likelihood, denoising_family
+from genjax.families.denoising import denoising_family
+from genjax.families.denoising_answers import Likelihood
 from genjax.families.minimizing import minimizing
 from genjax.families.objective import Kind, Objective, TimeDensity, Weight
 from genjax.families.sampling import Sampling, Trajectory

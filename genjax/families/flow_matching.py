@@ -1,5 +1,6 @@
 """Continuous flows trained by regression on the velocities of straight paths."""
 
+import dataclasses
 import functools
 import math
 from typing import Literal
@@ -129,54 +130,16 @@ def flow_matching(
         accumulate_steps=accumulate_steps,
     )
 
-    def known(state: TrainState) -> Params:
-        return with_collections(state.ema, state.model_state)
-
-    def draws_of(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(known(state)).draws(batch, model.told(batch, key), key, eval_num_draws)
-
-    def eval_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
-        draws = draws_of(state, batch, key)
-        return likelihood_metrics(draws, model.num_dims, bounds=trace == "exact")
-
-    def log_prob(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return -jnp.mean(draws_of(state, batch, key), axis=0)
-
-    def sample(state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
-        if sampling.sampler is None and sampling.guidance is None:
-            return model.sample(known(state), key, batch)
-        told = model.told(batch, key)
-        return sampling.draw(
-            model.process,
-            told_if(bool(model.reads), functools.partial(model.estimate, known(state))),
-            key,
-            (batch["x"].shape[0], *event_shape),
-            sampling.told(batch, told),
-            against=sampling.against(batch, told, model.optional),
-            default=adaptive,
-            units=model.units,
-            trajectory=Trajectory(),
-        )
-
-    def encode(state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
-        return model.flow(known(state)).latents(batch, model.told(batch, same_key()), key)
-
-    def decode(state: TrainState, latents: Array, batch: Batch) -> Array:
-        return model.flow(known(state)).decode(latents, model.told(batch, same_key()))
-
-    def denoising(state: TrainState, batch: Batch) -> Denoising:
-        told = sampling.told(batch, model.told(batch, same_key()))
-        return sampling.denoising(model, known(state), model.process, told, default=adaptive)
-
+    answers = _Answers(model, sampling, adaptive, eval_num_draws)
     return Family(
         init=init,
         train_step=train_step,
-        eval_step=eval_step,
-        sample=sample,
-        log_prob=log_prob,
-        encode=encode,
-        decode=decode,
-        denoising=denoising,
+        eval_step=answers.eval_step,
+        sample=answers.sample,
+        log_prob=answers.log_prob,
+        encode=answers.encode,
+        decode=answers.decode,
+        denoising=answers.denoising,
         eval_protocol={
             "density": "exact" if num_levels is None else "uniform dequantisation",
             "divergence": trace,
@@ -192,3 +155,72 @@ def flow_matching(
         ),
         **said,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What a trained velocity field says of rows and makes of noise.
+
+    Attributes:
+        model: The field.
+        sampling: How samples are drawn.
+        default: The sampler of edits, and where there is guidance but no sampler is named.
+        num_draws: Draws of noise for each example in evaluation.
+    """
+
+    model: MatchedFlow
+    sampling: Sampling
+    default: AdaptiveODE
+    num_draws: int
+
+    def _known(self, state: TrainState) -> Params:
+        return with_collections(state.ema, state.model_state)
+
+    def _draws(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        told = self.model.told(batch, key)
+        return self.model.flow(self._known(state)).draws(batch, told, key, self.num_draws)
+
+    def eval_step(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Metrics:
+        """What draws of noise say of the likelihood."""
+        draws = self._draws(state, batch, key)
+        return likelihood_metrics(draws, self.model.num_dims, bounds=self.model.trace == "exact")
+
+    def log_prob(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        """The mean over draws in nats, ``[B]``."""
+        return -jnp.mean(self._draws(state, batch, key), axis=0)
+
+    def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
+        """Draws samples, by the solver of the likelihood where nothing else is asked for."""
+        model, sampling = self.model, self.sampling
+        if sampling.sampler is None and sampling.guidance is None:
+            return model.sample(self._known(state), key, batch)
+        told = model.told(batch, key)
+        return sampling.draw(
+            model.process,
+            told_if(bool(model.reads), functools.partial(model.estimate, self._known(state))),
+            key,
+            (batch["x"].shape[0], *model.event_shape),
+            sampling.told(batch, told),
+            against=sampling.against(batch, told, model.optional),
+            default=self.default,
+            units=model.units,
+            trajectory=Trajectory(),
+        )
+
+    def encode(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
+        """Noise that the field makes of rows."""
+        told = self.model.told(batch, same_key())
+        return self.model.flow(self._known(state)).latents(batch, told, key)
+
+    def decode(self, state: TrainState, latents: Array, batch: Batch) -> Array:
+        """Rows that the field makes of noise."""
+        return self.model.flow(self._known(state)).decode(
+            latents, self.model.told(batch, same_key())
+        )
+
+    def denoising(self, state: TrainState, batch: Batch) -> Denoising:
+        """The model as edits ask it."""
+        model, told = self.model, self.sampling.told(batch, self.model.told(batch, same_key()))
+        return self.sampling.denoising(
+            model, self._known(state), model.process, told, default=self.default
+        )

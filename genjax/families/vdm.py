@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from genjax.diffusion import Ancestral
 from genjax.families.base import Family, Optimizer, TrainState
-from genjax.families.denoising import Likelihood, denoising_family
+from genjax.families.denoising import denoising_family
+from genjax.families.denoising_answers import Likelihood
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import Sampling, Trajectory
 from genjax.families.variational_diffusion import VariationalDiffusion
