@@ -28,6 +28,7 @@ DIGITS = (
     "experiments/flow/digits.py",
     "experiments/vae/digits.py",
     "experiments/vae/digits.py:iwae",
+    "experiments/vae/digits.py:hierarchical",
     "experiments/vae/vq_digits.py",
     "experiments/autoregressive/digit_codes.py:{workdir}/vae_vq_digits",
     "experiments/autoregressive/digits.py:made",
