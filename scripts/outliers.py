@@ -40,7 +40,9 @@ _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 _FIGURE = flags.DEFINE_string("figure", None, "PNG to write: histograms of likelihoods.")
 
 _SCORES = flags.DEFINE_list(
-    "scores", None, "Which of the family's own scores; all if left out, none if empty."
+    "scores",
+    None,
+    "Which of the family's own scores, or all; none if left out, but where there is no likelihood.",
 )
 
 
@@ -105,11 +107,15 @@ def scores_of(
 
 def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
     """The family's own scores of rows, as they are asked for."""
-    if "label" in run.family.reads and "label" not in run.family.steers:
-        if _SCORES.value:
-            raise app.UsageError("--scores: this model's own scores are of rows with labels")
-        return {}
-    return run.outlier_scores(x, names=_SCORES.value)
+    asked = _SCORES.value
+    if asked is None:
+        asked = [] if run.family.log_prob is not None else ["all"]
+    if asked and "label" in run.family.reads and "label" not in run.family.steers:
+        raise app.UsageError("--scores: this model's own scores are of rows with labels")
+    try:
+        return run.outlier_scores(x, names=None if asked == ["all"] else asked)
+    except ValueError as error:
+        raise app.UsageError(f"--scores: {error}") from error
 
 
 def by_own_scores(run: genjax.Run) -> list[dict[str, Any]]:

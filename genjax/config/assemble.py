@@ -16,8 +16,7 @@ from genjax.config.defaults import SETTINGS, as_json, complete, every_section
 from genjax.config.errors import ConfigError, first_line
 from genjax.config.features import FEATURES
 from genjax.config.first_stage import (
-    EmbeddingsSettings,
-    FirstStageSettings,
+    STAGES,
     complete_first_stage,
 )
 from genjax.config.guidance import SAMPLING
@@ -62,7 +61,7 @@ def build(config: Any, *, num_devices: int | None = None, mode: Mode = "train") 
         MissingDataError: If its data set is not prepared.
     """
     sections = complete(config)
-    for name, stage in (("first_stage", FirstStageSettings), ("embeddings", EmbeddingsSettings)):
+    for name, stage in STAGES.items():
         if sections["data"][name] is not None:
             # Now, when it is said for certain which run it is.
             found = complete_first_stage(stage, sections["data"][name], sections["data"])

@@ -248,6 +248,24 @@ class EmbeddingsSettings(SeenThrough):
             raise ConfigError(f"{self.where}.form: {error}") from error
 
 
+STAGES: Mapping[str, type[SeenThrough]] = {
+    "first_stage": FirstStageSettings,
+    "embeddings": EmbeddingsSettings,
+}
+"""Sections of ``data`` that name a trained model."""
+
+
+def fill_in_stages(sections: Mapping[str, Any]) -> None:
+    """Writes the defaults of such sections of a complete config down, of what a run knew of them.
+
+    Raises:
+        ConfigError: If a key does not exist or has a wrong value.
+    """
+    for name, settings in STAGES.items():
+        if isinstance(sections["data"].get(name), Mapping):
+            sections["data"][name] = settings.filled_in(sections["data"][name])
+
+
 def complete_first_stage(
     settings: type[SeenThrough], section: Any, data: Mapping[str, Any]
 ) -> dict[str, Any]:

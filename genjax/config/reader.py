@@ -28,6 +28,7 @@ from genjax.config.defaults import (
     unknown_key,
 )
 from genjax.config.errors import ConfigError, first_line, shown
+from genjax.config.first_stage import fill_in_stages
 from genjax.config.tables import look_up_family
 from genjax.training.experiment import ParallelSettings
 from genjax.training.workdir import read_config, resolved
@@ -87,7 +88,9 @@ def own_config(place: os.PathLike[str]) -> dict[str, Any]:
         WorkdirError: If it cannot be read.
         ConfigError: If it is no config.
     """
-    return as_json(complete(read_config(resolved(place))))
+    sections = complete(read_config(resolved(place)))
+    fill_in_stages(sections)
+    return as_json(sections)
 
 
 def read_file(file: str | os.PathLike[str]) -> Any:

@@ -35,8 +35,9 @@ class AutoregressiveModel:
     Attributes:
         net: Module ``(x, told) -> outputs``, whose outputs of an entry (or of a pixel, if
             ``net.by_pixel``) depend on those before it in raster order. Its fields ``num_levels``
-            and ``num_outputs`` are set here. It may have ``empty_cache`` and ``step``. What it is
-            told is as :mod:`genjax.families.told` has it: the label of one that has classes.
+            and ``num_outputs`` are set here. It may have ``empty_cache(batch_size, told)`` and
+            ``step(entry, index, cache, told)``. What it is told is as :mod:`genjax.families.told`
+            has it: the label of one that has classes.
         observation: The distribution of an entry or of the channels of a pixel.
         event_shape: Shape of one example.
         num_levels: Number of levels; None for real-valued data.

@@ -177,7 +177,7 @@ def with_embeddings(family: Family, embeddings: Embeddings) -> Family:
 
     of = "data given embeddings"
     if embeddings.replaces is not None:
-        of = "embeddings" if embeddings.replaces.num_levels is None else "codes of embeddings"
+        of = embeddings.replaces.called
     return dataclasses.replace(
         family,
         init=lambda key, batch: init_with(key, batch, {}),
@@ -253,7 +253,14 @@ def _made(family: Family, inner: Any, seen: Any, embeddings: Embeddings) -> dict
         parts["decode"] = decode
     if replaces:
         # Edits and what fills in are about images, of which this model makes none.
-        nothing = ("impute", "denoising", "generating", "class_logits", "first_stage")
+        nothing = (
+            "impute",
+            "reconstruct",
+            "denoising",
+            "generating",
+            "class_logits",
+            "first_stage",
+        )
         return {**parts, **dict.fromkeys(nothing)}
     if family.impute is not None:
         fill = family.impute

@@ -23,6 +23,11 @@ class EmbeddingForm(Protocol):
         """Number of levels of an entry; None for real numbers."""
         ...
 
+    @property
+    def called(self) -> str:
+        """What protocols call what is scored: nats are of this form."""
+        ...
+
     def event_shape(self, size: int) -> tuple[int]:
         """Shape of what stands for a vector of ``size`` entries."""
         ...
@@ -51,6 +56,11 @@ class Scaled:
     @property
     def num_levels(self) -> None:
         """Real numbers."""
+
+    @property
+    def called(self) -> str:
+        """Vectors."""
+        return "embeddings"
 
     def event_shape(self, size: int) -> tuple[int]:
         """The vector's own."""
@@ -83,6 +93,11 @@ class Standardized:
     @property
     def num_levels(self) -> None:
         """Real numbers."""
+
+    @property
+    def called(self) -> str:
+        """Vectors in other units."""
+        return "standardized embeddings"
 
     def event_shape(self, size: int) -> tuple[int]:
         """The vector's own."""
@@ -144,6 +159,11 @@ class PrincipalCodes:
                 "expected num_components of at least 1 and num_levels of at least 2, got "
                 f"{self.num_components} and {self.num_levels}"
             )
+
+    @property
+    def called(self) -> str:
+        """Codes."""
+        return "codes of embeddings"
 
     def event_shape(self, size: int) -> tuple[int]:
         """One code for each component.

@@ -17,7 +17,7 @@ from genjax.families.likelihood import draws_of
 NUM_DRAWS = 16
 """Draws of latents that bounds are means of."""
 REGRET_STEPS = 100
-REGRET_RATE = 0.05
+REGRET_RATE = 0.1
 REGRET_DRAWS = 4
 """Steps and learning rate of Adam that :func:`likelihood_regret` takes, and draws of a step."""
 
@@ -68,7 +68,10 @@ def hierarchy_ratio(
     Fine latents describe any image well, familiar or not; what an image is, is in the coarse ones.
     An outlier is explained by its fine latents alone, so that its bound falls when these are drawn
     from the prior given the others:
-    :math:`L - E_{p(z_{\leq k}|z_{>k})q(z_{>k}|x)} \log\frac{p(x|z)p(z_{>k})}{q(z_{>k}|x)}`.
+    :math:`L - E_{p(z_{\leq k}|z_{>k})q(z_{>k}|x)} \log\frac{p(x|z)p(z_{>k})}{q(z_{>k}|x)}`. Layers
+    that are inferred from the data up have :math:`q(z_{>k}|z_{\leq k})` in the place of
+    :math:`q(z_{>k}|x)`, at the draw of :math:`z_{\leq k}` that the upper ones were inferred from:
+    a bound that is lower by what these know of each other given the row.
 
     Args:
         model: The model, of several groups of latents.
@@ -104,7 +107,8 @@ def hierarchy_ratio(
             mean, log_std = explained(z).prior
             own = jnp.concatenate([jnp.full(s, g == group) for g, s in enumerate(sizes)])
             z = jnp.where(own, mean + jnp.exp(log_std) * noise[1:], z)
-        # Gaussians of groups that stay depend on none of those that do not.
+        # With the Gaussians of the first pass: an encoder that goes up infers the groups that stay
+        # from those that are drawn anew.
         log_ratio = log_entries(first.latents, *first.prior) - log_entries(
             first.latents, *first.posterior
         )
@@ -127,10 +131,9 @@ def likelihood_regret(
 ) -> Array:
     r"""How much better latents explain a row that are fitted to it alone.
 
-    An encoder finds good latents for rows like those it was trained on. The posterior that is
-    fitted is a Gaussian of independent entries, from where the encoder puts it, by Adam on the
-    evidence lower bound; the model stays. With one group of latents it starts at the encoder's
-    own.
+    An encoder finds good latents for rows like those it was trained on. What is fitted is how far
+    from the encoder's means and how much wider the posterior is, in units of the encoder's standard
+    deviations, of each entry of all groups, by Adam on the evidence lower bound; the model stays.
 
     Args:
         model: The model.
@@ -138,7 +141,7 @@ def likelihood_regret(
         batch: Rows, with ``index``.
         key: Key of the draws.
         num_steps: Steps of Adam.
-        learning_rate: Their learning rate, of means and logs of standard deviations; it falls to 0.
+        learning_rate: Their learning rate, which falls to 0.
         num_draws: Draws of the latents for both bounds, the same for both.
 
     Returns:
@@ -150,27 +153,25 @@ def likelihood_regret(
     """
     keys = keys_by_example(key, batch["index"])
     seen = model.look(params, batch)
-    nothing = jnp.zeros((1, batch["x"].shape[0], model.latent_size))
-    start = jax.tree.map(
-        lambda a: a[0], model.explain(params, batch, seen, noise=nothing).posterior
-    )
+    start = 2 * (jnp.zeros((batch["x"].shape[0], model.latent_size)),)
 
-    def bound(gaussians: PyTree, noise: Array) -> Array:
-        mean, log_std = gaussians
-        z = mean + jnp.exp(log_std) * noise
-        found = model.explain(params, batch, seen, latents=z)
-        own = jax.tree.map(lambda a: jnp.broadcast_to(a, z.shape), (mean, log_std))
+    def bound(offsets: PyTree, noise: Array) -> Array:
+        shift, log_width = offsets
+        # Latents are made of the encoder's Gaussians, which depend on the groups before.
+        found = model.explain(params, batch, seen, noise=shift + jnp.exp(log_width) * noise)
+        mean, log_std = found.posterior
+        own = mean + jnp.exp(log_std) * shift, log_std + log_width
         return jnp.mean(model.log_weights(batch, found._replace(posterior=own)), axis=0)
 
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
     def step(carry: tuple[PyTree, Any], number: Array) -> tuple[tuple[PyTree, Any], None]:
-        gaussians, moments = carry
+        offsets, moments = carry
         noise = _noise(model, fold_each(keys, number), REGRET_DRAWS)
         # Rows do not hear of each other: the slope of the sum is that of each.
-        slope = jax.grad(lambda g: -jnp.sum(bound(g, noise)))(gaussians)
+        slope = jax.grad(lambda o: -jnp.sum(bound(o, noise)))(offsets)
         moved, moments = adam.update(slope, moments)
-        return (optax.apply_updates(gaussians, moved), moments), None
+        return (optax.apply_updates(offsets, moved), moments), None
 
     (fitted, _), _ = jax.lax.scan(step, (start, adam.init(start)), jnp.arange(1, num_steps + 1))
 

@@ -11,7 +11,7 @@ from etils import epath
 from numpy.typing import ArrayLike
 
 from genjax import data
-from genjax.families.base import Batch, Family, Metrics, Samples, TrainState
+from genjax.families.base import Family, Samples, TrainState
 from genjax.training import attacking, embedding, export, loop, record, workdir
 from genjax.training import mesh as meshes
 from genjax.training import step as steps
@@ -239,12 +239,11 @@ class Trained:
         if not chosen or not len(rows["x"]):
             return {name: np.zeros(len(rows["x"]), np.float32) for name in chosen}
         key = random_key(self.experiment.eval.seed, "log_prob")
-
-        def scores(state: TrainState, batch: Batch) -> Metrics:
-            return {name: every[name](state, batch, key) for name in chosen}
-
-        found = self.of_rows(f"outlier_scores {chosen}", scores, rows)
-        return {name: np.asarray(found[name]) for name in chosen}
+        # One program each: of all together, networks of many groups would be one that never ends.
+        return {
+            name: np.asarray(self.of_rows(name, lambda s, b, own=every[name]: own(s, b, key), rows))
+            for name in chosen
+        }
 
     def class_log_probs(
         self, x: ArrayLike, *, prior: Prior = "train", **features: Any

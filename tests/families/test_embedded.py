@@ -1,5 +1,7 @@
 """Models of embeddings, and models that are told them: the two halves of unCLIP."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -201,6 +203,14 @@ def test_images_of_texts_through_configs_need_the_first_workdir_once(towers, tmp
     asked = run.experiment.sample_requests(3)
     np.testing.assert_array_equal(asked["x"], rows["x"])
     assert read_config(second)["data"]["embeddings"]["config"]["family"]["name"] == "clip"
+    # A run whose config was written down before there were forms of vectors is the same run.
+    path = first / "config.json"
+    config = json.loads(path.read_text())
+    del config["data"]["embeddings"]["form"]
+    path.write_text(json.dumps(config))
+    again = genjax.load(first, quiet=True)
+    np.testing.assert_array_equal(again.sample(tokens=rows["tokens"], seed=0), made)
+    again.train()
 
 
 @pytest.mark.slow

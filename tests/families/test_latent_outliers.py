@@ -130,6 +130,18 @@ def test_regret_is_the_divergence_of_the_encoder_from_the_posterior(off):
     assert exact - 0.02 - 4.0 * error < np.mean(found) < exact + 4.0 * error
 
 
+def test_regret_begins_at_the_encoder_whatever_groups_depend_on():
+    model = model_of(Chain())
+    batch = {"x": jax.random.normal(KEY, (5, 1)), "index": jnp.arange(5)}
+
+    def regret(**kwargs):
+        return jax.jit(lambda b: likelihood_regret(model, {}, b, KEY, **kwargs))(batch)
+
+    np.testing.assert_allclose(regret(num_steps=1, learning_rate=1e-9), 0.0, atol=1e-5)
+    # What is fitted is the encoder's own bound, and no worse than that.
+    assert (regret(num_draws=500) > -0.05).all()
+
+
 def test_scores_of_a_row_do_not_depend_on_the_batch():
     model, _ = linear_model(0.3, 0.2)
     chain = model_of(Chain())

@@ -159,6 +159,10 @@ def test_a_run_encodes_decodes_and_inverts(bigan):
     scores = bigan.scores(x)
     assert set(scores) >= {"anomaly", "reconstruction_distance", "random_distance"}
     assert all(values.shape == (10,) for values in scores.values())
+    own = bigan.outlier_scores(x)
+    assert set(own) == {"anomaly", "reconstruction_distance", "feature_distance"}
+    for name, values in own.items():
+        np.testing.assert_allclose(values, scores[name], rtol=1e-5)
     for call, message in [
         (lambda: bigan.invert(x, start="middle"), "start must be"),
         (lambda: bigan.invert(x, start=z[:3]), "expected latents"),

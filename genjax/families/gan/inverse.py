@@ -1,6 +1,8 @@
 """A generator and an encoder that inverts it, as they are used once trained."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -115,6 +117,20 @@ class Inverse:
             "reconstruction_distance": jnp.sqrt(squared),
             "random_distance": jnp.sqrt(squared_distance(x, others)),
         }
+
+    def outlier_scores(self) -> Mapping[str, Callable[[TrainState, Batch, PRNGKeyArray], Array]]:
+        """Distances among what evaluation gives, by name."""
+        return self.as_scores("reconstruction_distance")
+
+    def as_scores(
+        self, *names: str
+    ) -> Mapping[str, Callable[[TrainState, Batch, PRNGKeyArray], Array]]:
+        """Metrics of evaluation as functions of their own."""
+
+        def one(state: TrainState, batch: Batch, key: PRNGKeyArray, name: str) -> Array:
+            return self.eval_step(state, batch, key)[name]
+
+        return {name: functools.partial(one, name=name) for name in names}
 
     def generating(self, state: TrainState, batch: Batch) -> Generating:
         """The networks as inversion asks them."""

@@ -1,7 +1,6 @@
 """The losses of a generator and an encoder that play together against a critic of pairs."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -248,14 +247,9 @@ class JointGame(Inverse):
         _, kept = jax.eval_shape(
             lambda key: self.critic.init_with_output(key, x, z, mutable=True), jax.random.key(0)
         )
-        names = ["reconstruction_distance"]
-        if "features" in kept.get("intermediates", {}):
-            names += ["feature_distance", "anomaly"]
-
-        def one(state: TrainState, batch: Batch, key: PRNGKeyArray, name: str) -> Array:
-            return self.eval_step(state, batch, key)[name]
-
-        return {name: functools.partial(one, name=name) for name in names}
+        of_features = ("feature_distance", "anomaly")
+        has_features = "features" in kept.get("intermediates", {})
+        return self.as_scores("reconstruction_distance", *(of_features if has_features else ()))
 
     def _seen(self, state: TrainState, x: Array, z: Array) -> tuple[Array, Array | None]:
         """The critic's outputs and, of critics that keep them, its features ``[B, F]``."""

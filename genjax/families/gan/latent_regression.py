@@ -96,6 +96,7 @@ def latent_regression(
         init=init,
         train_step=train_step,
         eval_step=pair.eval_step,
+        outlier_scores=pair.outlier_scores(),
         sample=pair.sample,
         encode=pair.encode,
         decode=pair.decode,
