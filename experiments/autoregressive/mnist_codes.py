@@ -48,7 +48,7 @@ def get_config(first_stage: str = "/tmp/genjax/vq_mnist") -> ConfigDict:
             train=dict(num_steps=5000, eval_every=2500, checkpoint_every=500),
             eval=dict(
                 batch_size=500,
-                metrics=("fid", "label_accuracy"),
+                metrics=("fd", "label_accuracy"),
                 features=dict(name="classifier", workdir="/tmp/genjax/classifier_mnist"),
             ),
             sample=dict(num_samples=100, batch_size=500),
