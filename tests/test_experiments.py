@@ -18,6 +18,7 @@ from genjax.config.frozen import build_network
 from genjax.pipeline import plan_stages
 from genjax.training import mesh
 from genjax.training import step as stepping
+from genjax.training.quality import METRICS
 from genjax.training.workdir import WorkdirError
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
@@ -196,6 +197,8 @@ def test_an_experiment_says_what_differs_and_any_default_can_be_overridden(path)
         defaults = {key: argument.default for key, argument in arguments(settings).items()}
         same = [key for key, value in own.get(name, {}).items() if value == defaults[key]]
         assert not same, f"{name}: {same} are defaults"
+    # Metrics that need a trained classifier are left out where an experiment is built here.
+    assert set(own.get("eval", {}).get("metrics", ())) <= set(METRICS)
     overrides = ["--config.data.data_dir=/data", "--config.train.keep_checkpoints=5",
                  "--config.sample.batch_size=7", "--config.eval.num_reference=100"]  # fmt: skip
     config = configs.load_config(str(REPO / path), overrides)
