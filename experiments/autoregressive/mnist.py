@@ -6,6 +6,8 @@ evaluation.
 
 Command:  python scripts/run.py --config=experiments/autoregressive/mnist.py:made \
               --workdir=/tmp/genjax/made_mnist --config.data.data_dir=DIR
+Expected: made 84.61 +- 0.22 nats, 12 minutes of CPU time; gated_pixelcnn 84.08 +- 0.20, 79 minutes
+          (experiments/README.md); the others are not measured yet.
 """
 
 from typing import Any
