@@ -223,7 +223,7 @@ class Trained:
         Returns:
             The scores by name, each ``[N]``, higher the more of an outlier a row is; empty where
             the family has none. Scores of the likelihood are functions of :meth:`log_prob`:
-            :mod:`genjax.evaluation`.
+            ``genjax.evaluation``.
 
         Raises:
             ValueError: If there is no such score, or the rows are not of the data's kind.
