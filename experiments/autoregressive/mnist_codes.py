@@ -8,6 +8,8 @@ Command:  python scripts/run.py \
               --config=experiments/autoregressive/mnist_codes.py:/tmp/genjax/vq_mnist \
               --workdir=/tmp/genjax/mnist_codes --config.data.data_dir=DIR \
               --config.eval.features.workdir=/tmp/genjax/classifier_mnist
+Expected: 35 minutes of CPU time; FD-mnist 1.72, 92.5 % as labelled, 1.275 bits/dim
+          (experiments/README.md).
 """
 
 from ml_collections import ConfigDict
