@@ -328,14 +328,20 @@ def completed_transforms(transforms: Any, where: str) -> tuple[dict[str, Any], .
     if not isinstance(transforms, list | tuple):
         hint = "put it in brackets" if isinstance(transforms, Mapping) else "each with a name"
         raise ConfigError(f"{where} must be a list of mappings, got {shown(transforms)}: {hint}")
-    return tuple(_completed_transform(transform, where) for transform in transforms)
+    for transform in transforms:
+        if not isinstance(transform, Mapping):
+            raise ConfigError(f"{where}: each must have a name, got {shown(transform)}")
+    return tuple(completed_named(transform, TRANSFORMS, where) for transform in transforms)
 
 
-def _completed_transform(transform: Any, where: str) -> dict[str, Any]:
-    if not isinstance(transform, Mapping):
-        raise ConfigError(f"{where}: each must have a name, got {shown(transform)}")
-    made = look_up_function(TRANSFORMS, transform.get("name"), where)
-    return fill_in(transform, {**_NAME, **arguments(made)})
+def completed_named(section: Mapping[str, Any], table: Table, where: str) -> dict[str, Any]:
+    """A section that names what it describes, with the defaults of all that it leaves out.
+
+    Raises:
+        ConfigError: If there is nothing of that name.
+    """
+    made = look_up_function(table, section.get("name"), where)
+    return fill_in(section, {**_NAME, **arguments(made)})
 
 
 def at(sections: Any, where: str) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 from absl import logging
 
 from genjax import data, families
-from genjax.config.arguments import REQUIRED, Argument, arguments, call, check, fill_in
-from genjax.config.defaults import as_dict
+from genjax.config.arguments import arguments, call, check, fill_in
+from genjax.config.defaults import as_dict, completed_named
 from genjax.config.errors import ConfigError, shown
 from genjax.config.frozen import config_of, read_state
 from genjax.config.tables import EMBEDDING_FORMS, look_up_function
@@ -201,15 +201,13 @@ class EmbeddingsSettings(SeenThrough):
 
     @classmethod
     def filled_in(cls, section: Mapping[str, Any]) -> dict[str, Any]:
-        """The section with the defaults of all that it and its form leave out, checked."""
-        filled, where = super().filled_in(section), f"{cls.where}.form"
-        form = filled["form"]
-        if form is None:
+        """The section with the defaults of all that it and its form leave out."""
+        filled = super().filled_in(section)
+        if filled["form"] is None:
             return filled
-        made = look_up_function(EMBEDDING_FORMS, form.get("name"), where)
-        valid = {"name": Argument(str, REQUIRED), **arguments(made)}
-        check(form, valid, where)
-        return {**filled, "form": fill_in(form, valid)}
+        # Its keys are checked where it is made.
+        form = completed_named(filled["form"], EMBEDDING_FORMS, f"{cls.where}.form")
+        return {**filled, "form": form}
 
     def seen_as(self) -> EmbeddingForm | None:
         """The form in which a model of vectors sees them; None of one that is told them.

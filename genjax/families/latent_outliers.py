@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
@@ -93,8 +94,7 @@ def hierarchy_ratio(
     # From the coarsest on: a group's prior depends on those before it.
     order = model.groups.generated
     fine = order[len(order) - num_from_prior :]
-    rows = [jnp.full(size, group in fine) for group, size in enumerate(sizes)]
-    drawn_anew = jnp.concatenate(rows)
+    group_of = np.repeat(np.arange(len(sizes)), sizes)  # of each entry
 
     def explained(latents: Array) -> Explanation:
         return model.explain(params, batch, seen, latents=latents)
@@ -105,14 +105,13 @@ def hierarchy_ratio(
         z = first.latents
         for group in fine:
             mean, log_std = explained(z).prior
-            own = jnp.concatenate([jnp.full(s, g == group) for g, s in enumerate(sizes)])
-            z = jnp.where(own, mean + jnp.exp(log_std) * noise[1:], z)
+            z = jnp.where(group_of == group, mean + jnp.exp(log_std) * noise[1:], z)
         # With the Gaussians of the first pass: an encoder that goes up infers the groups that stay
         # from those that are drawn anew.
         log_ratio = log_entries(first.latents, *first.prior) - log_entries(
             first.latents, *first.posterior
         )
-        kept = jnp.sum(jnp.where(drawn_anew, 0.0, log_ratio), axis=-1)
+        kept = jnp.sum(jnp.where(np.isin(group_of, fine), 0.0, log_ratio), axis=-1)
         above = kept - model.data_nats(batch, explained(z))
         return (model.log_weights(batch, first) - above)[0]
 
