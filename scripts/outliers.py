@@ -110,7 +110,9 @@ def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
     asked = _SCORES.value
     if asked is None:
         asked = [] if run.family.log_prob is not None else ["all"]
-    if asked and "label" in run.family.reads and "label" not in run.family.steers:
+    if not asked:
+        return {}
+    if "label" in run.family.reads and "label" not in run.family.steers:
         raise app.UsageError("--scores: this model's own scores are of rows with labels")
     try:
         return run.outlier_scores(x, names=None if asked == ["all"] else asked)

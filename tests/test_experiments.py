@@ -41,6 +41,7 @@ SMALL = {
     "plain_conv": dict(channels=(4, 4), hidden_sizes=(8,)),
     "domain_mlp": dict(hidden_size=8),
     "prior_transformer": dict(hidden_size=8, num_blocks=1, num_heads=2),
+    "prompted_transformer": dict(hidden_size=8, num_blocks=1, num_heads=2),
     "image_tower": dict(embedding_size=4, channels=8, num_features=8),
     "text_tower": dict(embedding_size=4, hidden_size=8, num_blocks=1, num_heads=2),
     "gated_pixelcnn": dict(channels=4, num_layers=1),
@@ -170,6 +171,8 @@ def test_experiment_builds_and_steps(path, request, tmp_path):
         config.data.first_stage.workdir = first_stage_of(config, tmp_path)
     if config.data.embeddings is not None:
         config.data.embeddings.workdir = first_stage_of(config, tmp_path)
+        if "form" in config.data.embeddings and config.data.embeddings.form.name != "scaled":
+            config.data.embeddings.form.num_components = 4  # as many as the small tower's vectors
     config.parallel.fsdp = 1  # there is one device
     if "metrics" in config.eval and config.eval.get("features"):
         config.eval.metrics = ()  # no trained classifier, no Inception weights at hand
