@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
+import jax
 import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray
@@ -322,14 +323,15 @@ def init_network(net: nn.Module, key: PRNGKeyArray, *args: Any) -> tuple[PyTree,
 
     Args:
         net: The network.
-        key: Key of its parameters.
+        key: Key of its parameters, and of noise and dropout between its layers, which act as in
+            training: parameters that start from data see the rows that training shows them.
         *args: What it is called with.
 
     Returns:
         Its parameters, and its other collections, such as batch statistics or the variables of a
         frozen part. Both may be empty.
     """
-    variables = net.init(key, *args)
+    variables = net.init({"params": key, "dropout": jax.random.fold_in(key, 0xD)}, *args)
     state = {name: value for name, value in variables.items() if name != "params"}
     return variables.get("params", {}), state
 

@@ -127,12 +127,15 @@ class NoisyMLPClassifier(nn.Module):
     """Dense layers with weight normalisation from data, and Gaussian noise before each.
 
     Noise acts where an rng ``dropout`` is given. With the defaults it is the published
-    semi-supervised network for MNIST: noise of 0.3 on images in [0, 1] is one of 0.6 here.
+    semi-supervised network for MNIST.
 
     Attributes:
         num_classes: Number of classes; experiments may leave it None for that of their data.
         hidden_sizes: Widths of the hidden layers; the last is that of the features.
-        input_noise: Standard deviation of the noise on the entries of an example.
+        unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0. As
+            -1, each step would move the weights of all empty pixels alike, and with them the sum
+            by as many times the learning rate.
+        input_noise: Standard deviation of the noise on the entries of an example, as it is seen.
         hidden_noise: That of the noise on each hidden layer's activations.
 
     References:
@@ -142,7 +145,8 @@ class NoisyMLPClassifier(nn.Module):
 
     num_classes: int | None = None
     hidden_sizes: Sequence[int] = (1000, 500, 250, 250, 250)
-    input_noise: float = 0.6
+    unit_interval: bool = True
+    input_noise: float = 0.3
     hidden_noise: float = 0.5
 
     @nn.compact
@@ -170,9 +174,11 @@ class NoisyMLPClassifier(nn.Module):
                 "'conv_classifier' or 'unet_classifier'"
             )
         features = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        if self.unit_interval:
+            features = (features + 1.0) / 2.0
         h = GaussianNoise(self.input_noise, name="noise_in")(features)
         for i, width in enumerate(self.hidden_sizes):
-            dense = WeightNormDense(width, learn_scale=False, name=f"dense_{i}")
+            dense = WeightNormDense(width, kernel_std=0.1, learn_scale=False, name=f"dense_{i}")
             features = nn.relu(dense(h))
             h = GaussianNoise(self.hidden_noise, name=f"noise_{i}")(features)
-        return WeightNormDense(self.num_classes, name="logits")(h), features
+        return WeightNormDense(self.num_classes, kernel_std=0.1, name="logits")(h), features

@@ -15,6 +15,7 @@ from genjax.nets.conditioning import (
     apply_layer,
 )
 from genjax.nets.minibatch import MinibatchDiscrimination
+from genjax.nets.weight_norm import WeightNormDense
 
 _PIECES = 5
 """Linear pieces of a maxout unit."""
@@ -34,10 +35,14 @@ class MLPGenerator(nn.Module):
             both), or ``"none"``.
         repeats_latent: Whether a linear function of the latent is added to every layer but the
             first and the last, before the norm.
-        output: ``"linear"``, or ``"tanh"`` for grey levels, which lie in [-1, 1].
+        output: ``"linear"``, or for grey levels, which lie in [-1, 1], ``"tanh"``, or ``"softplus"``
+            from -1 up, which unlike the former is not flat where it is too bright.
+        output_weight_norm: Whether each output's weights have norm 1, times a learned scale, so
+            that large steps turn them.
 
     References:
         Donahue et al., arXiv:1605.09782, for norm and repeated latents: the generator of MNIST.
+        Salimans et al., arXiv:1606.03498: weights of norm 1 stand in the authors' code for MNIST.
     """
 
     event_shape: tuple[int, ...]
@@ -48,7 +53,8 @@ class MLPGenerator(nn.Module):
     activation: Literal["relu", "softplus"] = "relu"
     norm: Literal["batch", "affine_batch", "none"] = "none"
     repeats_latent: bool = False
-    output: Literal["linear", "tanh"] = "linear"
+    output: Literal["linear", "tanh", "softplus"] = "linear"
+    output_weight_norm: bool = False
 
     @property
     def event_rank(self) -> int:
@@ -87,8 +93,11 @@ class MLPGenerator(nn.Module):
                 affine = self.norm == "affine_batch"
                 h = BatchNorm(affine=affine, name=f"norm_{i}")(h, train=train)
             h = activate(h)
-        y = nn.Dense(math.prod(self.event_shape), name="dense_out")(h)
+        dense = WeightNormDense if self.output_weight_norm else nn.Dense
+        y = dense(math.prod(self.event_shape), name="dense_out")(h)
         y = y.reshape(-1, *self.event_shape)
+        if self.output == "softplus":
+            return 2.0 * nn.softplus(y) - 1.0
         return jnp.tanh(y) if self.output == "tanh" else y
 
 

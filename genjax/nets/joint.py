@@ -41,6 +41,8 @@ class JointMLPEncoder(nn.Module):
         hidden_size: Width of every layer, and of the features.
         num_layers: Number of layers.
         norm: ``"batch"`` (without gain and bias), ``"layer"`` or ``"none"``.
+        unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
+            not all move the first layer together.
 
     References:
         Donahue et al., Adversarial Feature Learning, arXiv:1605.09782, the encoder of MNIST.
@@ -49,6 +51,7 @@ class JointMLPEncoder(nn.Module):
     hidden_size: int = 1024
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
+    unit_interval: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *event"], *, train: bool = False) -> Float[Array, "B F"]:
@@ -62,6 +65,7 @@ class JointMLPEncoder(nn.Module):
             Features, ``[B, hidden_size]``.
         """
         h = x.reshape(x.shape[0], -1)
+        h = (h + 1.0) / 2.0 if self.unit_interval else h
         for i in range(self.num_layers):
             h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
             if i:
@@ -82,6 +86,8 @@ class JointMLPCritic(nn.Module):
         num_layers: Number of hidden layers.
         norm: ``"batch"`` (without gain and bias) in all layers but the first, ``"layer"`` or
             ``"none"``, which penalties allow.
+        unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
+            not all move the first layer together.
 
     References:
         Donahue et al., arXiv:1605.09782, the discriminator of MNIST.
@@ -90,6 +96,7 @@ class JointMLPCritic(nn.Module):
     hidden_size: int = 1024
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
+    unit_interval: bool = False
 
     @nn.compact
     def __call__(
@@ -106,6 +113,7 @@ class JointMLPCritic(nn.Module):
             One number a pair, ``[B]``. The last layer's inputs are the intermediate ``features``.
         """
         h = x.reshape(x.shape[0], -1)
+        h = (h + 1.0) / 2.0 if self.unit_interval else h
         for i in range(self.num_layers):
             own = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
             told = nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")

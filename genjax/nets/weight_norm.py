@@ -79,6 +79,8 @@ class WeightNormDense(nn.Module):
     Attributes:
         features: Number of outputs.
         init_scale: Standard deviation of the outputs at first.
+        kernel_std: Standard deviation of the kernel at first: it acts on how fast steps of one size
+            turn the weights.
         learn_scale: Whether the scale is learned, or stays what the first rows made it.
 
     References:
@@ -87,13 +89,14 @@ class WeightNormDense(nn.Module):
 
     features: int
     init_scale: float = 1.0
+    kernel_std: float = 0.05
     learn_scale: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "B I"]) -> Float[Array, "B O"]:
         """Maps ``[B, I]`` to ``[B, features]``."""
         shape = (x.shape[-1], self.features)
-        y = x @ _normalized(self.param("kernel", nn.initializers.normal(0.05), shape))
+        y = x @ _normalized(self.param("kernel", nn.initializers.normal(self.kernel_std), shape))
         scale, bias = _from_data(self, y, self.init_scale)
         if not self.learn_scale:
             scale = jax.lax.stop_gradient(scale)

@@ -1,11 +1,14 @@
 """Layers that look at whole batches, and layers whose scales start from data."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genjax import nets
+from genjax.families.base import init_network
 
 KEY = jax.random.key(0)
 ROWS = jax.random.normal(KEY, (6, 4))
@@ -134,3 +137,31 @@ def test_sides_may_be_halved_to_odd_ones():
         (3, 3, 64, 32), (3, 3, 32, 16), (3, 3, 16, 8)
     ]  # fmt: skip
     assert of_c[1]["params"]["head"]["dense"]["kernel"].shape == (4 * 4 * 8, 1)
+
+
+def test_parameters_that_start_from_data_see_it_as_training_does():
+    net = nets.NoisyMLPClassifier(3, (200,), unit_interval=False, input_noise=2.0)
+    x = jax.random.normal(KEY, (512, 5))
+    params, _ = init_network(net, KEY, x)
+
+    def hidden(**rngs):
+        kept = dict(capture_intermediates=True, mutable=["intermediates"])
+        _, found = net.apply({"params": params}, x, rngs=rngs, **kept)
+        return found["intermediates"]["dense_0"]["__call__"][0]
+
+    assert float(jnp.std(hidden(dropout=jax.random.key(1)))) == pytest.approx(1.0, abs=0.05)
+    assert float(jnp.std(hidden())) == pytest.approx(1 / math.sqrt(5), abs=0.05)  # of 1 + 2^2
+
+
+def test_outputs_of_normalised_weights_are_of_their_directions_alone():
+    net = nets.MLPGenerator((4,), hidden_size=8, num_layers=1, output_weight_norm=True)
+    latent = jax.random.normal(KEY, (6, 3))
+    params = net.init(KEY, latent)["params"]
+    rows = net.apply({"params": params}, latent)
+    assert rows.shape == (6, 4)
+    last = params["dense_out"]
+    larger = {**params, "dense_out": {**last, "kernel": 7.0 * last["kernel"]}}
+    np.testing.assert_allclose(net.apply({"params": larger}, latent), rows, rtol=1e-5, atol=1e-6)
+    scaled = {**params, "dense_out": {**last, "scale": 2.0 * last["scale"]}}
+    away = net.apply({"params": scaled}, latent) - last["bias"]
+    np.testing.assert_allclose(away, 2.0 * (rows - last["bias"]), rtol=1e-5, atol=1e-6)
