@@ -35,8 +35,8 @@ class MLPGenerator(nn.Module):
             both), or ``"none"``.
         repeats_latent: Whether a linear function of the latent is added to every layer but the
             first and the last, before the norm.
-        output: ``"linear"``, or for grey levels, which lie in [-1, 1], ``"tanh"``, or ``"softplus"``
-            from -1 up, which unlike the former is not flat where it is too bright.
+        output: ``"linear"``; or, for grey levels, ``"tanh"``, or ``"softplus"`` from -1 up, which
+            unlike the former is not flat where it is too bright.
         output_weight_norm: Whether each output's weights have norm 1, times a learned scale, so
             that large steps turn them.
 
