@@ -35,20 +35,24 @@ class PixelCNN(nn.Module):
     it is; :class:`GatedPixelCNN` does.
 
     Attributes:
-        channels: Half the channels between blocks, and the channels inside of them.
+        channels: Half the features between blocks, and the features inside of them.
         num_blocks: Number of residual blocks.
+        by_channel: Whether the channels of a pixel are described one after the other, red before
+            green before blue: features are in as many groups, each of which sees the groups before
+            it at its own pixel. Otherwise they are described together.
         num_classes: Number of classes, or None for an unconditional model.
         num_levels: Number of grey levels of the data, or None for real numbers; the family's.
-        num_outputs: Outputs for each pixel; the family's.
+        num_outputs: Outputs for each pixel, or for each of its channels; the family's.
         dtype: The precision of the trunk; the last layer is float32.
 
     References:
         van den Oord et al., Pixel Recurrent Neural Networks, arXiv:1601.06759, section 3.3, table 1
-        and figure 5.
+        and figure 5; section 3.4 and figure 2 for the masks of channels.
     """
 
     channels: int = 32
     num_blocks: int = 7
+    by_channel: bool = False
     num_classes: int | None = None
     num_levels: int | None = None
     num_outputs: int = 1
@@ -61,11 +65,13 @@ class PixelCNN(nn.Module):
 
     @property
     def by_pixel(self) -> bool:
-        """The channels of a pixel are described together."""
-        return True
+        """Whether the channels of a pixel are described together."""
+        return not self.by_channel
 
     @nn.compact
-    def __call__(self, x: Array, label: Int[Array, " B"] | None = None) -> Float[Array, "B H W P"]:
+    def __call__(
+        self, x: Array, label: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B H W *place"]:
         """Looks at images.
 
         Args:
@@ -73,21 +79,31 @@ class PixelCNN(nn.Module):
             label: Class ids, ``[B]``, of which a negative one means no label.
 
         Returns:
-            Outputs of each pixel that depend on the pixels before it, ``[B, H, W, num_outputs]``.
+            Outputs of each pixel that depend on the pixels before it, ``[B, H, W, num_outputs]``,
+            or of each entry that depend on the entries before it, ``[B, H, W, C, num_outputs]``.
 
         Raises:
-            ValueError: If labels do not fit.
+            ValueError: If labels do not fit, or ``channels`` is no multiple of those of the images
+                that are described one by one.
         """
         check_label(self.num_classes, label)
+        count = x.shape[-1] if self.by_channel else 1
+        if self.channels % count:
+            raise ValueError(
+                f"channels must be a multiple of the {count} channels of an image, got "
+                f"{self.channels}"
+            )
 
-        def conv(h: Array, features: int, size: int, name: str, *, own: bool = True) -> Array:
-            shape = (size, size, h.shape[-1], features)
-            mask = jnp.asarray(_mask(size, own=own)) if size > 1 else None
-            mask = None if mask is None else jnp.broadcast_to(mask[..., None, None], shape)
-            return Conv(features, (size, size), mask=mask, dtype=self.dtype, name=name)(h)
+        def conv(h: Array, features: int, size: int, name: str, dtype: Any = self.dtype) -> Array:
+            mask = _mask(size, _groups(h.shape[-1], count), _groups(features, count))
+            used = None if mask.all() else jnp.asarray(mask)
+            return Conv(features, (size, size), mask=used, dtype=dtype, name=name)(h)
 
         h = with_ones(x, self.num_levels, self.dtype)
-        h = conv(h, 2 * self.channels, 7, "conv_in", own=False)
+        # Groups of the input are counted from 1, so that each is seen by those after it only.
+        seen = np.append(1 + _groups(x.shape[-1], count), count)
+        mask = jnp.asarray(_mask(7, seen, _groups(2 * self.channels, count)))
+        h = Conv(2 * self.channels, (7, 7), mask=mask, dtype=self.dtype, name="conv_in")(h)
         for i in range(self.num_blocks):
             r = conv(nn.relu(h), self.channels, 1, f"reduce_{i}")
             if label is not None:
@@ -96,16 +112,31 @@ class PixelCNN(nn.Module):
                 r += told[:, None, None].astype(r.dtype)
             r = conv(nn.relu(r), self.channels, 3, f"conv_{i}")
             h += conv(nn.relu(r), 2 * self.channels, 1, f"expand_{i}")
-        h = conv(nn.relu(h), 2 * self.channels, 1, "dense").astype(jnp.float32)
-        return nn.Dense(self.num_outputs, name="outputs")(nn.relu(h))
+        h = nn.relu(conv(nn.relu(h), 2 * self.channels, 1, "dense"))
+        y = conv(h.astype(jnp.float32), count * self.num_outputs, 1, "outputs", jnp.float32)
+        return y.reshape(*y.shape[:-1], count, -1) if self.by_channel else y
 
 
-def _mask(size: int, *, own: bool) -> np.ndarray:
-    """Ones at the taps before the centre in raster order, and at the centre if ``own``."""
-    taps = np.arange(size * size)
-    centre = size * size // 2
-    before = taps <= centre if own else taps < centre
-    return before.reshape(size, size).astype(np.float32)
+def _groups(features: int, count: int) -> np.ndarray:
+    """The group of each of some features, as many in each, or for want of them all in the first."""
+    return np.arange(features) * count // features
+
+
+def _mask(size: int, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Ones at the taps before the centre in raster order, and there from groups up to the own one.
+
+    Args:
+        size: Odd height and width of the kernel.
+        inputs: Group of each input, ``[I]``.
+        outputs: Group of each output, ``[O]``.
+
+    Returns:
+        ``[size, size, I, O]``, float32.
+    """
+    before = np.arange(size * size) < size * size // 2
+    mask = np.broadcast_to(before[:, None, None], (size * size, len(inputs), len(outputs))).copy()
+    mask[size * size // 2] = inputs[:, None] <= outputs
+    return mask.reshape(size, size, len(inputs), len(outputs)).astype(np.float32)
 
 
 class GatedPixelCNN(nn.Module):

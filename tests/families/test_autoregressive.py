@@ -70,6 +70,28 @@ def test_the_whole_network_sees_what_comes_before_and_nothing_else(name):
     assert slopes[np.tril_indices(16, -1)].all()
 
 
+def test_channels_of_a_pixel_come_one_after_the_other_where_masks_have_groups():
+    shape = (3, 2, 3)
+    fields = dict(shape=shape, by_channel=True, channels=24)
+    observation = families.Gaussian(variance="fixed")
+    model, params, _ = model_of("pixelcnn", levels=None, observation=observation, **fields)
+    rows = jax.random.normal(KEY, (4, 18))
+    slopes = jax.jit(jax.vmap(jax.jacobian(lambda x: model.outputs(params, x, None).ravel())))(
+        rows.reshape(4, 1, *shape)
+    )
+    slopes = np.abs(slopes).sum(0).reshape(18, 18)
+    assert not np.triu(slopes).any() and slopes[np.tril_indices(18, -1)].all()
+    model, params, _ = model_of("pixelcnn", levels=2, **{**fields, "shape": (1, 3, 3)})
+    every = jnp.asarray(list(itertools.product((0, 1), repeat=9))).reshape(-1, 1, 3, 3)
+    nats = jax.jit(lambda x: model.nats(params, {"x": x}))(every)
+    np.testing.assert_allclose(jnp.sum(jnp.exp(-nats)), 1.0, rtol=2e-5)
+    expected = one_by_one(model, params, KEY, None, 4)
+    found, _ = jax.jit(lambda k: model.sample_by_iteration(params, k, None, 4))(KEY)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="multiple of the 3 channels"):
+        nets.PixelCNN(channels=8, by_channel=True).init(KEY, rows.reshape(4, *shape))
+
+
 def test_one_stack_of_masks_has_a_blind_spot_and_two_stacks_have_none():
     # What the first pixel of the last row makes of one to the right in the row above.
     for name, sees in (("pixelcnn", False), ("gated_pixelcnn", True)):
