@@ -35,7 +35,7 @@ def get_config(method: str = "dann") -> ConfigDict:
     """
     if method not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
-    num_steps = 6000
+    num_steps = 12_000
     net: dict[str, Any] = dict(name="plain_conv")
     domain_nets = {
         "dann": dict(name="domain_mlp"),

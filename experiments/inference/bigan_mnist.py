@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
         dict(
             data=dict(name="mnist", batch_size=128),
             model=dict(
-                encoder=dict(name="mlp"),
+                encoder=dict(name="mlp", unit_interval=True, kernel_std=0.02),
                 generator=dict(
                     name="mlp",
                     hidden_size=1024,
@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
                     repeats_latent=True,
                     output="tanh",
                 ),
-                critic=dict(name="mlp"),
+                critic=dict(name="mlp", unit_interval=True, kernel_std=0.02),
             ),
             family=dict(name="bigan", latent_size=50, latent="uniform"),
             optimizer=dict(generator=_ADAM, critic=_ADAM),

@@ -13,6 +13,11 @@ from genjax.nets.dcgan import num_doublings
 _NORMAL = nn.initializers.normal(0.02)
 
 
+def _kernel_init(std: float | None) -> nn.initializers.Initializer:
+    """Weights of a standard deviation, or by the number of inputs."""
+    return nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)
+
+
 class _Norm(nn.Module):
     """Batch normalisation without gain and bias, layer normalisation, or none.
 
@@ -43,6 +48,8 @@ class JointMLPEncoder(nn.Module):
         norm: ``"batch"`` (without gain and bias), ``"layer"`` or ``"none"``.
         unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
             not all move the first layer together.
+        kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
+            the number of inputs.
 
     References:
         Donahue et al., Adversarial Feature Learning, arXiv:1605.09782, the encoder of MNIST.
@@ -52,6 +59,7 @@ class JointMLPEncoder(nn.Module):
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
     unit_interval: bool = False
+    kernel_std: float | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *event"], *, train: bool = False) -> Float[Array, "B F"]:
@@ -66,8 +74,9 @@ class JointMLPEncoder(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         h = (h + 1.0) / 2.0 if self.unit_interval else h
+        init = _kernel_init(self.kernel_std)
         for i in range(self.num_layers):
-            h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
+            h = nn.Dense(self.hidden_size, kernel_init=init, name=f"dense_{i}")(h)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
@@ -77,8 +86,8 @@ class JointMLPEncoder(nn.Module):
 class JointMLPCritic(nn.Module):
     """Multilayer perceptron that scores examples together with latents.
 
-    A linear function of the latent is added to every layer, before norm and LeakyReLU. Weights
-    start by the number of inputs, so that the latent has a say beside the many entries of a row;
+    A linear function of the latent is added to every layer, before norm and LeakyReLU. Where
+    weights start by the number of inputs, the latent has a say beside the many entries of a row;
     with the published deviation of 0.02 it has in [0, 1], but hardly in [-1, 1].
 
     Attributes:
@@ -88,6 +97,8 @@ class JointMLPCritic(nn.Module):
             ``"none"``, which penalties allow.
         unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
             not all move the first layer together.
+        kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
+            the number of inputs.
 
     References:
         Donahue et al., arXiv:1605.09782, the discriminator of MNIST.
@@ -97,6 +108,7 @@ class JointMLPCritic(nn.Module):
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
     unit_interval: bool = False
+    kernel_std: float | None = None
 
     @nn.compact
     def __call__(
@@ -114,15 +126,16 @@ class JointMLPCritic(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         h = (h + 1.0) / 2.0 if self.unit_interval else h
+        init = _kernel_init(self.kernel_std)
         for i in range(self.num_layers):
-            own = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
-            told = nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")
+            own = nn.Dense(self.hidden_size, kernel_init=init, name=f"dense_{i}")(h)
+            told = nn.Dense(self.hidden_size, use_bias=False, kernel_init=init, name=f"latent_{i}")
             h = own + told(latent)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
         self.sow("intermediates", "features", h)
-        return nn.Dense(1, name="dense_out")(h)[:, 0].astype(jnp.float32)
+        return nn.Dense(1, kernel_init=init, name="dense_out")(h)[:, 0].astype(jnp.float32)
 
 
 class _Convolutions(nn.Module):
