@@ -69,7 +69,8 @@ def frechet_distance_of_moments(
     # Made symmetric, which rounding has undone and eigvalsh takes for granted.
     roots = np.sqrt(np.maximum(np.linalg.eigvalsh(0.5 * (product + product.T)), 0.0))
     traces = np.trace(covariance_1) + np.trace(covariance_2)
-    return float(np.square(mean_1 - mean_2).sum() + traces - 2.0 * roots.sum())
+    # Rounding may leave a little less than the 0 of equal moments.
+    return max(0.0, float(np.square(mean_1 - mean_2).sum() + traces - 2.0 * roots.sum()))
 
 
 def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
@@ -103,4 +104,5 @@ def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
     x = (x - x.mean(0)) / np.sqrt(len(x) - 1)
     y = (y - y.mean(0)) / np.sqrt(len(y) - 1)
     cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
-    return float(np.square(gap).sum() + np.square(x).sum() + np.square(y).sum() - 2.0 * cross)
+    spread = np.square(x).sum() + np.square(y).sum()
+    return max(0.0, float(np.square(gap).sum() + spread - 2.0 * cross))
