@@ -363,6 +363,10 @@ class Pipeline:
             )
         negative = options.pop("negative_prompt")
         self._check_prompts([*prompts, *([negative] if negative else [])], runs)
+        if negative and not any(map(_leads_away, runs)):
+            raise configs.ConfigError(
+                "negative_prompt: no stage of the chain denoises and can do without its text"
+            )
         count = max(runs[0].experiment.sample.num_samples, len(prompts))
         count = count if num_samples is None else num_samples
         asked = [prompts[i % len(prompts)] for i in range(count)] if prompts else None
@@ -379,7 +383,7 @@ class Pipeline:
             steps = dict(in_steps) if _goes_in_steps(run) else {}
             if not {"label", "tokens"} & set(known):
                 steps.pop("guidance", None)
-            away = {"negative_tokens": negative} if negative and "tokens" in known else {}
+            away = {"negative_tokens": negative} if negative and _leads_away(run) else {}
             use = run.experiment.sample.seed if seed is None else seed
             use = use if first else stream_seed(use, link.stage)  # noise of its own
             with _errors_of(link.stage):
@@ -414,6 +418,11 @@ def _goes_in_steps(run: Run) -> bool:
     """Whether the family of a run goes from noise to data in steps."""
     assert run.config is not None
     return "sampling" in look_up_family(run.config["family"]["name"]).arguments()
+
+
+def _leads_away(run: Run) -> bool:
+    """Whether samples of a run may be led away from a text: it denoises, and can do without one."""
+    return run.family.denoising is not None and "tokens" in run.family.unlabelled
 
 
 class _Stages(Mapping[str, Run]):

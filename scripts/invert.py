@@ -72,6 +72,21 @@ def labels_of(run: genjax.Run, count: int) -> dict[str, Any]:
     return {name: rows[name] for name in run.family.reads if name in rows and name != "x"}
 
 
+def check_same(run: genjax.Run, encoder: genjax.Run, z: np.ndarray, **reads: Any) -> None:
+    """Refuses an encoder of another generator, which makes other rows of the same latents."""
+    some = {name: rows[:4] for name, rows in reads.items()}
+    ours = run.decode(z[:4], **some)
+    try:
+        same = np.array_equal(encoder.decode(z[:4], **some), ours)
+    except ValueError as error:
+        raise app.UsageError(f"--encoder: {error}") from error
+    if not same:
+        raise app.UsageError(
+            f"--encoder: the run in {_ENCODER.value} inverts another generator; train it with "
+            f"model.generator=dict(frozen=dict(workdir={_WORKDIR.value!r}, network='generator'))"
+        )
+
+
 def draw(run: genjax.Run, columns: list[np.ndarray], path: str) -> None:
     """Draws images: one row each, the image first."""
     from PIL import Image
@@ -103,6 +118,8 @@ def main(_: list[str]) -> None:
     if _FIGURE.value and test.ndim != 4:
         raise app.UsageError("--figure is of images")
     z = prior_latents(run, count, reads)
+    if encoder is not None and encoder is not run:
+        check_same(run, encoder, z, **reads)
     made = run.decode(z, **reads)
     found: dict[str, dict[str, float]] = {}
     columns = [test]

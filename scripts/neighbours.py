@@ -41,11 +41,16 @@ def main(_: list[str]) -> None:
     """Encodes, compares, prints."""
     logging.set_verbosity(logging.WARNING)
     run = genjax.load(_WORKDIR.value, quiet=True)
+    if run.family.encode is None or run.family.decode is None:
+        raise app.UsageError(f"{_WORKDIR.value}: this family has no latents of given rows")
+    if run.family.reads:
+        raise app.UsageError(
+            f"{_WORKDIR.value}: this model is told {', '.join(run.family.reads)}, so its latents "
+            "need not know of labels: take a model that is told nothing"
+        )
     train = first(run.experiment.train_data, _NUM_TRAIN.value)
     test = first(run.experiment.test_data, _NUM_TEST.value)
     levels = run.experiment.test_data.num_levels
-    if run.family.encode is None or run.family.decode is None:
-        raise app.UsageError(f"{_WORKDIR.value}: this family has no latents of given rows")
     found: dict[str, Any] = {}
     if "label" in test:
         sets = {"entries": [flat(rows["x"], levels) for rows in (train, test)]}

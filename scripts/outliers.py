@@ -105,38 +105,48 @@ def scores_of(
     return found | own_scores(run, x)
 
 
-def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
-    """The family's own scores of rows, as they are asked for."""
+def asked_scores(run: genjax.Run) -> list[str]:
+    """Names of the family's own scores that are asked for."""
+    every = list(run.family.outlier_scores)
     asked = _SCORES.value
     if asked is None:
         asked = [] if run.family.log_prob is not None else ["all"]
-    if not asked:
-        return {}
-    if "label" in run.family.reads and "label" not in run.family.steers:
+    asked = every if asked == ["all"] else asked
+    for name in asked:
+        if name not in every:
+            known = ", ".join(every) or "none"
+            raise app.UsageError(f"--scores: unknown {name!r}; this family has {known}")
+    if asked and "label" in run.family.reads and "label" not in run.family.steers:
         raise app.UsageError("--scores: this model's own scores are of rows with labels")
-    try:
-        return run.outlier_scores(x, names=None if asked == ["all"] else asked)
-    except ValueError as error:
-        raise app.UsageError(f"--scores: {error}") from error
+    return list(asked)
+
+
+def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The family's own scores of rows, as they are asked for."""
+    asked = asked_scores(run)
+    return run.outlier_scores(x, names=asked) if asked else {}
 
 
 def by_own_scores(run: genjax.Run) -> list[dict[str, Any]]:
     """The table of a family without a likelihood, printed; and what stands in it."""
-    x = first(run.experiment.test_data)
-    inside = own_scores(run, x)
-    if not inside:
+    if not run.family.outlier_scores:
         raise app.UsageError(
             f"{_WORKDIR.value}: this family gives no likelihood of given rows, and no other score"
         )
+    if not asked_scores(run):
+        raise app.UsageError("--scores: name at least one, this family gives no likelihood")
     if _BACKGROUND.value or _FIGURE.value:
         raise app.UsageError(
             "--background and --figure are of likelihoods, which this family has not"
         )
+    x = first(run.experiment.test_data)
+    sets = outliers_of(run, x)
+    inside = own_scores(run, x)
     print(f"{_METRIC.value} of {len(x)} test rows; higher scores are outliers\n")
     print(f"| outliers | {' | '.join(inside)} |")
     print("|---" * (len(inside) + 1) + "|")
     rows = []
-    for name, outside_x in outliers_of(run, x).items():
+    for name, outside_x in sets.items():
         outside = own_scores(run, outside_x)
         found = {score: measured(inside[score], outside[score]) for score in inside}
         rows.append({"outliers": name, "num_rows": len(outside_x), "scores": found})
@@ -194,6 +204,7 @@ def main(_: list[str]) -> None:
     if run.family.log_prob is None:
         write(run, by_own_scores(run))
         return
+    asked_scores(run)  # what is wrong with them is said before anything is computed
     background = genjax.load(_BACKGROUND.value, quiet=True) if _BACKGROUND.value else None
     x = first(run.experiment.test_data)
     sets = outliers_of(run, x)

@@ -352,6 +352,24 @@ def test_flags_reach_a_denoising_model_of_captions(tmp_path):
         command._draw(run, texts)
 
 
-def test_only_what_is_guided_is_led_away_from_something(stubs):
-    with pytest.raises(ConfigError, match="stages.base: .*nothing leads away from it without guid"):
+def test_only_what_denoises_is_led_away_from_something(stubs):
+    with pytest.raises(ConfigError, match="negative_prompt: no stage of the chain denoises"):
         stubs.sample(2, prompts=["a red"], negative_prompt="a green")
+
+
+def test_a_stage_that_makes_vectors_of_texts_is_not_led_away_and_does_not_refuse(
+    stubs, monkeypatch
+):
+    # A prior reads tokens and does not denoise rows; what it makes goes to a decoder that does.
+    asked = []
+    base, *rest = (stubs.stages[link.stage] for link in stubs.chain)
+
+    def ask(self, *args, _ask=genjax.Run.ask, **kwargs):
+        asked.append((self is base, "negative_tokens" in kwargs or "negative_tokens" in str(args)))
+        return _ask(self, *args, **kwargs)
+
+    monkeypatch.setattr(genjax.Run, "ask", ask)
+    monkeypatch.setattr("genjax.pipeline._leads_away", lambda run: run is not base)
+    with pytest.raises(ConfigError):  # these stages have nothing that leads away
+        stubs.sample(2, prompts=["a red"], negative_prompt="a green")
+    assert rest and {(True, False), (False, True)} == set(asked)

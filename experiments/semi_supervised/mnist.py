@@ -30,7 +30,7 @@ _NETWORKS = dict(
         output="softplus",
         output_weight_norm=True,
     ),
-    critic=dict(name="noisy_mlp"),
+    critic=dict(name="noisy_mlp", unit_interval=True),
 )
 _FAMILY = dict(
     name="semi_supervised_gan",

@@ -236,6 +236,7 @@ def _with_vectors(slot: Slot, net: Any, section: Mapping[str, Any], where: str) 
         size = text.context_size
     if "embedding" in section:
         embedding = _embedding_context(slot.beside["embedding"], section["embedding"], where, net)
+        _check_embedding(embedding, size, f"{where}.embedding")
         if embedding.num_tokens:
             size = size or embedding.context_size or getattr(net, "context_size", None)
             embedding = embedding.clone(context_size=size)
@@ -252,6 +253,21 @@ def _with_vectors(slot: Slot, net: Any, section: Mapping[str, Any], where: str) 
             f"{size} entries: leave it out"
         )
     return nets.Prompted(net=net.clone(context_size=size), text=text, embedding=embedding)
+
+
+def _check_embedding(embedding: nets.EmbeddingContext, size: int | None, where: str) -> None:
+    """Refuses what would not act beside a text of vectors of a size, or without one."""
+    if embedding.text_dropout_rate and size is None:
+        raise ConfigError(f"{where}.text_dropout_rate: there is no text to drop; leave it out")
+    if embedding.context_size is None:
+        return
+    if not embedding.num_tokens:
+        raise ConfigError(f"{where}.context_size: there are no vectors; set num_tokens")
+    if size not in (None, embedding.context_size):
+        raise ConfigError(
+            f"{where}.context_size is {embedding.context_size}, but vectors of the text have "
+            f"{size} entries: leave it out"
+        )
 
 
 def _embedding_context(

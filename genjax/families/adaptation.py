@@ -1,6 +1,7 @@
 """Domain adaptation: classifiers of labelled rows for rows of another domain without labels."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from genjax import losses
-from genjax.devices import mapped_axes
+from genjax.devices import mapped_axes, own_key
 from genjax.families.base import (
     Batch,
     Family,
@@ -160,9 +161,8 @@ def _adapting(
         return losses.multilinear_features(features, logits) if conditional else features
 
     def init_model(key: PRNGKeyArray, batch: Batch) -> tuple[Params, ModelState]:
-        del batch
-        # The network begins as that of a classifier with this key does.
-        example = jnp.zeros((1, *event_shape))
+        # The network begins as that of a classifier of the source with this key does.
+        example = units.encode(batch["x"].reshape(-1, *event_shape))
         params, state = init_network(net, key, example)
         logits, features = jax.eval_shape(net.apply, {"params": params, **state}, example)
         given = seen(jnp.zeros(features.shape), jnp.zeros(logits.shape))
@@ -184,12 +184,13 @@ def _adapting(
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: PRNGKeyArray, step: Step
     ) -> tuple[Array, tuple[Metrics, ModelState]]:
-        del key
+        keys = jax.random.split(own_key(key))
         factor = reversal * losses.reversal_schedule(step, ramp_steps)
         state = model_state.get("net", {})
         x, target = units.encode(batch["x"]), units.encode(batch[f"{TARGET}/x"])
-        (logits, features), state = apply_any_in_training(net, params["net"], state, x)
-        (others, their_features), state = apply_any_in_training(net, params["net"], state, target)
+        seen_by = functools.partial(apply_any_in_training, net, params["net"])
+        (logits, features), state = seen_by(state, x, rngs={"dropout": keys[0]})
+        (others, their_features), state = seen_by(state, target, rngs={"dropout": keys[1]})
         of_source = domain_rows(params, logits, features, factor, 1.0)
         of_target = domain_rows(params, others, their_features, factor, 0.0)
         found = {n: jnp.mean(rows) for n, rows in scores_of(logits, batch["label"]).items()}

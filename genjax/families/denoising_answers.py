@@ -22,7 +22,7 @@ from genjax.families.likelihood import likelihood_metrics
 from genjax.families.middle import Asked
 from genjax.families.probability_flow import Flow, ProbabilityFlow
 from genjax.families.sampling import Sampling, Trajectory, told_if
-from genjax.families.told import Told, same_key, with_collections
+from genjax.families.told import Told, with_collections
 from genjax.losses import nats_to_bits_per_dim
 
 
@@ -63,7 +63,7 @@ class DenoisingModel(Asked, Protocol):
         """The process, of which a schedule may be learned."""
         ...
 
-    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+    def told(self, batch: Batch, key: PRNGKeyArray | None, *, training: bool = False) -> Told:
         """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
         ...
 
@@ -183,15 +183,15 @@ class Answers:
 
     def encode(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
         """Noise that the flow makes of rows."""
-        return self._flow(state).latents(batch, self.model.told(batch, same_key()), key)
+        return self._flow(state).latents(batch, self.model.told(batch, None), key)
 
     def decode(self, state: TrainState, latents: Array, batch: Batch) -> Array:
         """Rows that the flow makes of noise."""
-        return self._flow(state).decode(latents, self.model.told(batch, same_key()))
+        return self._flow(state).decode(latents, self.model.told(batch, None))
 
     def denoising(self, state: TrainState, batch: Batch) -> Denoising:
         """The model as edits ask it."""
         params = self._known(state)
-        told = self.sampling.told(batch, self.model.told(batch, same_key()))
+        told = self.sampling.told(batch, self.model.told(batch, None))
         process = self.model.process_of(params)
         return self.sampling.denoising(self.model, params, process, told, default=self.in_general)

@@ -140,7 +140,8 @@ class PrincipalCodes:
     """Principal components of vectors, the widest first, each in one of a number of buckets.
 
     The buckets of a component are of equal width, between the least and the greatest value among
-    training rows; a code stands for the middle of its bucket.
+    those training rows that scales are measured on (4,096, evenly spread); values beyond are in the
+    first or the last bucket. A code stands for the middle of its bucket.
 
     Attributes:
         num_components: How many components; what the others say is lost.

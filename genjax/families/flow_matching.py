@@ -25,7 +25,7 @@ from genjax.families.likelihood import density_metrics, likelihood_metrics
 from genjax.families.matched_flow import MatchedFlow
 from genjax.families.minimizing import minimizing
 from genjax.families.sampling import ADAPTIVE, Sampling, Trajectory, told_if
-from genjax.families.told import same_key, with_collections
+from genjax.families.told import with_collections
 from genjax.ode import Solver, trace_for
 
 
@@ -209,18 +209,16 @@ class _Answers:
 
     def encode(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
         """Noise that the field makes of rows."""
-        told = self.model.told(batch, same_key())
+        told = self.model.told(batch, None)
         return self.model.flow(self._known(state)).latents(batch, told, key)
 
     def decode(self, state: TrainState, latents: Array, batch: Batch) -> Array:
         """Rows that the field makes of noise."""
-        return self.model.flow(self._known(state)).decode(
-            latents, self.model.told(batch, same_key())
-        )
+        return self.model.flow(self._known(state)).decode(latents, self.model.told(batch, None))
 
     def denoising(self, state: TrainState, batch: Batch) -> Denoising:
         """The model as edits ask it."""
-        model, told = self.model, self.sampling.told(batch, self.model.told(batch, same_key()))
+        model, told = self.model, self.sampling.told(batch, self.model.told(batch, None))
         return self.sampling.denoising(
             model, self._known(state), model.process, told, default=self.default
         )

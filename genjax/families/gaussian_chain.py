@@ -88,7 +88,7 @@ class GaussianChain:
         """Those of them that the network can do without."""
         return optional_of(self.net)
 
-    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+    def told(self, batch: Batch, key: PRNGKeyArray | None, *, training: bool = False) -> Told:
         """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
         return tell(self.net, batch, key, training=training)
 

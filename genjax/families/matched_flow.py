@@ -168,7 +168,7 @@ class MatchedFlow:
         noise = z - (1.0 - t) * velocity
         return Estimate(velocity + (1.0 - self.sigma_min) * noise, noise)
 
-    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+    def told(self, batch: Batch, key: PRNGKeyArray | None, *, training: bool = False) -> Told:
         """What the network is told of a batch: see :func:`~genjax.families.told.tell`."""
         return tell(self.velocity_net, batch, key, training=training)
 

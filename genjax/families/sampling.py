@@ -17,7 +17,7 @@ from genjax.diffusion import (
     Process,
     Sampler,
 )
-from genjax.diffusion.guidance import EstimateFn, Guidance, untold
+from genjax.diffusion.guidance import EstimateFn, Guidance
 from genjax.diffusion.samplers import prior_latents
 from genjax.families.base import Batch, Denoising, Params, Samples
 from genjax.families.levels import Reals, Units
@@ -171,7 +171,8 @@ class Sampling:
             optional: Features that it can do without.
 
         Returns:
-            What is told in place of nothing; None where nothing is to be.
+            What is told in place of nothing, beside all else that the model is told; None where
+            nothing is to be.
 
         Raises:
             ValueError: If there is something, but no guidance.
@@ -185,7 +186,7 @@ class Sampling:
                 f"{NEGATIVE}{next(iter(named))}: there is nothing that guides away from it: set "
                 "sample.guidance to dict(name='classifier_free', scale=2.0), say"
             )
-        return {**untold(told), **named} if isinstance(told, Mapping) else named["label"]
+        return {**told, **named} if isinstance(told, Mapping) else named["label"]
 
     def denoiser(
         self, process: Process, estimate_fn: EstimateFn, told: Told, against: Told = None

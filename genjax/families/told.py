@@ -56,7 +56,7 @@ def optional_of(net: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in reads_of(net) if name not in keeps)
 
 
-def tell(net: nn.Module, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+def tell(net: nn.Module, batch: Batch, key: PRNGKeyArray | None, *, training: bool = False) -> Told:
     """What a network is told of a batch, once for all that is asked about it.
 
     Args:
@@ -64,7 +64,8 @@ def tell(net: nn.Module, batch: Batch, key: PRNGKeyArray, *, training: bool = Fa
         batch: The rows. Outside of training what is drawn for a row that has an ``index`` depends
             on that and the key alone.
         key: Key of what the network draws, such as noise on an image that it is told; read if the
-            network draws anything.
+            network draws anything. None to draw the same for all rows wherever they stand, so that
+            on the way from rows to latents and on the way back the same is told.
         training: Whether it is in a training step.
 
     Returns:
@@ -74,24 +75,19 @@ def tell(net: nn.Module, batch: Batch, key: PRNGKeyArray, *, training: bool = Fa
     told = told_of(batch, reads)
     prepare = getattr(net, "prepare", None)
     if prepare is not None:
-        own = jax.random.fold_in(key, _OWN)
-        if "index" in batch and not training:
+        count = len(batch[reads[0]])
+        own = jax.random.fold_in(jax.random.key(0) if key is None else key, _OWN)
+        if key is None:
+            keys = jnp.broadcast_to(own, (count,))
+        elif "index" in batch and not training:
             keys = keys_by_example(own, batch["index"])
         else:
-            keys = jax.random.split(own, len(batch[reads[0]]))
+            keys = jax.random.split(own, count)
         told = prepare(told, keys, training=training)
     optional = optional_of(net)
     if optional == reads:
         return told
     return {name: value if name in optional else Always(value) for name, value in told.items()}
-
-
-def same_key() -> PRNGKeyArray:
-    """The key of :func:`tell` where there is none: latents of rows and rows of latents.
-
-    The way there and the way back are then told the same.
-    """
-    return jax.random.key(0)
 
 
 def heard(told: Told) -> Told:
@@ -102,7 +98,7 @@ def heard(told: Told) -> Told:
 def first_told(net: nn.Module, batch: Batch) -> Told:
     """What a network is called with for the first row, to initialise it."""
     row = {name: batch[name][:1] for name in reads_of(net)}
-    return heard(tell(net, row, same_key()))
+    return heard(tell(net, row, None))
 
 
 def drop_told(key: PRNGKeyArray, told: Told, share: float) -> Told:

@@ -99,7 +99,7 @@ class VariationalDiffusion:
         """Those of them that the score network can do without."""
         return optional_of(self.score_net)
 
-    def told(self, batch: Batch, key: PRNGKeyArray, *, training: bool = False) -> Told:
+    def told(self, batch: Batch, key: PRNGKeyArray | None, *, training: bool = False) -> Told:
         """What the score network is told of a batch: see :func:`~genjax.families.told.tell`."""
         return tell(self.score_net, batch, key, training=training)
 

@@ -126,8 +126,8 @@ class ConvClassifier(nn.Module):
 class NoisyMLPClassifier(nn.Module):
     """Dense layers with weight normalisation from data, and Gaussian noise before each.
 
-    Noise acts where an rng ``dropout`` is given. With the defaults it is the published
-    semi-supervised network for MNIST.
+    Noise acts where an rng ``dropout`` is given. Widths and noise are those of the published
+    semi-supervised network for MNIST, whose images are in [0, 1].
 
     Attributes:
         num_classes: Number of classes; experiments may leave it None for that of their data.
@@ -145,7 +145,7 @@ class NoisyMLPClassifier(nn.Module):
 
     num_classes: int | None = None
     hidden_sizes: Sequence[int] = (1000, 500, 250, 250, 250)
-    unit_interval: bool = True
+    unit_interval: bool = False
     input_noise: float = 0.3
     hidden_noise: float = 0.5
 

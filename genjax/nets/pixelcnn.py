@@ -113,8 +113,11 @@ class PixelCNN(nn.Module):
             r = conv(nn.relu(r), self.channels, 3, f"conv_{i}")
             h += conv(nn.relu(r), 2 * self.channels, 1, f"expand_{i}")
         h = nn.relu(conv(nn.relu(h), 2 * self.channels, 1, "dense"))
-        y = conv(h.astype(jnp.float32), count * self.num_outputs, 1, "outputs", jnp.float32)
-        return y.reshape(*y.shape[:-1], count, -1) if self.by_channel else y
+        h = h.astype(jnp.float32)
+        if not self.by_channel:
+            return nn.Dense(self.num_outputs, name="outputs")(h)
+        y = conv(h, count * self.num_outputs, 1, "outputs", jnp.float32)
+        return y.reshape(*y.shape[:-1], count, self.num_outputs)
 
 
 def _groups(features: int, count: int) -> np.ndarray:

@@ -104,6 +104,28 @@ def test_a_step_descends_on_one_loss_and_ascends_on_the_other(make):
     )
 
 
+def test_a_network_starts_from_rows_of_the_source_and_its_noise_acts():
+    def family(noise):
+        net = nets.NoisyMLPClassifier(2, (8,), input_noise=noise, hidden_noise=0.0)
+        return family_of(families.dann, net=net)
+
+    batch = batch_of(64)
+    quiet = family(0.0)
+    state = quiet.init(KEY, batch)
+    first = state.params["net"]["dense_0"]
+    kernel = first["kernel"] / jnp.linalg.norm(first["kernel"], axis=0)
+    hidden = batch["x"] @ kernel * first["scale"] + first["bias"]
+    np.testing.assert_allclose(hidden.std(0), 1.0, rtol=1e-3)
+    losses = [
+        [
+            float(f.train_step(state, batch, key)[1]["cross_entropy"])
+            for key in jax.random.split(KEY)
+        ]
+        for f in (quiet, family(1.0))
+    ]
+    assert losses[0][0] == losses[0][1] and losses[1][0] != losses[1][1]
+
+
 def test_features_of_shifted_domains_become_alike():
     # The label is in the first entry, the domain in the last, which decides nothing.
     count, rng = 256, np.random.default_rng(1)

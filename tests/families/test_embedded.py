@@ -235,6 +235,14 @@ def test_what_does_not_go_with_embeddings_is_refused(towers, tmp_path):
         genjax.build(other)
     with pytest.raises(ConfigError, match=r"text_dropout_rate must be in \[0, 1\)"):
         genjax.build(decoder(towers, text_dropout_rate=1.0))
+    with pytest.raises(ConfigError, match="context_size: there are no vectors; set num_tokens"):
+        genjax.build(decoder(towers, context_size=4))
+    with pytest.raises(ConfigError, match="context_size is 4, but vectors of the text have 8"):
+        genjax.build(decoder(towers, context_size=4, num_tokens=2))
+    other = decoder(towers, text_dropout_rate=0.2)
+    del other["model"]["text"]
+    with pytest.raises(ConfigError, match="text_dropout_rate: there is no text to drop"):
+        genjax.build(other)
 
 
 @pytest.mark.slow

@@ -118,6 +118,10 @@ def test_a_row_is_told_the_same_in_batches_of_any_size():
     part = heard(tell(net, {name: rows[4:] for name, rows in batch.items()}, key))
     assert (part["source"] == whole["source"][4:]).all()
     assert (part["source"][0] != part["source"][1]).any()
+    # Without a key wherever rows stand: what is encoded is decoded by itself, too.
+    back = {name: rows[4:] for name, rows in batch.items()} | {"index": jnp.arange(2)}
+    whole, part = (heard(tell(net, rows, None)) for rows in (batch, back))
+    assert (part["source"] == whole["source"][4:]).all() and (part["level"] > 0).all()
     # Training draws anew, whatever the rows.
     training = heard(tell(net, batch, key, training=True))
     assert (training["level"] != whole["level"]).all()
@@ -141,6 +145,11 @@ def test_the_small_image_is_never_left_out():
     negative = {"negative_tokens": jnp.array([[7, 7], [7, 7]])}
     away = Sampling(guidance=ClassifierFree(scale=3.0)).against(negative, told, ("tokens",))
     assert (away["tokens"] == 7).all() and (away["source"].value == 1.0).all()
+    # What else is told stays: a decoder never learned a text without an embedding.
+    both = {**told, "embedding": jnp.ones((2, 3))}
+    named = ("tokens", "embedding")
+    away = Sampling(guidance=ClassifierFree(scale=3.0)).against(negative, both, named)
+    assert (away["tokens"] == 7).all() and (away["embedding"] == 1.0).all()
 
 
 def test_the_level_changes_the_output_and_the_image_does():

@@ -169,5 +169,7 @@ def test_the_commands_print_tables_and_write_what_they_found(digits, tmp_path):
     assert methods["mean"]["relative_rmse"] == 1.0 and methods["knn"]["relative_rmse"] < 1.0
     assert methods["this model"]["num_draws"] == 19 and "coverage" in methods["gaussian"]
     assert all(pathlib.Path(path).stat().st_size > 100 for path in where.values())
+    code, _, error = told("outliers", "--scores=mars")
+    assert code and "--scores: unknown 'mars'; this family has" in error
     code, _, error = told("outliers", "--against=mars")
     assert code != 0 and "unknown outliers 'mars'" in error

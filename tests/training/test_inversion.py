@@ -184,7 +184,7 @@ def test_latents_of_a_bigan_are_edited_as_those_of_any_model(bigan):
 
 
 @pytest.mark.slow
-def test_a_latent_regressor_inverts_the_generator_of_another_run(tmp_path):
+def test_a_latent_regressor_inverts_the_generator_of_another_run(bigan, tmp_path):
     gan = trained(GAN, tmp_path / "gan")
     config = dict(
         data=DATA, family=dict(name="latent_regression", latent_size=6), optimizer=_ADAM,
@@ -213,6 +213,12 @@ def test_a_latent_regressor_inverts_the_generator_of_another_run(tmp_path):
     assert errors["from the encoder"] < errors["encoder"]
     assert errors["from the encoder"] < 0.01
     assert f"{errors['encoder']:.3g}" in done.stdout and (tmp_path / "i.png").stat().st_size > 100
+    done = subprocess.run(
+        [sys.executable, "scripts/invert.py", f"--workdir={tmp_path}/gan", "--num_rows=20",
+         f"--encoder={bigan.workdir}"],
+        cwd=REPO, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode and "inverts another generator" in done.stderr
 
 
 @pytest.mark.slow
