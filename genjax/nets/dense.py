@@ -108,3 +108,15 @@ class Dense(nn.Module):
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), shape[1:], jnp.float32)
         return dense(x, kernel, bias, columns=self.columns, dtype=self.dtype)
+
+
+def kernel_init_of(std: float | None) -> nn.initializers.Initializer:
+    """How weights of a dense layer start.
+
+    Args:
+        std: Their standard deviation, or None for one by the number of inputs.
+
+    Returns:
+        The initialiser.
+    """
+    return nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)

@@ -1,5 +1,6 @@
 """Perceptrons: a generator of any rows, and a critic of points."""
 
+import functools
 import math
 from typing import Literal
 
@@ -14,6 +15,7 @@ from genjax.nets.conditioning import (
     LabelledLatent,
     apply_layer,
 )
+from genjax.nets.dense import kernel_init_of
 from genjax.nets.minibatch import MinibatchDiscrimination
 from genjax.nets.weight_norm import WeightNormDense
 
@@ -35,8 +37,13 @@ class MLPGenerator(nn.Module):
             both), or ``"none"``.
         repeats_latent: Whether a linear function of the latent is added to every layer but the
             first and the last, before the norm.
-        output: ``"linear"``; or, for grey levels, ``"tanh"``, or ``"softplus"`` from -1 up, which
-            unlike the former is not flat where it is too bright.
+        output: ``"linear"``; or, for grey levels, ``"tanh"``; ``"sigmoid"``, which is spread over
+            [-1, 1], too, but half as steep; or ``"softplus"`` from -1 up, which is not flat where
+            it is too bright.
+        output_bias: Whether the last layer has a bias; one with weights of norm 1 has.
+        kernel_std: Standard deviation of weights at first: 0.02 as published for BiGAN, where with
+            None, one by the number of inputs, the latent is learned of too slowly. Not of the last
+            layer where its weights have norm 1.
         output_weight_norm: Whether each output's weights have norm 1, times a learned scale, so
             that large steps turn them.
 
@@ -53,7 +60,9 @@ class MLPGenerator(nn.Module):
     activation: Literal["relu", "softplus"] = "relu"
     norm: Literal["batch", "affine_batch", "none"] = "none"
     repeats_latent: bool = False
-    output: Literal["linear", "tanh", "softplus"] = "linear"
+    output: Literal["linear", "tanh", "sigmoid", "softplus"] = "linear"
+    output_bias: bool = True
+    kernel_std: float | None = None
     output_weight_norm: bool = False
 
     @property
@@ -84,21 +93,28 @@ class MLPGenerator(nn.Module):
         """
         activate = {"relu": nn.relu, "softplus": nn.softplus}[self.activation]
         z = LabelledLatent(self.num_classes, self.conditioning, name="condition")(latent, label)
+        dense = functools.partial(nn.Dense, kernel_init=kernel_init_of(self.kernel_std))
         h = z
         for i in range(self.num_layers):
-            h = nn.Dense(self.hidden_size, name=f"dense_{i}")(h)
+            # The norm takes away what a bias adds.
+            h = dense(self.hidden_size, use_bias=self.norm == "none", name=f"dense_{i}")(h)
             if i and self.repeats_latent:
-                h = h + nn.Dense(self.hidden_size, use_bias=False, name=f"latent_{i}")(z)
+                h = h + dense(self.hidden_size, use_bias=False, name=f"latent_{i}")(z)
             if self.norm != "none":
                 affine = self.norm == "affine_batch"
                 h = BatchNorm(affine=affine, name=f"norm_{i}")(h, train=train)
             h = activate(h)
-        dense = WeightNormDense if self.output_weight_norm else nn.Dense
-        y = dense(math.prod(self.event_shape), name="dense_out")(h)
+        size = math.prod(self.event_shape)
+        if self.output_weight_norm:
+            y = WeightNormDense(size, name="dense_out")(h)
+        else:
+            y = dense(size, use_bias=self.output_bias, name="dense_out")(h)
         y = y.reshape(-1, *self.event_shape)
-        if self.output == "softplus":
-            return 2.0 * nn.softplus(y) - 1.0
-        return jnp.tanh(y) if self.output == "tanh" else y
+        if self.output == "linear":
+            return y
+        if self.output == "tanh":
+            return jnp.tanh(y)
+        return 2.0 * (nn.sigmoid(y) if self.output == "sigmoid" else nn.softplus(y)) - 1.0
 
 
 class MLPCritic(nn.Module):

@@ -9,13 +9,9 @@ from jaxtyping import Array, Float
 from genjax.nets.conditioning import BatchNorm
 from genjax.nets.convolution import Conv
 from genjax.nets.dcgan import num_doublings
+from genjax.nets.dense import kernel_init_of
 
 _NORMAL = nn.initializers.normal(0.02)
-
-
-def _kernel_init(std: float | None) -> nn.initializers.Initializer:
-    """Weights of a standard deviation, or by the number of inputs."""
-    return nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)
 
 
 class _Norm(nn.Module):
@@ -48,6 +44,8 @@ class JointMLPEncoder(nn.Module):
         norm: ``"batch"`` (without gain and bias), ``"layer"`` or ``"none"``.
         unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
             not all move the first layer together.
+        use_bias: Whether layers have biases but where a norm takes them away; published code has
+            none.
         kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
             the number of inputs.
 
@@ -59,6 +57,7 @@ class JointMLPEncoder(nn.Module):
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
     unit_interval: bool = False
+    use_bias: bool = True
     kernel_std: float | None = None
 
     @nn.compact
@@ -74,9 +73,10 @@ class JointMLPEncoder(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         h = (h + 1.0) / 2.0 if self.unit_interval else h
-        init = _kernel_init(self.kernel_std)
+        init = kernel_init_of(self.kernel_std)
         for i in range(self.num_layers):
-            h = nn.Dense(self.hidden_size, kernel_init=init, name=f"dense_{i}")(h)
+            biased = self.use_bias and (not i or self.norm != "batch")
+            h = nn.Dense(self.hidden_size, biased, kernel_init=init, name=f"dense_{i}")(h)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
@@ -86,7 +86,7 @@ class JointMLPEncoder(nn.Module):
 class JointMLPCritic(nn.Module):
     """Multilayer perceptron that scores examples together with latents.
 
-    A linear function of the latent is added to every layer, before norm and LeakyReLU. Where
+    A linear function of the latent is added to layers before norm and LeakyReLU. Where
     weights start by the number of inputs, the latent has a say beside the many entries of a row;
     with the published deviation of 0.02 it has in [0, 1], but hardly in [-1, 1].
 
@@ -97,6 +97,9 @@ class JointMLPCritic(nn.Module):
             ``"none"``, which penalties allow.
         unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
             not all move the first layer together.
+        latent_from: The first layer that the latent is added to, from 0; published code has 1.
+        use_bias: Whether layers have biases but where a norm takes them away; published code has
+            none.
         kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
             the number of inputs.
 
@@ -108,6 +111,8 @@ class JointMLPCritic(nn.Module):
     num_layers: int = 2
     norm: Literal["batch", "layer", "none"] = "batch"
     unit_interval: bool = False
+    latent_from: int = 0
+    use_bias: bool = True
     kernel_std: float | None = None
 
     @nn.compact
@@ -126,16 +131,19 @@ class JointMLPCritic(nn.Module):
         """
         h = x.reshape(x.shape[0], -1)
         h = (h + 1.0) / 2.0 if self.unit_interval else h
-        init = _kernel_init(self.kernel_std)
+        init = kernel_init_of(self.kernel_std)
         for i in range(self.num_layers):
-            own = nn.Dense(self.hidden_size, kernel_init=init, name=f"dense_{i}")(h)
-            told = nn.Dense(self.hidden_size, use_bias=False, kernel_init=init, name=f"latent_{i}")
-            h = own + told(latent)
+            biased = self.use_bias and (not i or self.norm != "batch")
+            h = nn.Dense(self.hidden_size, biased, kernel_init=init, name=f"dense_{i}")(h)
+            if i >= self.latent_from:
+                name = f"latent_{i}"
+                h += nn.Dense(self.hidden_size, use_bias=False, kernel_init=init, name=name)(latent)
             if i:
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
         self.sow("intermediates", "features", h)
-        return nn.Dense(1, kernel_init=init, name="dense_out")(h)[:, 0].astype(jnp.float32)
+        output = nn.Dense(1, self.use_bias, kernel_init=init, name="dense_out")(h)
+        return output[:, 0].astype(jnp.float32)
 
 
 class _Convolutions(nn.Module):

@@ -253,6 +253,7 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
     eps_root: float = 0.0,
+    l2: float = 0.0,
     warmup_steps: int = 0,
     decay_steps: int | None = None,
     decay_shape: DecayShape = "linear",
@@ -270,6 +271,9 @@ def adam(
         eps: Added to the root of the second moment.
         eps_root: Added to it under the root: above 0, gradients may go through the optimiser's
             steps (unrolled GANs), which have no slope at a gradient of 0 otherwise.
+        l2: What is added to the gradient of kernels and embeddings (see :func:`decay_mask`), times
+            them, before the moments: where gradients vanish, as those of a generator that is sure
+            of its pixels do, weights shrink by whole steps.
         warmup_steps: Training steps over which the learning rate rises linearly from 0.
         decay_steps: Training steps, those of the warm-up included, after which the learning rate
             has fallen to 0; None to keep it.
@@ -297,11 +301,14 @@ def adam(
         decay_steps=decay_steps,
     )
     _check_decays(b1=b1, b2=b2)
-    if eps_root < 0:
-        raise ValueError(f"eps_root must not be negative, got {eps_root}")
+    for name, value in (("eps_root", eps_root), ("l2", l2)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
     learning_rate, b1, b2 = _corrected(acts, learning_rate, b1, b2)
     schedule = _rate(learning_rate, warmup_steps, decay_steps, decay_shape, acts)
     optimizer = optax.adam(schedule, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    if l2:
+        optimizer = optax.chain(optax.add_decayed_weights(l2, mask=decay_mask), optimizer)
     return Scheduled(_guarded(optimizer, clip_norm, skip_norm, max_skips), schedule, acts)
 
 

@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 class LatentHead(nn.Module):
     """An encoder, and a layer that makes the latent of an example of its features.
 
+    The mean has no bias, as in published code: behind it a critic with batch normalisation takes
+    constants away, so that its gradient would be rounding, of which Adam makes whole steps.
+
     Attributes:
         trunk: Module ``(x, train=...) -> features [B, F]``.
         latent_size: Entries of the latent.
@@ -20,7 +23,7 @@ class LatentHead(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.mean = nn.Dense(self.latent_size)
+        self.mean = nn.Dense(self.latent_size, use_bias=False)
         if self.stochastic:
             # All begin with the width of the prior: an exponential of random sums may be anything.
             self.log_std = nn.Dense(self.latent_size, kernel_init=nn.initializers.zeros_init())
