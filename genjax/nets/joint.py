@@ -44,8 +44,8 @@ class JointMLPEncoder(nn.Module):
         norm: ``"batch"`` (without gain and bias), ``"layer"`` or ``"none"``.
         unit_interval: Whether images in [-1, 1] are seen in [0, 1], where empty pixels are 0 and do
             not all move the first layer together.
-        use_bias: Whether layers have biases but where a norm takes them away; published code has
-            none.
+        use_bias: Whether layers have biases but where a norm takes them away, and the layer has
+            that makes a latent of the features; published code has none.
         kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
             the number of inputs.
 

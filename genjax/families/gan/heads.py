@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 class LatentHead(nn.Module):
     """An encoder, and a layer that makes the latent of an example of its features.
 
-    The mean has no bias, as in published code: behind it a critic with batch normalisation takes
-    constants away, so that its gradient would be rounding, of which Adam makes whole steps.
+    The mean has a bias unless the encoder's ``use_bias`` says that it has none. Behind it a critic
+    with batch normalisation takes constants away, so that its gradient is rounding, of which Adam
+    makes whole steps.
 
     Attributes:
         trunk: Module ``(x, train=...) -> features [B, F]``.
@@ -23,7 +24,8 @@ class LatentHead(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.mean = nn.Dense(self.latent_size, use_bias=False)
+        use_bias = getattr(self.trunk, "use_bias", True)
+        self.mean = nn.Dense(self.latent_size, use_bias=use_bias)
         if self.stochastic:
             # All begin with the width of the prior: an exponential of random sums may be anything.
             self.log_std = nn.Dense(self.latent_size, kernel_init=nn.initializers.zeros_init())
