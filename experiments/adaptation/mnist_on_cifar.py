@@ -12,7 +12,8 @@ CIFAR-10's): source only 52.25 %, DANN 76.66 %, trained on the target 95.96 % ac
 
 Command:  python scripts/run.py --config=experiments/adaptation/mnist_on_cifar.py:dann \
               --workdir=/tmp/genjax/mnist_on_cifar_dann --config.data.data_dir=DIR
-Expected: source only 45.9 %, DANN 65.4 % accuracy on the target; see experiments/README.md.
+Expected: source only 45.1 %, DANN 67.2 %, trained on the target 95.0 % accuracy on the target; see
+          experiments/README.md.
 """
 
 from typing import Any

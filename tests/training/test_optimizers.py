@@ -1,6 +1,7 @@
 """Optimisers: any of optax by name, with any of its schedules, counted in training steps."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -141,3 +142,15 @@ def test_what_optax_has_not_is_named_before_anything_is_compiled(keys, message):
     )
     with pytest.raises(ConfigError, match=f"optimizer.*{message}"):
         genjax.build(config)
+
+
+def test_an_l2_penalty_is_part_of_the_gradient_of_weights():
+    params = {"dense": {"kernel": jnp.array([[2.0, -3.0]]), "bias": jnp.array([4.0, 5.0])}}
+    still = jax.tree.map(jnp.zeros_like, params)
+    optimizer = optimizers.adam(learning_rate=0.1, l2=1e-3)
+    updates, _ = optimizer.update(still, optimizer.init(params), params)
+    # Where the loss has no slope, weights shrink by whole steps of Adam; biases stay.
+    np.testing.assert_allclose(updates["dense"]["kernel"], [[-0.1, 0.1]], rtol=1e-4)
+    assert not updates["dense"]["bias"].any()
+    with pytest.raises(ValueError, match="l2 must not be negative"):
+        optimizers.adam(l2=-1.0)
