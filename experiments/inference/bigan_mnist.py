@@ -1,11 +1,11 @@
 """BiGAN on MNIST: what an encoder learns from a critic of images together with latents.
 
 The perceptrons and settings of Donahue et al., arXiv:1605.09782, but for the length, the form of
-the decay, and that the players take turns. They report (github.com/jeffdonahue/bigan), after 25 of 400
-epochs, that the nearest of the training images in the encoder's last hidden layer has the label of
-a test image in 96.3 % of cases (97.35 % in the end), and a distance of image and reconstruction of
-7.3 in [0, 1], beside 9.5 for a random pair: 0.77 of it. A random encoder has 96.8 % and a ratio of
-1, so both are to be read together. Here 15,000 steps are 32 epochs.
+the decay, and that the players take turns. They report (github.com/jeffdonahue/bigan), after 25 of
+400 epochs, that the nearest of the training images in the encoder's last hidden layer has the label
+of a test image in 96.3 % of cases (97.35 % in the end), and a distance of image and reconstruction
+of 7.3 in [0, 1], beside 9.5 for a random pair: 0.77 of it. A random encoder has 96.8 % and a ratio
+of 1, so both are to be read together. Here 15,000 steps are 32 epochs.
 
 With weights that start by the number of inputs, images in [-1, 1], a generator that ends in tanh,
 no L2 penalty, or biases the critic wins within 2,000 steps (not for all seeds), and all samples are
