@@ -41,9 +41,9 @@ class MLPGenerator(nn.Module):
             [-1, 1], too, but half as steep; or ``"softplus"`` from -1 up, which is not flat where
             it is too bright.
         output_bias: Whether the last layer has a bias; one with weights of norm 1 has.
-        kernel_std: Standard deviation of weights at first: 0.02 as published for BiGAN, where with
-            None, one by the number of inputs, the latent is learned of too slowly. Not of the last
-            layer where its weights have norm 1.
+        kernel_std: Standard deviation of weights at first, as 0.02 for BiGAN; None for one by the
+            number of inputs, with which steps of one size turn the weights of a short latent less.
+            Not of a last layer whose weights have norm 1.
         output_weight_norm: Whether each output's weights have norm 1, times a learned scale, so
             that large steps turn them.
 
