@@ -124,7 +124,12 @@ def asked_scores(run: genjax.Run) -> list[str]:
 def own_scores(run: genjax.Run, x: np.ndarray) -> dict[str, np.ndarray]:
     """The family's own scores of rows, as they are asked for."""
     asked = asked_scores(run)
-    return run.outlier_scores(x, names=asked) if asked else {}
+    if not asked:
+        return {}
+    try:
+        return run.outlier_scores(x, names=asked)
+    except ValueError as error:
+        raise app.UsageError(f"--scores: {error}") from error
 
 
 def by_own_scores(run: genjax.Run) -> list[dict[str, Any]]:
