@@ -152,8 +152,8 @@ def parts(smoke: bool) -> list[Part]:
         work("profile.vdm", "profile", 75, **vdm, overrides=vdm_words, number=3),
         *(gan(what) for what in (GANS[:1] if smoke else GANS)),
         work("samples.vdm", "samples", 60, **vdm, overrides=vdm_words),
-        loop("loop.spline2", 45, "experiments/benchmarks.py:spline2"),
         *([] if smoke else [
+            loop("loop.spline2", 45, "experiments/benchmarks.py:spline2"),
             variant("vdm.unrolled", 150, scan_layers="False", remat="none"),
             variant("vdm.scan_dots", 75, scan_layers="True", remat="dots"),
             variant("vdm.scan_full", 75, scan_layers="True", remat="full"),

@@ -1,21 +1,23 @@
 """BiGAN on MNIST: what an encoder learns from a critic of images together with latents.
 
-The perceptrons and settings of Donahue et al., arXiv:1605.09782, but for the length, and that the
-players take turns. They report (github.com/jeffdonahue/bigan), after 25 of 400 epochs, that the
-nearest of the training images in the encoder's last hidden layer has the label of a test image in
-96.3 % of cases (97.35 % in the end), and a distance of image and reconstruction of 7.3 in [0, 1],
-beside 9.5 for a random pair: 0.77 of it. A random encoder has 96.8 % and a ratio of 1, so both are
-to be read together. Here 12,000 steps are 25.6 epochs.
+The perceptrons and settings of Donahue et al., arXiv:1605.09782, but for the length, for biases in
+layers without a norm, and for who moves when: here the critic first. They report
+(github.com/jeffdonahue/bigan), after 25 of 400 epochs, that the nearest of the training images in
+the encoder's last hidden layer has the label of a test image in 96.3 % of cases (97.35 % in the
+end), and a distance of image and reconstruction of 7.3 in [0, 1], beside 9.5 for a random pair:
+0.77 of it. A random encoder has 96.8 % and a ratio of 1, so both are to be read together. Here
+12,000 steps are 25.6 epochs.
 
 With weights that start by the number of inputs, images in [-1, 1], a generator that ends in tanh,
-no L2 penalty, or biases the critic wins within 2,000 steps (for some seeds), and all samples are
-alike. The game does not settle: see what came of it in experiments/README.md.
+no L2 penalty, or all networks moving together (with most seeds) the critic wins within 2,000
+steps, and all samples are alike; without biases reconstructions get no nearer than 0.85 of a
+random pair. Published losses are halves of those here: so the penalty is twice theirs.
 
 Command:  python scripts/run.py --config=experiments/inference/bigan_mnist.py \
               --workdir=/tmp/genjax/bigan_mnist --config.data.data_dir=DIR
           python scripts/neighbours.py --workdir=/tmp/genjax/bigan_mnist
           python scripts/invert.py --workdir=/tmp/genjax/bigan_mnist
-Expected: a ratio of 0.85 and 94.4 %; 0.78 at step 10,000.
+Expected: not measured yet with these settings.
 """
 
 from typing import Any
@@ -27,12 +29,10 @@ _ADAM: dict[str, Any] = dict(
     learning_rate=2e-4,
     b1=0.5,
     b2=0.999,
-    l2=2.5e-5,
+    l2=5e-5,
 )
-
-
-# As published: images in [0, 1], weights of deviation 0.02, and no biases.
-_LOOK: dict[str, Any] = dict(name="mlp", unit_interval=True, use_bias=False, kernel_std=0.02)
+# As published: images in [0, 1], and weights that start with a deviation of 0.02.
+_LOOK: dict[str, Any] = dict(name="mlp", unit_interval=True, kernel_std=0.02)
 
 
 def get_config() -> ConfigDict:
@@ -49,12 +49,11 @@ def get_config() -> ConfigDict:
                     norm="batch",
                     repeats_latent=True,
                     output="sigmoid",
-                    output_bias=False,
                     kernel_std=0.02,
                 ),
                 critic=dict(_LOOK, latent_from=1),
             ),
-            family=dict(name="bigan", latent_size=50, latent="uniform"),
+            family=dict(name="bigan", latent_size=50, latent="uniform", order="critic first"),
             optimizer=dict(generator=_ADAM, critic=_ADAM),
             train=dict(
                 num_steps=12_000,

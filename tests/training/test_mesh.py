@@ -52,10 +52,9 @@ resnet = lambda **kwargs: families.vdm(
 )
 FAMILIES["composed"] = resnet(remat="full", dtype="bfloat16")
 FAMILIES["composed_float32"] = resnet(remat="dots")
-# One family is looked at on all of them; where both kinds of spreading were seen, one is enough.
-LOOKED_AT = {"vdm": ("1", "2", "4", "8", "1x2", "2x4"), "composed": ("1", "2x4"),
-             "columns": ("1", "8")}
-MESHES = {"1": (1, 1), "2": (2, 1), "4": (4, 1), "8": (8, 1), "1x2": (2, 2), "2x4": (8, 4)}
+# One family is looked at on all of them; of the others on both kinds of spreading at once.
+LOOKED_AT = {"vdm": ("1", "4", "1x2", "2x4"), "flow": ("1", "8", "2x4"), "columns": ("1", "8")}
+MESHES = {"1": (1, 1), "4": (4, 1), "8": (8, 1), "1x2": (2, 2), "2x4": (8, 4)}
 rng = np.random.default_rng(0)
 rows = rng.normal(size=(3, 16, 8)).astype(np.float32)
 images = rng.integers(0, 16, size=(3, 16, 8, 8, 1)).astype(np.uint8)
@@ -81,7 +80,7 @@ def made(count, fsdp):
 for name, family in FAMILIES.items():
     found[name] = {}
     for label, size in MESHES.items():
-        if label not in LOOKED_AT.get(name, ("1", "8", "2x4")):
+        if label not in LOOKED_AT.get(name, ("1", "2x4")):
             continue
         mesh = made(*size)
         state = stepping.init_state(family, key, batch_of(family, 0), mesh)
@@ -153,7 +152,7 @@ def test_fsdp_spreads_what_devices_hold(found, name):
     held = {label: run["held"] for label, run in found[name].items()}
     assert held["1"] == held.get("8", held["1"]) and held["2x4"] < 0.65 * held["1"]
     if name == "vdm":
-        assert held["1"] == held["2"] == held["4"] and held["1x2"] < 0.75 * held["1"]
+        assert held["1"] == held["4"] and held["1x2"] < 0.75 * held["1"]
 
 
 @pytest.mark.slow

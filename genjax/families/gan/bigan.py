@@ -51,9 +51,9 @@ def bigan(
     r"""Bidirectional GAN: a critic tells rows with their latents from latents with their rows.
 
     Where it cannot, the joint distributions of :math:`(x, E(x))` and :math:`(G(z), z)` are the
-    same, and encoder and generator are inverses. All networks move together, from one pass.
-    Images are scaled to [-1, 1]. ``Run.encode`` gives the encoder's latents, the mean of stochastic
-    ones.
+    same, and encoder and generator are inverses. Both kinds of pairs of a step are made by one
+    pass. Images are scaled to [-1, 1]. ``Run.encode`` gives the encoder's latents, the mean of
+    stochastic ones.
 
     Args:
         encoder: Module ``(x, train=...) -> features [B, F]``. A layer after it gives the latent.
@@ -123,7 +123,8 @@ def bigan(
             networks=game.makers, loss_fn=game.generator_loss, optimizer=generator_optimizer
         ),
         batch_size=batch_size,
-        order="together",
+        order=inference.order,
+        share_fakes=inference.order == "critic first",
         average=average,
     )
     return Family(

@@ -8,9 +8,8 @@ from jaxtyping import Array, Float
 class LatentHead(nn.Module):
     """An encoder, and a layer that makes the latent of an example of its features.
 
-    The mean has a bias unless the encoder's ``use_bias`` says that it has none. Behind it a critic
-    with batch normalisation takes constants away, so that its gradient is rounding, of which Adam
-    makes whole steps.
+    The mean is made as the encoder's layers are: its weights start with the encoder's
+    ``kernel_std`` where it has one, and it has a bias unless ``use_bias`` says that there are none.
 
     Attributes:
         trunk: Module ``(x, train=...) -> features [B, F]``.
@@ -24,8 +23,12 @@ class LatentHead(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        use_bias = getattr(self.trunk, "use_bias", True)
-        self.mean = nn.Dense(self.latent_size, use_bias=use_bias)
+        std, use_bias = (
+            getattr(self.trunk, "kernel_std", None),
+            getattr(self.trunk, "use_bias", True),
+        )
+        init = nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)
+        self.mean = nn.Dense(self.latent_size, use_bias=use_bias, kernel_init=init)
         if self.stochastic:
             # All begin with the width of the prior: an exponential of random sums may be anything.
             self.log_std = nn.Dense(self.latent_size, kernel_init=nn.initializers.zeros_init())

@@ -1,6 +1,7 @@
 """How an encoder takes part in a game of pairs."""
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,9 @@ class Inference:
             the rows that are generated from them, summed over entries (VEEGAN).
         joint_batches: Whether the critic sees both kinds of pairs in one pass, with joint batch
             statistics (ALI), or in two (BiGAN).
+        order: Whether all networks move together, by losses at the old parameters, as published, or
+            the critic first, so that generator and encoder learn from it as it then is. Either way
+            both losses look at what one pass has made.
     """
 
     stochastic: bool = False
@@ -28,6 +32,7 @@ class Inference:
     reconstruction_weight: float = 0.0
     latent_weight: float = 0.0
     joint_batches: bool = False
+    order: Literal["together", "critic first"] = "together"
 
     def __post_init__(self) -> None:
         for name in ("reconstruction_weight", "latent_weight"):
