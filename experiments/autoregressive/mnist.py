@@ -24,7 +24,7 @@ _NETS: dict[str, dict[str, Any]] = {
 _TRAINING: dict[str, dict[str, Any]] = {
     "made": dict(num_steps=15_000, batch_size=200, learning_rate=1e-3),
     "pixelcnn_plus": dict(num_steps=5_500, batch_size=64, learning_rate=3e-3),
-    "transformer": dict(num_steps=4_000, batch_size=64, learning_rate=3e-3),
+    "transformer": dict(num_steps=1_500, batch_size=64, learning_rate=3e-3),
 }
 
 

@@ -575,7 +575,7 @@ def test_a_divided_cpu_with_other_work_on_it_does_not_wait_for_itself(tmp_path):
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
         run(tmp_path, base=[
-            "--config=experiments/vdm/digits.py", "--config.train.num_steps=75",
+            "--config=experiments/vdm/digits.py", "--config.train.num_steps=40",
             "--config.train.eval_every=0", "--config.train.sample_every=0",
         ])  # fmt: skip
     finally:

@@ -11,7 +11,7 @@ import genjax
 def test_schedules_between_the_same_ends_have_one_bound_and_their_own_variances(tmp_path):
     config = "experiments/vdm/digits.py"
     run = genjax.Run(
-        genjax.build(config, {"train.num_steps": 300, "train.eval_every": 0,
+        genjax.build(config, {"train.num_steps": 150, "train.eval_every": 0,
                               "train.sample_every": 0, "parallel.cpu_devices": 1,
                               "model.num_layers": 1, "model.channels": 16}),
         tmp_path / "run", quiet=True,
@@ -20,7 +20,7 @@ def test_schedules_between_the_same_ends_have_one_bound_and_their_own_variances(
     figure = tmp_path / "figure.png"
     done = subprocess.run(
         [sys.executable, "scripts/vdm_variance.py", f"--workdir={tmp_path / 'run'}",
-         f"--figure={figure}", "--num_batches=400"],
+         f"--figure={figure}", "--num_batches=200"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows = {}
