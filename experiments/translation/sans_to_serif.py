@@ -53,9 +53,9 @@ def get_config(objective: str = "both") -> ConfigDict:
                 critic=dict(name="adam", learning_rate=2e-4, b1=0.5, b2=0.999),
             ),
             train=dict(
-                num_steps=5000,
+                num_steps=3000,
                 log_every=50,
-                eval_every=5000,
+                eval_every=1000,
                 best_metric="eval/l1",
             ),
             eval=dict(
