@@ -9,7 +9,7 @@ steps, and the error was 15 % after 6,000; with softplus it was 8 % after 2,500.
 Command:  python scripts/run.py --config=experiments/semi_supervised/mnist.py \
               --workdir=/tmp/genjax/semi_mnist --config.data.data_dir=DIR
 Expected: 1.25, 2.22 and 2.37 % errors for three draws of the labels, 29 minutes of CPU time each;
-          `lecture` has 6.8 % after 3,000 steps, 24 % after 15,000, and the better samples.
+          `lecture` has 6.8 % after 3,000 steps, 24 % after 15,000, and sharper samples.
 
 After a colon stands what is trained: `feature_matching` (the default), `lecture` (C + 1 explicit
 logits, and a generator that wants its rows to be taken for data), or `supervised`, the same
