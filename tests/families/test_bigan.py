@@ -282,6 +282,17 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
         assert float(metrics[f"{player}_loss"]) == pytest.approx(float(value), rel=1e-4)
 
 
+@pytest.mark.parametrize("std, expected", [(0.02, 0.02), (None, 0.125)])
+def test_the_layer_of_the_latents_starts_as_the_encoders_layers_do(std, expected):
+    encoder = nets.JointMLPEncoder(64, kernel_std=std)
+    family = build(
+        event_shape=(3,), latent_size=50, encoder=encoder, generator=nets.MLPGenerator((3,)),
+        critic=nets.JointMLPCritic(8), lr=1.0,
+    )  # fmt: skip
+    kernel = family.init(KEY, rows()).params["encoder"]["mean"]["kernel"]
+    assert float(kernel.std()) == pytest.approx(expected, rel=0.1)
+
+
 def test_the_encoder_is_trained_in_the_right_sign():
     family = small()
     batch = rows(64)
