@@ -3,18 +3,18 @@
 The faces are those that matplotlib ships. Each stream has its own letters in its own order, and
 what a test letter would be with serifs, in the face of the same design, is known and withheld from
 training: `l1`, `mse` and `psnr` are those of translations to it; `label_accuracy` is the share of
-translations that a classifier of letters with serifs takes for the character that they were made from. It is to
-be trained first:
+translations that a classifier of letters with serifs takes for the character that they were made
+from. It is to be trained first:
 
-          python scripts/run.py \\
-              --config=experiments/classifier/of.py:experiments/translation/sans_to_serif.py \\
+          python scripts/run.py \
+              --config=experiments/classifier/of.py:experiments/translation/sans_to_serif.py \
               --workdir=/tmp/genjax/classifier_serif
 
 The file takes the name of an objective: `--config=experiments/translation/sans_to_serif.py:gan`.
 The paper's table 4 (arXiv:1703.10593), labels to photographs of Cityscapes, has per-pixel
 accuracies of 0.22 for `cycle` alone, 0.51 for `gan` alone and 0.52 for `both`.
 
-Command:  python scripts/run.py --config=experiments/translation/sans_to_serif.py \\
+Command:  python scripts/run.py --config=experiments/translation/sans_to_serif.py \
               --workdir=/tmp/genjax/sans_to_serif
 Expected: L1 0.051 and 89 % as labelled by `both`, 0.055 and 77 % by `gan`, 0.13 and 5 % by `cycle`,
           in 3 to 5 minutes of CPU time; letters as they were have 0.058 and 89 %.
