@@ -1,8 +1,9 @@
 """StyleGAN2 on MNIST, sized for a CPU, and what each of its parts does.
 
 Published settings (Karras et al., arXiv:1912.04958): see stylegan2_ffhq256.py. Here with at most 64
-channels, two mapping layers and batches of 32; R1 weighs what the authors' code begins with for
-such images and batches. After a colon the ablation:
+channels, two mapping layers and batches of 32. R1 weighs 10: with the 0.005 that the authors' code
+begins with for such images and batches, the critic is right of 95 % of rows and samples are all
+alike after 3,000 steps. After a colon the ablation:
 
 * ``full`` (the default);
 * ``no_path``: path lengths are measured, and next to nothing holds them;
@@ -58,7 +59,7 @@ def get_config(model: str = "full") -> ConfigDict:
                 generator=generator | one.get("generator", {}),
                 critic=dict(name="stylegan2", **_SMALL) | one.get("critic", {}),
             ),
-            family=dict(name="stylegan2", latent_size=128) | one.get("family", {}),
+            family=dict(name="stylegan2", latent_size=128, penalty_weight=10.0) | one.get("family", {}),
             optimizer=dict(generator=dict(adam), critic=dict(adam)),
             train=dict(
                 num_steps=4000,
