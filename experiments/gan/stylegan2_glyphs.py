@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
                 generator=dict(name="stylegan2", style_size=128, num_mapping_layers=2, **small),
                 critic=dict(name="stylegan2", **small),
             ),
-            family=dict(name="stylegan2", latent_size=128),
+            family=dict(name="stylegan2", latent_size=128, penalty_weight=10.0),
             optimizer=dict(generator=dict(adam), critic=dict(adam)),
             train=dict(
                 num_steps=4000, log_every=50, eval_every=0, sample_every=500, checkpoint_every=500
