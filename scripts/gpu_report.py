@@ -10,8 +10,8 @@ beside stock Flax and, where it is installed, PyTorch; samples a second; the loo
 short steps; data on the device against data from the host; profiles. Data is random.
 
 ``DIR/report.json`` is written after each part, and ``DIR/report.md`` is made from it. The same
-command goes on: parts that were done are kept, the others are tried (again). ``--smoke`` runs all
-parts in tiny sizes, on a CPU, too.
+command goes on: parts that were done are kept, the others are tried (again). ``--smoke`` runs one
+part of each kind in tiny sizes, on a CPU, too.
 """
 
 import argparse

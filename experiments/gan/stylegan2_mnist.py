@@ -59,7 +59,8 @@ def get_config(model: str = "full") -> ConfigDict:
                 generator=generator | one.get("generator", {}),
                 critic=dict(name="stylegan2", **_SMALL) | one.get("critic", {}),
             ),
-            family=dict(name="stylegan2", latent_size=128, penalty_weight=10.0) | one.get("family", {}),
+            family=dict(name="stylegan2", latent_size=128, penalty_weight=10.0)
+            | one.get("family", {}),
             optimizer=dict(generator=dict(adam), critic=dict(adam)),
             train=dict(
                 num_steps=4000,

@@ -1,10 +1,11 @@
 """CycleGAN from letters without serifs to letters with them, for a CPU: no pairs, no download.
 
-The faces are those that matplotlib ships. Each stream has its own letters in its own order, and
-what a test letter would be with serifs, in the face of the same design, is known and withheld from
-training: `l1`, `mse` and `psnr` are those of translations to it; `label_accuracy` is the share of
-translations that a classifier of letters with serifs takes for the character that they were made
-from. It is to be trained first:
+The faces are those that matplotlib ships. One stream has letters without serifs, the other letters
+with them, each in its own order. What a letter would be with serifs, in the face of the same
+design, is known and withheld from training: of a test letter it may be among the letters with
+serifs that are trained on, but nothing says which it is. `l1`, `mse` and `psnr` are those of
+translations to it; `label_accuracy` is the share of translations that a classifier of letters with
+serifs takes for the character that they were made from. It is to be trained first:
 
           python scripts/run.py \
               --config=experiments/classifier/of.py:experiments/translation/sans_to_serif.py \

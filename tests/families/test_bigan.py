@@ -282,15 +282,16 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
         assert float(metrics[f"{player}_loss"]) == pytest.approx(float(value), rel=1e-4)
 
 
-@pytest.mark.parametrize("std, expected", [(0.02, 0.02), (None, 0.125)])
-def test_the_layer_of_the_latents_starts_as_the_encoders_layers_do(std, expected):
-    encoder = nets.JointMLPEncoder(64, kernel_std=std)
+@pytest.mark.parametrize("std, expected, use_bias", [(0.02, 0.02, False), (None, 0.125, True)])
+def test_the_layer_of_the_latents_is_made_as_the_encoders_layers_are(std, expected, use_bias):
+    encoder = nets.JointMLPEncoder(64, kernel_std=std, use_bias=use_bias)
     family = build(
         event_shape=(3,), latent_size=50, encoder=encoder, generator=nets.MLPGenerator((3,)),
         critic=nets.JointMLPCritic(8), lr=1.0,
     )  # fmt: skip
-    kernel = family.init(KEY, rows()).params["encoder"]["mean"]["kernel"]
-    assert float(kernel.std()) == pytest.approx(expected, rel=0.1)
+    mean = family.init(KEY, rows()).params["encoder"]["mean"]
+    assert float(mean["kernel"].std()) == pytest.approx(expected, rel=0.1)
+    assert ("bias" in mean) == use_bias
 
 
 def test_the_encoder_is_trained_in_the_right_sign():
@@ -331,14 +332,21 @@ def test_scores_of_examples_do_not_depend_on_the_batch_and_say_what_they_should(
     assert set(whole) >= {"random_distance", "feature_distance", "real_output"}
 
 
-@pytest.mark.parametrize("joint", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_images_keep_the_running_statistics_of_their_pairs(joint):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param(dict(joint_batches=True), marks=pytest.mark.slow),
+        pytest.param(dict(order="critic first"), marks=pytest.mark.slow),
+    ],
+)
+def test_images_keep_the_running_statistics_of_their_pairs(settings):
     family = build(
         event_shape=(8, 8, 1), num_levels=17, batch_size=4, latent_size=3,
         encoder=nets.JointConvEncoder(channels=4, num_features=4),
         generator=nets.DCGANGenerator((8, 8, 1), channels=4, min_channels=4),
         critic=nets.JointConvCritic(channels=4, num_features=4),
-        inference=families.Inference(joint_batches=joint),
+        inference=families.Inference(**settings),
     )  # fmt: skip
     batch = {"x": jnp.asarray(np.random.default_rng(0).integers(17, size=(4, 8, 8, 1)), jnp.uint8)}
     state = family.init(KEY, batch)
@@ -371,6 +379,11 @@ def test_images_keep_the_running_statistics_of_their_pairs(joint):
 def test_what_cannot_work_is_one_line(changes, message):
     with pytest.raises(ValueError, match=message):
         build(**changes)
+
+
+def test_an_order_that_is_none_is_refused(unchecked):
+    with pytest.raises(ValueError, match="order must be 'together' or 'critic first', got 'last'"):
+        families.Inference(order="last")
 
 
 def test_an_encoder_that_learns_from_nothing_is_refused():

@@ -52,8 +52,8 @@ resnet = lambda **kwargs: families.vdm(
 )
 FAMILIES["composed"] = resnet(remat="full", dtype="bfloat16")
 FAMILIES["composed_float32"] = resnet(remat="dots")
-# One family is looked at on all of them; of the others on both kinds of spreading at once.
-LOOKED_AT = {"vdm": ("1", "4", "1x2", "2x4"), "flow": ("1", "8", "2x4"), "columns": ("1", "8")}
+# One family is looked at on all of them; most others on both kinds of spreading at once.
+LOOKED_AT = {"vdm": ("1", "4", "8", "1x2", "2x4"), "flow": ("1", "8", "2x4"), "columns": ("1", "8")}
 MESHES = {"1": (1, 1), "4": (4, 1), "8": (8, 1), "1x2": (2, 2), "2x4": (8, 4)}
 rng = np.random.default_rng(0)
 rows = rng.normal(size=(3, 16, 8)).astype(np.float32)

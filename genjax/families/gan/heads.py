@@ -8,8 +8,10 @@ from jaxtyping import Array, Float
 class LatentHead(nn.Module):
     """An encoder, and a layer that makes the latent of an example of its features.
 
-    The mean is made as the encoder's layers are: its weights start with the encoder's
-    ``kernel_std`` where it has one, and it has a bias unless ``use_bias`` says that there are none.
+    The mean is made as the layers of an encoder that says how: its weights start with the encoder's
+    ``kernel_std``, if any, and it has a bias unless ``use_bias`` says that there are none. (A
+    critic with batch normalisation, of each kind of pairs alone, takes that bias away: it moves by
+    rounding then.)
 
     Attributes:
         trunk: Module ``(x, train=...) -> features [B, F]``.
