@@ -16,7 +16,8 @@ Samples are measured by a classifier, to be trained first:
 
 Command:  python scripts/run.py --config=experiments/gan/stacked_mnist.py:pac4 \
               --workdir=/tmp/genjax/stacked_mnist --config.data.data_dir=DIR
-Expected: not measured yet; the published numbers above.
+Expected: no collapse: 761 modes and KL 1.26 by `dcgan`, 743 and 1.43 by `pac3`, 18 minutes of CPU
+          time each (experiments/README.md).
 
 After the colon stands a game of GAMES; critics have a quarter of the channels, or a half with
 `_half` after the game's name.
