@@ -57,7 +57,6 @@ def get_config(objective: str = "both") -> ConfigDict:
             train=dict(
                 num_steps=3000,
                 log_every=50,
-                eval_every=1000,
                 best_metric="eval/l1",
             ),
             eval=dict(
