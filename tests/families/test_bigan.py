@@ -382,7 +382,7 @@ def test_what_cannot_work_is_one_line(changes, message):
 
 
 def test_an_order_that_is_none_is_refused(unchecked):
-    with pytest.raises(ValueError, match="order must be 'together' or 'critic first', got 'last'"):
+    with pytest.raises(ValueError, match="order must be 'critic first' or 'together', got 'last'"):
         families.Inference(order="last")
 
 

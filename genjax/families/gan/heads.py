@@ -25,10 +25,8 @@ class LatentHead(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        std, use_bias = (
-            getattr(self.trunk, "kernel_std", None),
-            getattr(self.trunk, "use_bias", True),
-        )
+        use_bias = getattr(self.trunk, "use_bias", True)
+        std = getattr(self.trunk, "kernel_std", None)
         init = nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)
         self.mean = nn.Dense(self.latent_size, use_bias=use_bias, kernel_init=init)
         if self.stochastic:

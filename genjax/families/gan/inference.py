@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from genjax.families.players import check_order
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inference:
@@ -38,8 +40,7 @@ class Inference:
         for name in ("reconstruction_weight", "latent_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.order not in ("together", "critic first"):
-            raise ValueError(f"order must be 'together' or 'critic first', got {self.order!r}")
+        check_order(self.order)
         if not (self.encoder_plays or self.reconstruction_weight or self.latent_weight):
             raise ValueError(
                 "the encoder would learn from nothing: set encoder_plays, or give "
