@@ -48,7 +48,7 @@ _MODELS: dict[str, dict[str, Any]] = {
             name="hierarchical_vae", warmup_steps=2_000, free_bits=0.5, free_bits_of="group"
         ),
         optimizer=dict(clip_norm=200.0, skip_norm=5_000.0),
-        steps=15_000,
+        steps=24_000,
     ),
 }
 
