@@ -74,6 +74,18 @@ class Latent:
             return spread_rows(jax.random.normal(key, shape))
         return spread_rows(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
 
+    def within(self, numbers: Float[Array, "N size"]) -> Float[Array, "N size"]:
+        r"""Any numbers brought smoothly to where the prior is, as an encoder's must be.
+
+        For the uniform prior it is :math:`2\sigma(v) - 1`; a critic of latents would know numbers
+        beyond it at once.
+
+        References:
+            Donahue et al., arXiv:1605.09782, by the published code: github.com/jeffdonahue/bigan,
+            dist.py.
+        """
+        return numbers if self.latent == "normal" else jnp.tanh(0.5 * numbers)
+
     def clip(self, latents: Float[Array, "N size"]) -> Float[Array, "N size"]:
         """The nearest latents that may be drawn."""
         return latents if self.latent == "normal" else jnp.clip(latents, -1.0, 1.0)

@@ -102,6 +102,8 @@ class JointMLPCritic(nn.Module):
             none.
         kernel_std: Standard deviation of weights at first: 0.02 as published, or None for one by
             the number of inputs.
+        zero_output: Whether the last layer starts at zero, as in published code, so that the others
+            are not moved by what a random critic says.
 
     References:
         Donahue et al., arXiv:1605.09782, the discriminator of MNIST.
@@ -114,6 +116,7 @@ class JointMLPCritic(nn.Module):
     latent_from: int = 0
     use_bias: bool = True
     kernel_std: float | None = None
+    zero_output: bool = False
 
     @nn.compact
     def __call__(
@@ -142,7 +145,8 @@ class JointMLPCritic(nn.Module):
                 h = _Norm(self.norm, name=f"norm_{i}")(h, train=train)
             h = nn.leaky_relu(h, 0.2)
         self.sow("intermediates", "features", h)
-        output = nn.Dense(1, self.use_bias, kernel_init=init, name="dense_out")(h)
+        last = nn.initializers.zeros_init() if self.zero_output else init
+        output = nn.Dense(1, self.use_bias, kernel_init=last, name="dense_out")(h)
         return output[:, 0].astype(jnp.float32)
 
 

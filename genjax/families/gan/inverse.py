@@ -87,7 +87,7 @@ class Inverse:
         """Latents of rows in the units of the networks."""
         variables = {"params": state.ema["encoder"], **state.model_state["encoder"]}
         mean, _ = cast(Any, self.encoder.apply(variables, x))
-        return cast(Array, mean)
+        return self.latents.within(cast(Array, mean))
 
     def encode(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> Array:
         """Latents of rows of data."""

@@ -117,9 +117,9 @@ class JointGame(Inverse):
         """Latents of rows, drawn where the encoder is stochastic and there is a key."""
         found, kept = apply_in_training(self.encoder, params["encoder"], state["encoder"], x)
         mean, log_std = found
-        if log_std is None or key is None:
-            return mean, kept
-        return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape), kept
+        if log_std is not None and key is not None:
+            mean += jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        return self.latents.within(mean), kept
 
     # Losses.
 

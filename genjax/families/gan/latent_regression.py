@@ -82,7 +82,7 @@ def latent_regression(
         (found, _), kept = pair.encoder.apply(
             {"params": params["encoder"], **own}, x, train=True, mutable=list(own)
         )
-        value = jnp.mean(squared_distance(z, found))
+        value = jnp.mean(squared_distance(z, latents.within(found)))
         share = value / jnp.mean(squared_distance(z, jnp.zeros_like(z)))
         return value, ({"unexplained": share}, {**model_state, "encoder": {**own, **kept}})
 
