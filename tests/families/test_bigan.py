@@ -151,13 +151,12 @@ def small(**kwargs):
     size = dict(hidden_size=8, norm="none")
     return build(
         kwargs.pop("make", families.bigan),
-        latent_size=2,
+        **{"latents": families.Latent(latent_size=2), **kwargs},
         event_shape=(3,),
         encoder=nets.JointMLPEncoder(**size),
         generator=nets.MLPGenerator((3,), hidden_size=8, num_layers=2, repeats_latent=True),
         critic=nets.JointMLPCritic(**size),
         lr=1.0,
-        **kwargs,
     )
 
 
@@ -217,6 +216,7 @@ def test_the_table_has_every_loss():
         (families.bigan, {}),
         (families.bigan, dict(order="critic first")),
         pytest.param(families.bigan, dict(loss="least_squares"), marks=pytest.mark.slow),
+        (families.ali, dict(latent="uniform", latent_weight=0.2)),
         (families.ali, dict(reconstruction_weight=0.3, latent_weight=0.2, joint_batches=True)),
         (families.veegan, dict(latent_weight=0.5)),
     ],
@@ -224,10 +224,12 @@ def test_the_table_has_every_loss():
 def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
     settings = dict(settings)
     loss = {"loss": settings.pop("loss")} if "loss" in settings else {}
+    prior = settings.pop("latent", "normal")
+    latents = families.Latent(latent_size=2, latent=prior)
     if make is families.veegan:
-        family = small(make=make, **settings)
+        family = small(make=make, latents=latents, **settings)
     else:
-        family = small(make=make, inference=families.Inference(**settings), **loss)
+        family = small(make=make, latents=latents, inference=families.Inference(**settings), **loss)
     batch = rows()
     state = wider(family.init(KEY, batch))
     new, metrics = jax.jit(family.train_step)(state, batch, KEY)
@@ -238,6 +240,11 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
     first = settings.get("order") == "critic first"
     key_z, _, key_e = jax.random.split(jax.random.split(KEY)[0] if first else KEY, 3)
     x, z = batch["x"], jax.random.normal(key_z, (16, 2))
+    if prior == "uniform":
+        z = jax.random.uniform(key_z, (16, 2), minval=-1.0, maxval=1.0)
+
+    def within(v):
+        return 2.0 * jax.nn.sigmoid(v) - 1.0 if prior == "uniform" else v
 
     def forward(own):
         q = {**p, **own}
@@ -245,12 +252,14 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
         inferred = mean
         if log_std is not None:
             inferred = mean + jnp.exp(log_std) * jax.random.normal(key_e, mean.shape)
+        inferred = within(inferred)
         made = generator.apply({"params": q["generator"]}, z)
         real = critic.apply({"params": q["critic"]}, x, inferred)
         fake = critic.apply({"params": q["critic"]}, made, z)
         again = generator.apply({"params": q["generator"]}, inferred)
         z_again, _ = encoder.apply({"params": q["encoder"]}, made)
-        return real, fake, jnp.sum((x - again) ** 2, 1), jnp.sum((z - z_again) ** 2, 1)
+        apart = jnp.sum((z - within(z_again)) ** 2, 1)
+        return real, fake, jnp.sum((x - again) ** 2, 1), apart
 
     def of_critic(own):
         real, fake, _, _ = forward(own)
@@ -314,6 +323,48 @@ def test_the_encoder_is_trained_in_the_right_sign():
 
 
 # What was trained.
+
+
+def test_latents_of_rows_are_in_the_range_of_the_prior():
+    latents = families.Latent(latent_size=2, latent="uniform")
+    numbers = jnp.array([[-np.inf, -1.0], [0.0, np.inf]])
+    inside = latents.within(numbers)
+    expected = [[-1.0, 2 / (1 + np.e) - 1], [0.0, 1.0]]
+    np.testing.assert_allclose(inside, expected, rtol=1e-6)
+    np.testing.assert_array_equal(families.Latent().within(numbers), numbers)
+
+    family = small(latents=latents)
+    batch = {"x": 100.0 * rows()["x"], "index": jnp.arange(16)}
+    z = family.encode(family.init(KEY, batch), batch, KEY)
+    assert 0.9 < float(jnp.abs(z).max()) <= 1.0
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_latent_regression_compares_latents_in_the_range_of_the_prior(prior):
+    class Doubled(nn.Module):
+        """A trained generator: rows are twice the latents."""
+
+        @nn.compact
+        def __call__(self, z, *, train=False):
+            return 2.0 * z
+
+    latents = families.Latent(latent_size=2, latent=prior)
+    family = families.latent_regression(
+        encoder=Same(), generator=Doubled(), optimizer=optax.sgd(0.1), event_shape=(2,),
+        num_levels=None, latents=latents,
+    )  # fmt: skip
+    batch = {"x": jnp.zeros((64, 2))}
+    state = family.init(KEY, batch)
+    # The encoder halves rows, so that nothing is left to explain without a bound.
+    half = {"mean": {"kernel": 0.5 * jnp.eye(2), "bias": jnp.zeros(2)}}
+    state = state.replace(params={**state.params, "encoder": half})
+    _, metrics = jax.jit(family.train_step)(state, batch, KEY)
+    if prior == "normal":
+        assert float(metrics["unexplained"]) < 1e-10
+    else:
+        z = np.random.default_rng(0).uniform(-1, 1, 100_000)
+        left = np.mean((z - np.tanh(z / 2)) ** 2) / np.mean(z**2)
+        assert float(metrics["unexplained"]) == pytest.approx(left, rel=0.1)
 
 
 def test_scores_of_examples_do_not_depend_on_the_batch_and_say_what_they_should():

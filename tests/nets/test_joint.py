@@ -58,6 +58,13 @@ def test_latents_enter_from_a_layer_on_and_weights_start_with_a_deviation():
     )
 
 
+def test_a_critic_may_start_with_nothing_to_say():
+    critic = nets.JointMLPCritic(5, 2, zero_output=True)
+    params = critic.init(KEY, X, Z)
+    np.testing.assert_array_equal(critic.apply(params, X, Z), jnp.zeros(len(X)))
+    assert float(jnp.abs(params["params"]["dense_1"]["kernel"]).min()) > 0
+
+
 def test_grey_levels_are_spread_over_their_range():
     z = 5.0 * Z
     net = nets.MLPGenerator((4,), 8, 1)
