@@ -7,7 +7,10 @@ from genjax.nets.attention import attention
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("shape", [(2, 17, 1, 8), (1, 5, 3, 4)])
+@pytest.mark.parametrize(
+    # The last two are long enough to go piece by piece: in blocks of queries, several at once.
+    "shape", [(2, 17, 1, 8), (1, 5, 3, 4), (3, 1201, 1, 4), (45, 311, 1, 2)]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_values_and_gradients_are_those_of_jax(shape, causal, dtype):
     keys = jax.random.split(jax.random.key(0), 4)
@@ -28,6 +31,35 @@ def test_values_and_gradients_are_those_of_jax(shape, causal, dtype):
     tolerance = 1e-5 if dtype == "float32" else 5e-2
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+_SPREAD = """
+import json
+import jax, jax.numpy as jnp, numpy as np
+from genjax.nets.attention import attention
+mesh = jax.make_mesh((2,), ("data",))
+rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+x = jax.random.normal(jax.random.key(0), (48, 300, 1, 4))
+def by(function):
+    return jax.grad(lambda x: jnp.sum(function(x, x, x) ** 2))
+compiled = jax.jit(by(attention), out_shardings=rows).lower(jax.device_put(x, rows)).compile()
+text = compiled.as_text()
+apart = np.max(np.abs(compiled(jax.device_put(x, rows)) - by(jax.nn.dot_product_attention)(x)))
+moved = [word for word in ("all-gather", "all-to-all", "collective-permute") if word in text]
+print(json.dumps({"loop": "while" in text, "moved": moved, "apart": float(apart)}))
+"""
+
+
+def test_rows_on_several_devices_stay_there(in_a_process):
+    found = in_a_process(_SPREAD, devices=2)
+    assert found["loop"] and not found["moved"] and found["apart"] < 1e-4
+
+
+def test_scores_of_long_sequences_are_not_kept():
+    x = jnp.zeros((32, 1024, 1, 4))
+    loss = jax.jit(jax.grad(lambda x: attention(x, x, x, causal=True).sum()))
+    memory = loss.lower(x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 0.25 * (4 * 32 * 1024**2)
 
 
 def test_large_scores_do_not_overflow():
