@@ -37,7 +37,8 @@ _SPREAD = """
 import json
 import jax, jax.numpy as jnp, numpy as np
 from genjax.nets.attention import attention
-mesh = jax.make_mesh((2,), ("data",))
+kind = jax.sharding.AxisType.KIND
+mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
 rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
 x = jax.random.normal(jax.random.key(0), (48, 300, 1, 4))
 def by(function):
@@ -50,8 +51,9 @@ print(json.dumps({"loop": "while" in text, "moved": moved, "apart": float(apart)
 """
 
 
-def test_rows_on_several_devices_stay_there(in_a_process):
-    found = in_a_process(_SPREAD, devices=2)
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_rows_on_several_devices_stay_there(in_a_process, kind):
+    found = in_a_process(_SPREAD.replace("KIND", kind), devices=2)
     assert found["loop"] and not found["moved"] and found["apart"] < 1e-4
 
 
