@@ -7,16 +7,13 @@ end), and a distance of image and reconstruction of 7.3 in [0, 1], beside 9.5 fo
 0.77 of it. A random encoder has 96.8 % and a ratio of 1, so both are to be read together. Here
 12,000 steps are 25.6 epochs.
 
-Published losses are halves of those here, so that the penalty is twice theirs. Each of these makes
-the critic win within 2,000 steps, and all samples alike: latents of the encoder beyond the prior's
-range, weights that start by the number of inputs, images in [-1, 1], a generator that ends in tanh,
-no L2 penalty.
+Published losses are halves of those here, so that the penalty is twice theirs.
 
 Command:  python scripts/run.py --config=experiments/inference/bigan_mnist.py \
               --workdir=/tmp/genjax/bigan_mnist --config.data.data_dir=DIR
           python scripts/neighbours.py --workdir=/tmp/genjax/bigan_mnist
           python scripts/invert.py --workdir=/tmp/genjax/bigan_mnist
-Expected: being measured.
+Expected: 96.0 % and a ratio of 0.70 in 10 minutes of CPU time (experiments/README.md).
 """
 
 from typing import Any

@@ -22,7 +22,7 @@ from genjax.families.base import (
     TrainState,
     make_optimizer,
 )
-from genjax.families.players import Generate, LossFn, Player, Turn, check_order
+from genjax.families.players import Generate, LossFn, Player, Turn
 
 _Grads: TypeAlias = tuple[Params, Array, Metrics, ModelState]
 """A player's gradient, its loss and metrics, and the network state its loss returned."""
@@ -117,7 +117,8 @@ class Adversarial:
         unowned = set(self.averaged or ()) - {*self.critic.networks, *self.generator.networks}
         if unowned:
             raise ValueError(f"no player owns {', '.join(sorted(unowned))}, which are averaged")
-        check_order(self.order)
+        if self.order not in ("critic first", "together"):
+            raise ValueError(f"order must be 'critic first' or 'together', got {self.order!r}")
         if self.generator.starts_at or (self.order == "together" and self.critic.starts_at):
             raise ValueError("starts_at is of the critic, in the order 'critic first'")
         if self.critic.starts_at and self.critic.regularizer_fn:

@@ -17,19 +17,6 @@ from genjax.families.base import (
 )
 
 
-def check_order(order: str) -> None:
-    """Whether there is such an order of moves.
-
-    Args:
-        order: Who moves when: ``"critic first"`` or ``"together"``.
-
-    Raises:
-        ValueError: If there is not.
-    """
-    if order not in ("critic first", "together"):
-        raise ValueError(f"order must be 'critic first' or 'together', got {order!r}")
-
-
 class Turn(NamedTuple):
     """What a loss may know of the game, besides networks and rows.
 

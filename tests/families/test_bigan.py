@@ -214,7 +214,6 @@ def test_the_table_has_every_loss():
     "make, settings",
     [
         (families.bigan, {}),
-        (families.bigan, dict(order="critic first")),
         pytest.param(families.bigan, dict(loss="least_squares"), marks=pytest.mark.slow),
         (families.ali, dict(latent="uniform", latent_weight=0.2)),
         (families.ali, dict(reconstruction_weight=0.3, latent_weight=0.2, joint_batches=True)),
@@ -237,8 +236,7 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
     encoder, p = family.networks["encoder"], state.params
     generator = nets.MLPGenerator((3,), hidden_size=8, num_layers=2, repeats_latent=True)
     critic = nets.JointMLPCritic(hidden_size=8, norm="none")
-    first = settings.get("order") == "critic first"
-    key_z, _, key_e = jax.random.split(jax.random.split(KEY)[0] if first else KEY, 3)
+    key_z, _, key_e = jax.random.split(KEY, 3)
     x, z = batch["x"], jax.random.normal(key_z, (16, 2))
     if prior == "uniform":
         z = jax.random.uniform(key_z, (16, 2), minval=-1.0, maxval=1.0)
@@ -277,8 +275,6 @@ def test_all_networks_move_by_explicit_losses_of_one_pass(make, settings):
 
     for names, function in ((("critic",), of_critic), (("generator", "encoder"), of_makers)):
         own = {n: p[n] for n in names}
-        if first and "critic" not in names:
-            p = {**p, "critic": new.params["critic"]}
         if make is families.veegan and "encoder" in names:
             # The critic's word of the encoder's pairs does not move the encoder.
             assert float(metrics["latent_loss"]) > 0
@@ -388,7 +384,6 @@ def test_scores_of_examples_do_not_depend_on_the_batch_and_say_what_they_should(
     [
         {},
         pytest.param(dict(joint_batches=True), marks=pytest.mark.slow),
-        pytest.param(dict(order="critic first"), marks=pytest.mark.slow),
     ],
 )
 def test_images_keep_the_running_statistics_of_their_pairs(settings):
@@ -430,11 +425,6 @@ def test_images_keep_the_running_statistics_of_their_pairs(settings):
 def test_what_cannot_work_is_one_line(changes, message):
     with pytest.raises(ValueError, match=message):
         build(**changes)
-
-
-def test_an_order_that_is_none_is_refused(unchecked):
-    with pytest.raises(ValueError, match="order must be 'critic first' or 'together', got 'last'"):
-        families.Inference(order="last")
 
 
 def test_an_encoder_that_learns_from_nothing_is_refused():

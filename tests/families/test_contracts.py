@@ -539,6 +539,7 @@ def game(**kwargs):
         (dict(accumulate_batches=2, share_fakes=True), "use one of the two"),
         (dict(critic=player("g")), "both players own g"),
         (dict(averaged=("h",)), "no player owns h"),
+        (dict(order="last"), "order must be .critic first. or .together., got .last."),
         (dict(order="together", critic_steps=2), "share one pass and one batch"),
         (dict(order="together", share_fakes=True), "share one pass and one batch"),
         (dict(generator=player("g", regularize_every=0)), "regularize_every must be at least 1"),

@@ -123,8 +123,7 @@ def bigan(
             networks=game.makers, loss_fn=game.generator_loss, optimizer=generator_optimizer
         ),
         batch_size=batch_size,
-        order=inference.order,
-        share_fakes=inference.order == "critic first",
+        order="together",
         average=average,
     )
     return Family(

@@ -1,9 +1,6 @@
 """How an encoder takes part in a game of pairs."""
 
 import dataclasses
-from typing import Literal
-
-from genjax.families.players import check_order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,9 +20,6 @@ class Inference:
             the rows that are generated from them, summed over entries (VEEGAN).
         joint_batches: Whether the critic sees both kinds of pairs in one pass, with joint batch
             statistics (ALI), or in two (BiGAN).
-        order: Whether all networks move together, by losses at the old parameters, as published, or
-            the critic first, so that generator and encoder learn from it as it then is. Either way
-            both losses look at what one pass has made.
     """
 
     stochastic: bool = False
@@ -34,13 +28,11 @@ class Inference:
     reconstruction_weight: float = 0.0
     latent_weight: float = 0.0
     joint_batches: bool = False
-    order: Literal["together", "critic first"] = "together"
 
     def __post_init__(self) -> None:
         for name in ("reconstruction_weight", "latent_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        check_order(self.order)
         if not (self.encoder_plays or self.reconstruction_weight or self.latent_weight):
             raise ValueError(
                 "the encoder would learn from nothing: set encoder_plays, or give "
