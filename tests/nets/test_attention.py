@@ -9,7 +9,8 @@ from genjax.nets.attention import attention
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
     # The last two are long enough to go piece by piece: in blocks of queries, several at once.
-    "shape", [(2, 17, 1, 8), (1, 5, 3, 4), (3, 1201, 1, 4), (45, 311, 1, 2)]
+    "shape",
+    [(2, 17, 1, 8), (1, 5, 3, 4), (3, 1201, 1, 4), (45, 311, 1, 2)],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_values_and_gradients_are_those_of_jax(shape, causal, dtype):
