@@ -89,6 +89,25 @@ def spread_rows(x: Array) -> Array:
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(axes))
 
 
+def parts_of_rows(x: Array) -> int:
+    """Into how many parts of equal size rows may be spread, for loops that go through each alone.
+
+    A loop over an axis that is spread would bring all of it to every device.
+
+    Args:
+        x: Rows, ``[B, ...]``.
+
+    Returns:
+        The number of devices of the mesh of the rows, or in context; without a mesh that of all
+        devices, and 1 where rows are one device's own.
+    """
+    if mapped_axes():
+        return 1
+    mesh = jax.typeof(x).sharding.mesh
+    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
+    return jax.device_count() if mesh.empty else mesh.size
+
+
 @contextlib.contextmanager
 def rows_in_place(mesh: jax.sharding.Mesh) -> Iterator[None]:
     """What networks compute within here stays on the devices where its rows are.
