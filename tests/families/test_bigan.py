@@ -331,8 +331,13 @@ def test_latents_of_rows_are_in_the_range_of_the_prior():
 
     family = small(latents=latents)
     batch = {"x": 100.0 * rows()["x"], "index": jnp.arange(16)}
-    z = family.encode(family.init(KEY, batch), batch, KEY)
+    state = family.init(KEY, batch)
+    z = family.encode(state, batch, KEY)
     assert 0.9 < float(jnp.abs(z).max()) <= 1.0
+    # Latents that were edited may leave it.
+    beyond = family.decode(state, jnp.array([[3.0, -0.5]]), batch)
+    np.testing.assert_array_equal(beyond, family.decode(state, jnp.array([[1.0, -0.5]]), batch))
+    assert not np.array_equal(beyond, family.decode(state, jnp.array([[0.9, -0.5]]), batch))
 
 
 @pytest.mark.parametrize("prior", ["normal", "uniform"])

@@ -52,8 +52,8 @@ def bigan(
 
     Where it cannot, the joint distributions of :math:`(x, E(x))` and :math:`(G(z), z)` are the
     same, and encoder and generator are inverses. Both kinds of pairs of a step are made by one
-    pass. Images are scaled to [-1, 1]. ``Run.encode`` gives the encoder's latents, the mean of
-    stochastic ones.
+    pass. Images are scaled to [-1, 1]. ``Run.encode`` gives the encoder's latents, without their
+    noise where they are stochastic.
 
     Args:
         encoder: Module ``(x, train=...) -> features [B, F]``. A layer after it gives the latent.

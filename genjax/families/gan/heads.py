@@ -30,12 +30,15 @@ class LatentHead(nn.Module):
         init = nn.initializers.lecun_normal() if std is None else nn.initializers.normal(std)
         self.mean = nn.Dense(self.latent_size, use_bias=use_bias, kernel_init=init)
         if self.stochastic:
-            # All begin with the width of the prior: an exponential of random sums may be anything.
+            # All begin with a width of 1: an exponential of random sums may be anything.
             self.log_std = nn.Dense(self.latent_size, kernel_init=nn.initializers.zeros_init())
 
     def __call__(
         self, x: Float[Array, "B *event"], *, train: bool = False
     ) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"] | None]:
-        """The latent of each example, or its mean and the log of its standard deviation."""
+        """The latent of each example, or its mean and the log of its standard deviation.
+
+        Both are as they come: :meth:`genjax.families.Latent.within` brings them to the prior.
+        """
         features = self.trunk(x, train=train).astype(jnp.float32)  # type: ignore[operator]
         return self.mean(features), self.log_std(features) if self.stochastic else None

@@ -94,8 +94,8 @@ class Inverse:
         return self.infer(state, self.units.encode(batch["x"]))
 
     def decode(self, state: TrainState, latents: PyTree, batch: Batch) -> Array:
-        """Rows of given latents, as data."""
-        return self.units.decode(self.rows(state, latents))
+        """Rows of given latents, or of the nearest that the prior has, as data."""
+        return self.units.decode(self.rows(state, self.latents.clip(latents)))
 
     def sample(self, state: TrainState, key: PRNGKeyArray, batch: Batch) -> Samples:
         """Rows of latents of the prior."""
@@ -145,7 +145,7 @@ class Inverse:
 
 
 EVAL_PROTOCOL = {
-    "reconstruction": "of the encoder's mean",
+    "reconstruction": "of the encoder's latent, without noise",
     "random_row": "generated from an unrelated latent",
 }
 """What must be said beside the numbers of :meth:`Inverse.eval_step`."""
