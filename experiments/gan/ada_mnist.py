@@ -1,4 +1,4 @@
-"""StyleGAN2 of 1,000 images of MNIST, with and without adaptive discriminator augmentation.
+"""A GAN of 1,000 images of MNIST, with and without adaptive discriminator augmentation.
 
 With so few images the critic learns them by heart: it gives positive scores to nearly all real rows
 that it trains on (`train/real_sign` near 1), and samples get worse from then on. Augmentation whose
@@ -15,7 +15,8 @@ Command:  python scripts/run.py --config=experiments/gan/ada_mnist.py \
 
 The file takes the name of a setting: `--config=experiments/gan/ada_mnist.py:none` is the same game
 without augmentation, `:diff_augment` with DiffAugment at full strength; SETTINGS has them all.
-A DCGAN with R1 of 0.1 or 0.005 does not learn 1,000 images by heart within 8,000 and 1,500 steps.
+There is no penalty: with R1 of 0.1 the critic does not learn 1,000 images by heart within 8,000
+steps (a StyleGAN2 with R1 of 10 neither, and with 1 it collapses from the start).
 """
 
 from typing import Any
@@ -33,20 +34,21 @@ def get_config(setting: str = "ada") -> ConfigDict:
     """Returns the config of a setting of :data:`SETTINGS`."""
     if setting not in SETTINGS:
         raise ValueError(f"the setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
-    small = dict(name="stylegan2", base_channels=512, max_channels=64)
-    adam = dict(name="adam", learning_rate=2.5e-3, b1=0.0, b2=0.99)
+    small = dict(name="dcgan", channels=64, min_channels=32)
+    adam = dict(name="adam", learning_rate=5e-4, b1=0.0, b2=0.99)
     return ConfigDict(
         dict(
-            data=dict(name="mnist", batch_size=32, train_split="train[:1000]"),
-            model=dict(
-                generator=dict(small, style_size=128, num_mapping_layers=2),
-                critic=small,
-            ),
+            data=dict(name="mnist", batch_size=64, train_split="train[:1000]"),
+            model=dict(generator=small, critic=dict(small, norm="none")),
             family=dict(
-                name="stylegan2", latent_size=128, penalty_weight=10.0, **SETTINGS[setting]
+                name="gan",
+                loss="nonsaturating",
+                latent_size=64,
+                ema_half_life_kimg=5.0,
+                **SETTINGS[setting],
             ),
-            optimizer=dict(generator=dict(adam), critic=dict(adam)),
-            train=dict(num_steps=8000, log_every=50, best_metric="eval/fd_mnist"),
+            optimizer=dict(generator=adam, critic=adam),
+            train=dict(num_steps=4000, best_metric="eval/fd_mnist"),
             eval=dict(
                 batch_size=500,
                 metrics=("fd", "kid", "precision_recall"),
