@@ -16,7 +16,9 @@ Command:  python scripts/run.py --config=experiments/gan/ada_mnist.py \
 The file takes the name of a setting: `--config=experiments/gan/ada_mnist.py:none` is the same game
 without augmentation, `:diff_augment` with DiffAugment at full strength; SETTINGS has them all.
 There is no penalty: with R1 of 0.1 the critic does not learn 1,000 images by heart within 8,000
-steps (a StyleGAN2 with R1 of 10 neither, and with 1 it collapses from the start).
+steps (a StyleGAN2 with R1 of 10 does not in 5,000, and with 1 it collapses from the start).
+Expected: `none` has its least FD-mnist, 14.4, at step 8,000 and 37.2 at 20,000; `ada` has 21.4
+          there, in 27 minutes of CPU time (experiments/README.md).
 """
 
 from typing import Any
@@ -48,7 +50,7 @@ def get_config(setting: str = "ada") -> ConfigDict:
                 **SETTINGS[setting],
             ),
             optimizer=dict(generator=adam, critic=adam),
-            train=dict(num_steps=4000, best_metric="eval/fd_mnist"),
+            train=dict(num_steps=20_000, best_metric="eval/fd_mnist"),
             eval=dict(
                 batch_size=500,
                 metrics=("fd", "kid", "precision_recall"),
